@@ -1,0 +1,68 @@
+# The map of the project's commands. `make` prints it.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# The tools that scripts/setup brings, after those that are on PATH already.
+ENV := eval "$$(scripts/setup env)"
+
+# In CI the bridge is compiled with warnings as errors too. Nowhere else: newer compilers warn about more.
+ifdef CI
+  export WERROR := 1
+endif
+
+# A build of another make that may run this one has nothing to say here.
+MAKEFLAGS += --no-print-directory
+
+MINORS := 10 11 12 13
+NATIVE := $(wildcard $(addprefix c_src/*/*., c h cpp hpp) $(addprefix bench/*., c h cpp hpp) $(addprefix bench/*/*., c h cpp hpp))
+PYTHON := $(wildcard priv/python test/python scripts bench examples)
+# Debian keeps ExDoc among the libraries of its own Elixir; another Elixir has to be told.
+EX_DOC := $(foreach app,ex_doc earmark_parser makeup makeup_elixir makeup_erlang nimble_parsec,-pa /usr/lib/elixir/lib/$(app)/ebin)
+
+.PHONY: help setup demo test test-pythons bench lint format docs clean
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
+
+setup: ## bring this machine to where the others run: Elixir, a Python, a compiler, uv
+	scripts/setup
+
+# Forced, because Mix.install asks for Hex when it finds an earlier installation, even of a folder that needs none.
+demo: setup ## run the example: numpy on a CSV file, from Elixir
+	$(ENV); MIX_INSTALL_FORCE=1 elixir examples/quickstart.exs
+
+test: setup ## compile with warnings as errors and run the tests
+	$(ENV); export MIX_ENV=test; mix compile --warnings-as-errors; mix test --warnings-as-errors
+
+test-pythons: setup ## run the tests on CPython 3.10, 3.11, 3.12 and 3.13
+	$(ENV); unset PYTHONX_TEST_PYTHON; export MIX_ENV=test; mix compile --warnings-as-errors; \
+	for minor in $(MINORS); do \
+	  echo "== CPython 3.$$minor"; PYTHONX_TEST_PYTHON_MINOR=$$minor mix test || failed="$${failed:-} 3.$$minor"; \
+	done; \
+	if [ -n "$${failed:-}" ]; then echo "failed on:$$failed" >&2; exit 1; fi
+
+bench: setup ## measure conversions, evaluations and output against plain C loops
+	$(ENV); mix run bench/run.exs
+
+lint: ## check the format and the style of Elixir, C, C++ and Python
+	scripts/setup lint
+	$(ENV); mix format --check-formatted
+	$(ENV); mix compile --warnings-as-errors
+	$(ENV); clang-format --dry-run -Werror $(NATIVE)
+	$(ENV); ruff check $(PYTHON); ruff format --check $(PYTHON)
+	$(ENV); includes=$$(mix pythonx.build --make-env --python "$${PYTHONX_TEST_PYTHON:-python3}" | tail -n 1); \
+	eval "env $$includes $(MAKE) -C c_src/loader tidy"; \
+	eval "env $$includes $(MAKE) -C c_src/bridge -j$$(getconf _NPROCESSORS_ONLN) tidy"
+
+format: ## format Elixir, C, C++ and Python
+	scripts/setup lint
+	$(ENV); mix format; clang-format -i $(NATIVE); ruff check --fix $(PYTHON); ruff format $(PYTHON)
+
+docs: ## write the API documentation and the guides to doc/
+	scripts/setup docs
+	$(ENV); mix compile; elixir $(EX_DOC) -S mix docs --warnings-as-errors
+
+clean: ## delete what was built here; what is cached for the user stays
+	rm -rf _build doc cover deps priv/bridge priv/*.so priv/*.key bench/build bench/results .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,93 @@
+#include "error.hpp"
+
+#include <pybind11/pybind11.h>
+
+#include <vector>
+
+#include "object.hpp"
+
+namespace py = pybind11;
+
+namespace pythonx {
+namespace {
+
+// The exception that is set, normalised: on 3.10 and 3.11 what C code raised is a bare class and arguments.
+struct Raised {
+  py::object type, value, traceback;
+
+  Raised() {
+    PyObject *t = nullptr, *v = nullptr, *tb = nullptr;
+    PyErr_Fetch(&t, &v, &tb);
+    PyErr_NormalizeException(&t, &v, &tb);
+    if (tb != nullptr && v != nullptr) PyException_SetTraceback(v, tb);
+    type = reinterpret(t);
+    value = reinterpret(v);
+    traceback = reinterpret(tb);
+  }
+
+ private:
+  static py::object reinterpret(PyObject* object) {
+    return object == nullptr ? py::none() : py::reinterpret_steal<py::object>(object);
+  }
+};
+
+py::list format(const Raised& raised, Frames frames) {
+  const py::object traceback = frames == Frames::internal ? py::none() : raised.traceback;
+  return py::module_::import("traceback").attr("format_exception")(raised.type, raised.value, traceback);
+}
+
+// For an exception that cannot even be formatted: its class name is always to be had.
+py::list format_bare(const Raised& raised) {
+  const char* name = reinterpret_cast<PyTypeObject*>(raised.type.ptr())->tp_name;
+  py::list lines;
+  lines.append(py::str(std::string(name) + ": <the exception could not be formatted>\n"));
+  return lines;
+}
+
+// Tried twice: an interrupt may have been under way when the first exception was raised.
+py::list format_surely(const Raised& raised, Frames frames) {
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    try {
+      return format(raised, frames);
+    } catch (py::error_already_set&) {
+    }
+  }
+  return format_bare(raised);
+}
+
+Term make_lines(ErlNifEnv* env, const py::list& lines) {
+  std::vector<Term> terms;
+  for (const py::handle line : lines) terms.push_back(make_text(env, line.ptr()));
+  return enif_make_list_from_array(env, terms.data(), static_cast<unsigned>(terms.size()));
+}
+
+}  // namespace
+
+Term make_text(ErlNifEnv* env, PyObject* unicode) {
+  Py_ssize_t size;
+  if (const char* text = PyUnicode_AsUTF8AndSize(unicode, &size)) {
+    return make_binary(env, {text, static_cast<std::size_t>(size)});
+  }
+  PyErr_Clear();
+  PyObject* bytes = PyUnicode_AsEncodedString(unicode, "utf-8", "backslashreplace");
+  if (bytes == nullptr) {
+    PyErr_Clear();
+    return make_binary(env, "");
+  }
+  const Term term = make_binary(env, {PyBytes_AS_STRING(bytes), static_cast<std::size_t>(PyBytes_GET_SIZE(bytes))});
+  Py_DECREF(bytes);
+  return term;
+}
+
+Term take_error(ErlNifEnv* env, Frames frames) {
+  const Raised raised;
+  const py::list lines = format_surely(raised, frames);
+  return make_tuple(env, make_lines(env, lines), make_object(env, raised.type.ptr()),
+                    make_object(env, raised.value.ptr()), make_object(env, raised.traceback.ptr()));
+}
+
+Term error_reply(ErlNifEnv* env, Frames frames) {
+  return make_tuple(env, atoms.python_error, take_error(env, frames));
+}
+
+}  // namespace pythonx

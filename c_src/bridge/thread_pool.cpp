@@ -1,0 +1,436 @@
+#include "thread_pool.hpp"
+
+#include <signal.h>
+#include <time.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "gil.hpp"
+#include "object.hpp"
+#include "pause.hpp"
+
+namespace pythonx {
+namespace {
+
+constexpr std::size_t stack_size = 16 << 20;
+constexpr std::size_t affinity_limit = 65536;
+// How long one evaluation may spend on dropping what others left behind.
+constexpr long drop_budget_us = 2000;
+
+constexpr auto spin_time = std::chrono::microseconds(30);
+
+std::uint64_t key_of(const ErlNifPid& pid) { return static_cast<std::uint64_t>(pid.pid); }
+
+Term elapsed_us(ErlNifEnv* env, std::chrono::steady_clock::time_point since) {
+  const auto elapsed = std::chrono::steady_clock::now() - since;
+  return enif_make_int64(env, std::chrono::duration_cast<std::chrono::microseconds>(elapsed).count());
+}
+
+}  // namespace
+
+int interrupt_signal() { return SIGRTMIN + 6; }
+
+ThreadPool& ThreadPool::instance() {
+  static ThreadPool* pool = new ThreadPool;
+  return *pool;
+}
+
+void ThreadPool::configure(const PoolLimits& limits) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  limits_ = limits;
+}
+
+// --- Handing out work ----------------------------------------------------------------------------------------------
+
+bool ThreadPool::submit(Job* job) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  Worker* worker = pick(job->caller_);
+  if (worker == nullptr) {
+    waiting_.push_back(job);
+    return false;
+  }
+  assign(worker, job);
+  return worker->awake;
+}
+
+Worker* ThreadPool::pick(const ErlNifPid& caller) {
+  const auto found = affinity_.find(key_of(caller));
+  if (found != affinity_.end() && found->second->idle) return found->second;
+  if (main_ != nullptr && main_->idle) return main_;
+  if (!idle_.empty()) return idle_.back();
+  return workers_.size() < limits_.max_threads ? spawn() : nullptr;
+}
+
+void ThreadPool::assign(Worker* worker, Job* job) {
+  if (worker->idle) take_from_idle(worker);
+  affinity_[key_of(job->caller_)] = worker;
+  if (affinity_.size() > affinity_limit) forget_dead_callers();
+  worker->inbox = job;
+  worker->wake.notify_one();
+}
+
+Worker* ThreadPool::spawn() {
+  auto* worker = new Worker;
+  worker->id = ++next_id_;
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setstacksize(&attributes, stack_size);
+  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  const int failed = pthread_create(&worker->thread, &attributes, thread_main, worker);
+  pthread_attr_destroy(&attributes);
+  if (failed != 0) {
+    // The system has no thread left: the job waits for one of those that there are.
+    delete worker;
+    return nullptr;
+  }
+  workers_.push_back(worker);
+  return worker;
+}
+
+void ThreadPool::make_idle(Worker* worker) {
+  worker->idle = true;
+  idle_.push_back(worker);
+}
+
+void ThreadPool::take_from_idle(Worker* worker) {
+  worker->idle = false;
+  idle_.erase(std::find(idle_.rbegin(), idle_.rend(), worker).base() - 1);
+}
+
+void ThreadPool::forget_dead_callers() {
+  ErlNifEnv* env = enif_alloc_env();
+  for (auto it = affinity_.begin(); it != affinity_.end();) {
+    ErlNifPid pid{static_cast<Term>(it->first)};
+    it = enif_is_process_alive(env, &pid) ? std::next(it) : affinity_.erase(it);
+  }
+  enif_free_env(env);
+}
+
+// --- The life of a thread ------------------------------------------------------------------------------------------
+
+void* ThreadPool::thread_main(void* worker) {
+  instance().serve(static_cast<Worker*>(worker));
+  return nullptr;
+}
+
+void ThreadPool::serve_as_main() {
+  auto* worker = new Worker;
+  worker->is_main = true;
+  worker->thread = pthread_self();
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    main_ = worker;
+    workers_.push_back(worker);
+    make_idle(worker);
+  }
+  serve(worker);
+  std::abort();  // The main thread never retires.
+}
+
+void ThreadPool::serve(Worker* worker) {
+  pthread_setname_np(pthread_self(), worker->is_main ? "python_main" : "python_worker");
+  worker->python_id = PyThread_get_thread_ident();
+  Job* job = await_job(worker);
+  while (job != nullptr) {
+    Job* next = run(worker, job);
+    job = next == nullptr ? await_job(worker) : next;
+  }
+  discard_thread_state();
+  delete worker;
+}
+
+// The next job in line, or nullptr after making the thread idle.
+Job* ThreadPool::next_or_idle(Worker* worker) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (waiting_.empty()) {
+    make_idle(worker);
+    return nullptr;
+  }
+  Job* job = waiting_.front();
+  waiting_.pop_front();
+  affinity_[key_of(job->caller_)] = worker;
+  return job;
+}
+
+// Waits for a job; nullptr when the thread is to end. A thread is idle, or has a job in its inbox, when this is called.
+Job* ThreadPool::await_job(Worker* worker) {
+  spin(worker);
+  std::unique_lock<std::mutex> lock(mutex_);
+  while (worker->inbox == nullptr) {
+    if (worker->is_main) {
+      if (farewell_ != nullptr) say_farewell(lock);
+      worker->wake.wait(lock);
+    } else if (worker->wake.wait_for(lock, limits_.idle_time) == std::cv_status::timeout &&
+               worker->inbox == nullptr && may_retire(worker)) {
+      retire(worker);
+      return nullptr;
+    }
+  }
+  return worker->inbox.exchange(nullptr);
+}
+
+// A caller that evaluates in a loop is back within microseconds, less than it takes to sleep and be woken. One thread
+// at a time may wait for that awake: with more of them eight callers became nine times slower.
+void ThreadPool::spin(Worker* worker) {
+  if (spinner_.exchange(true)) return;
+  worker->awake = true;
+  const auto deadline = std::chrono::steady_clock::now() + spin_time;
+  do {
+    for (int i = 0; i < 16 && worker->inbox.load(std::memory_order_relaxed) == nullptr; ++i) pause_processor();
+  } while (worker->inbox.load(std::memory_order_relaxed) == nullptr && std::chrono::steady_clock::now() < deadline);
+  worker->awake = false;
+  spinner_ = false;
+}
+
+// A thread stays while a living process is tied to it: its connections and thread-locals are still wanted.
+bool ThreadPool::may_retire(Worker* worker) {
+  ErlNifEnv* env = enif_alloc_env();
+  bool wanted = false;
+  for (auto it = affinity_.begin(); it != affinity_.end() && !wanted;) {
+    ErlNifPid pid{static_cast<Term>(it->first)};
+    if (it->second != worker) {
+      ++it;
+    } else if (enif_is_process_alive(env, &pid)) {
+      wanted = true;
+    } else {
+      it = affinity_.erase(it);
+    }
+  }
+  enif_free_env(env);
+  return !wanted;
+}
+
+void ThreadPool::retire(Worker* worker) {
+  take_from_idle(worker);
+  workers_.erase(std::find(workers_.begin(), workers_.end(), worker));
+}
+
+// --- The life of a job ---------------------------------------------------------------------------------------------
+
+// Returns the next job in line, if there is one. The thread is free before the reply is sent: a caller that comes
+// back at once must find its own thread idle, or it would be given another.
+Job* ThreadPool::run(Worker* worker, Job* job) {
+  Term reply = make_tuple(job->env_, atoms.error, atoms.cancelled);
+  if (start(worker, job)) {
+    Attach attached;
+    reply = job->run();
+    finish(worker, job);
+    drop_pending(drop_budget_us);
+  }
+  Job* next = next_or_idle(worker);
+  deliver(job, reply);
+  return next;
+}
+
+// `current` changes under the pool's mutex, so that whoever finds a job there under it may keep the job's resource.
+// Returns false for a job that was cancelled while it waited.
+bool ThreadPool::start(Worker* worker, Job* job) {
+  job->outer_ = worker->current.load();
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (shut_down_) return false;
+    worker->current = job;
+  }
+  {
+    std::lock_guard<std::mutex> lock(job->mutex);
+    if (!job->cancelled_) {
+      job->state_ = Job::State::running;
+      job->worker_ = worker;
+      job->started_at_ = std::chrono::steady_clock::now();
+      return true;
+    }
+  }
+  std::lock_guard<std::mutex> lock(mutex_);
+  worker->current = job->outer_;
+  return false;
+}
+
+// Ends the job, attached. After this no interrupt can be meant for it, and one that was sent and has not fired is
+// cleared: it would kill the next job on this thread.
+void ThreadPool::finish(Worker* worker, Job* job) {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    worker->current = job->outer_;
+  }
+  {
+    std::lock_guard<std::mutex> lock(job->mutex);
+    job->state_ = Job::State::done;
+    job->worker_ = nullptr;
+  }
+  PyThreadState_SetAsyncExc(worker->python_id, nullptr);
+}
+
+void ThreadPool::deliver(Job* job, Term reply) {
+  bool monitored;
+  {
+    std::lock_guard<std::mutex> lock(job->mutex);
+    job->state_ = Job::State::done;
+    job->reply_ = reply;
+    monitored = job->monitored_;
+    auto expected = Job::Handoff::lingering;
+    if (!job->handoff_.compare_exchange_strong(expected, Job::Handoff::taken) && !job->mute_) {
+      // Sent under the lock: once `cancel` returned, the caller finds the reply in its mailbox or never gets one.
+      enif_send(nullptr, &job->caller_, job->env_, make_tuple(job->env_, job->reference_, reply));
+    }
+  }
+  void* resource = job->resource_;
+  if (monitored) enif_demonitor_process(nullptr, resource, &job->monitor_);
+  enif_release_resource(resource);
+}
+
+// --- Cancelling ----------------------------------------------------------------------------------------------------
+
+bool ThreadPool::cancel(Job* job, bool mute) {
+  bool running;
+  {
+    std::lock_guard<std::mutex> lock(job->mutex);
+    if (mute) job->mute_ = true;
+    if (job->state_ == Job::State::done) return false;
+    job->cancelled_ = true;
+    running = job->state_ == Job::State::running;
+    if (running && job->worker_->is_main) pthread_kill(job->worker_->thread, interrupt_signal());
+  }
+  if (!running) return true;
+  enif_keep_resource(job->resource_);
+  {
+    std::lock_guard<std::mutex> lock(interrupts_mutex_);
+    interrupts_.push_back(job);
+  }
+  interrupts_wake_.notify_one();
+  return true;
+}
+
+bool ThreadPool::interrupt(const ErlNifPid& pid) {
+  std::vector<Job*> jobs;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    for (Worker* worker : workers_) {
+      Job* job = worker->current.load();
+      if (job != nullptr && enif_compare_pids(&job->caller_, &pid) == 0) {
+        enif_keep_resource(job->resource_);
+        jobs.push_back(job);
+      }
+    }
+  }
+  bool any = false;
+  for (Job* job : jobs) {
+    any = cancel(job, false) || any;
+    enif_release_resource(job->resource_);
+  }
+  return any;
+}
+
+void ThreadPool::serve_interrupts() {
+  std::vector<Job*> active;
+  for (;;) {
+    {
+      std::unique_lock<std::mutex> lock(interrupts_mutex_);
+      if (active.empty()) interrupts_wake_.wait(lock, [this] { return !interrupts_.empty(); });
+      active.insert(active.end(), interrupts_.begin(), interrupts_.end());
+      interrupts_.clear();
+    }
+    for (auto it = active.begin(); it != active.end();) {
+      if (raise_in(*it)) {
+        ++it;
+      } else {
+        enif_release_resource((*it)->resource_);
+        it = active.erase(it);
+      }
+    }
+    if (active.empty()) continue;
+    // Code under a bare `except:` swallows an interrupt, so each is sent again until its job has ended.
+    std::unique_lock<std::mutex> lock(interrupts_mutex_);
+    interrupts_wake_.wait_for(lock, std::chrono::milliseconds(50), [this] { return !interrupts_.empty(); });
+  }
+}
+
+// False when the job has ended.
+bool ThreadPool::raise_in(Job* job) {
+  {
+    std::lock_guard<std::mutex> lock(job->mutex);
+    if (job->state_ == Job::State::done) return false;
+    if (job->worker_ == nullptr) return true;
+    if (job->worker_->is_main) {
+      pthread_kill(job->worker_->thread, interrupt_signal());
+      return true;
+    }
+  }
+  return raise_on_worker(job);
+}
+
+// SetAsyncExc needs the GIL, which may not be waited for under the lock: hence the second look at the job's state.
+bool ThreadPool::raise_on_worker(Job* job) {
+  Attach attached;
+  std::lock_guard<std::mutex> lock(job->mutex);
+  if (job->state_ == Job::State::done) return false;
+  // An outer job waits below an inner one on the same thread: the exception would hit the inner one.
+  if (job->worker_->current == job) PyThreadState_SetAsyncExc(job->worker_->python_id, PyExc_KeyboardInterrupt);
+  return true;
+}
+
+bool ThreadPool::main_job_cancelled() const {
+  Job* job = main_ == nullptr ? nullptr : main_->current.load();
+  return job != nullptr && job->cancelled_;
+}
+
+void ThreadPool::shut_down() {
+  std::vector<Job*> jobs;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    shut_down_ = true;
+    for (Worker* worker : workers_) {
+      if (Job* job = worker->current.load()) {
+        enif_keep_resource(job->resource_);
+        jobs.push_back(job);
+      }
+    }
+  }
+  for (Job* job : jobs) {
+    cancel(job, true);
+    enif_release_resource(job->resource_);
+  }
+}
+
+void ThreadPool::run_last(void (*farewell)(), std::chrono::milliseconds deadline) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  if (main_ == nullptr) return;
+  farewell_ = farewell;
+  main_->wake.notify_one();
+  farewell_wake_.wait_for(lock, deadline, [this] { return farewell_said_; });
+}
+
+void ThreadPool::say_farewell(std::unique_lock<std::mutex>& lock) {
+  void (*farewell)() = std::exchange(farewell_, nullptr);
+  lock.unlock();
+  {
+    Attach attached;
+    farewell();
+  }
+  lock.lock();
+  farewell_said_ = true;
+  farewell_wake_.notify_all();
+}
+
+// --- Looking at it -------------------------------------------------------------------------------------------------
+
+std::size_t ThreadPool::thread_count() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return workers_.size();
+}
+
+Term ThreadPool::running(ErlNifEnv* env) {
+  Term list = enif_make_list(env, 0);
+  std::lock_guard<std::mutex> lock(mutex_);
+  for (Worker* worker : workers_) {
+    Job* job = worker->current.load();
+    if (job == nullptr) continue;
+    const Term entry = make_tuple(env, enif_make_pid(env, &job->caller_), enif_make_uint64(env, worker->id),
+                                  worker->is_main ? atoms.true_ : atoms.false_, elapsed_us(env, job->started_at_),
+                                  make_binary(env, job->label()));
+    list = enif_make_list_cell(env, entry, list);
+  }
+  return list;
+}
+
+}  // namespace pythonx

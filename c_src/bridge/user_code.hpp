@@ -1,0 +1,33 @@
+// What may run code that is not CPython's own. On a scheduler thread nothing of that kind is allowed to happen.
+#pragma once
+
+#include <Python.h>
+
+#include <cstddef>
+#include <string>
+
+namespace pythonx {
+
+// Whether the object is of a built-in type whose instances hold no others: to drop, hash, compare or show one runs no
+// user code.
+inline bool is_plain_scalar(PyObject* object) {
+  PyTypeObject* type = Py_TYPE(object);
+  return type == &PyBytes_Type || type == &PyUnicode_Type || type == &PyLong_Type || type == &PyFloat_Type ||
+         type == &PyBool_Type || object == Py_None;
+}
+
+// Whether hashing and comparing the object as a key runs no user code, and needs little stack: plain scalars, pids,
+// and tuples of these that are not nested deeply.
+bool is_plain_key(PyObject* object);
+
+// How deeply tuples are nested in the object: 0 when it is none.
+std::size_t tuple_depth(PyObject* object);
+
+// Drops a reference. Where user code may not run (a scheduler thread), a reference that could be the last to anything
+// that may run it is left to a bridge thread.
+void drop(PyObject* object, bool user_code);
+
+// A text for messages: the repr of a plain key, cut when long, and the name of the type of anything else.
+std::string describe(PyObject* object);
+
+}  // namespace pythonx

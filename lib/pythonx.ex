@@ -1,0 +1,407 @@
+defmodule Pythonx do
+  @moduledoc """
+  CPython inside the BEAM.
+
+  `uv_init/2` declares Python packages and starts Python, `eval/3` and the `~PY` sigil run code, `encode!/2` and
+  `decode/1` convert values:
+
+      iex> {result, globals} =
+      ...>   Pythonx.eval(
+      ...>     \"""
+      ...>     squares = [x * x for x in numbers]
+      ...>     sum(squares)
+      ...>     \""",
+      ...>     %{"numbers" => [1, 2, 3]}
+      ...>   )
+      iex> Pythonx.decode(result)
+      14
+      iex> Pythonx.decode(globals["squares"])
+      [1, 4, 9]
+
+  There is one interpreter in each operating system process. Python runs on threads of its own, never on a scheduler
+  of the VM, so code that blocks or recurses deeply harms nobody else. Each Elixir process is served by the same
+  Python thread as long as that one is free, so what Python ties to a thread stays usable from call to call. Threads
+  share Python's global interpreter lock: Python code of several processes takes turns.
+  """
+
+  alias Pythonx.Encoder.Native
+  alias Pythonx.NIF
+  alias Pythonx.Object
+
+  @typedoc """
+  A function that encodes a term, given itself for nested terms; see `encode!/2`.
+  """
+  @type encoder :: (term(), encoder() -> Object.t())
+
+  @typedoc """
+  Where output goes: anything that `send/2` takes.
+  """
+  @type device :: pid() | atom() | {atom(), node()}
+
+  @eval_options [:stdout_device, :stderr_device]
+
+  ## Initialisation
+
+  @doc ~s'''
+  Installs Python packages with [uv](https://docs.astral.sh/uv/) and starts Python with them.
+
+  The argument is the text of a `pyproject.toml`, or the name of a template (see `uv_templates/0`):
+
+      Pythonx.uv_init("""
+      [project]
+      name = "project"
+      version = "0.0.0"
+      requires-python = ">=3.10"
+      dependencies = [
+        "numpy==2.2.2"
+      ]
+      """)
+
+      Pythonx.uv_init(:numpy)
+
+  The environment is made once and kept in the user's cache folder: a later call with the same project runs nothing
+  and touches no network. uv's output goes to the caller's group leader.
+
+  Python can be started once in a VM. Calling this again with the same project and options returns `:ok`; another
+  project raises a `RuntimeError`.
+
+  ## Options
+
+    * `:force` - if true, makes the environment anew. Defaults to `false`
+
+    * `:uv_version` - the version of uv to download when none is found. Defaults to `"0.8.5"`
+
+    * `:native_tls` - if true, uv uses the system's TLS implementation and certificates. Defaults to `false`
+
+    * `:python` - the Python that uv is to use, a version, variant or path, such as `"3.14t"`. Defaults to what
+      the project asks for
+
+    * `:uv` - the path of a uv executable. Defaults to the environment variable `PYTHONX_UV`, then `PATH`, then a
+      downloaded one
+
+    * `:lock` - the text of a `uv.lock` to install from, exactly. Defaults to none
+
+  ## Environment variables
+
+  `PYTHONX_CACHE_DIR` is the folder for environments and everything else that is kept (default: the user's cache
+  folder), `PYTHONX_UV` a uv executable. Proxies are taken from `HTTPS_PROXY` and `HTTP_PROXY`.
+
+  Python sees the environment variables of the operating system process as they were when the VM started: changes by
+  `System.put_env/2` are not visible in `os.environ`.
+  '''
+  @spec uv_init(String.t() | atom(), keyword()) :: :ok
+  def uv_init(pyproject_toml, opts \\ [])
+
+  def uv_init(template, opts) when is_atom(template) and is_list(opts) do
+    uv_init(Pythonx.Uv.Templates.fetch!(template), opts)
+  end
+
+  def uv_init(pyproject_toml, opts) when is_binary(pyproject_toml) and is_list(opts) do
+    Pythonx.Uv.uv_init(pyproject_toml, opts)
+  end
+
+  @doc """
+  The names of the templates that `uv_init/2` takes.
+
+      iex> :numpy in Pythonx.uv_templates()
+      true
+  """
+  @spec uv_templates() :: [atom()]
+  def uv_templates(), do: Pythonx.Uv.Templates.names()
+
+  @doc """
+  The environment variables that make another VM start Python as this one did.
+
+  The result is a map with the single entry `"PYTHONX_INIT_STATE"`. A VM that has it in its environment starts Python
+  when the `:pythonx` application starts; so do nodes started by FLAME with `env: Pythonx.install_env()`.
+
+  Raises a `RuntimeError` when Python was not started by `uv_init/2`.
+
+      iex> %{"PYTHONX_INIT_STATE" => state} = Pythonx.install_env()
+      iex> is_binary(state)
+      true
+  """
+  @spec install_env() :: %{String.t() => String.t()}
+  def install_env(), do: Pythonx.Uv.install_env()
+
+  @doc """
+  The folders that hold the Python in use and its packages, for copying them to another machine.
+
+  Raises a `RuntimeError` when Python was not started by `uv_init/2`.
+
+      iex> Enum.all?(Pythonx.install_paths(), &File.dir?/1)
+      true
+  """
+  @spec install_paths() :: [String.t()]
+  def install_paths(), do: Pythonx.Uv.install_paths()
+
+  @doc false
+  @spec maybe_init_from_env() :: :ok | :noop
+  def maybe_init_from_env(), do: Pythonx.Uv.maybe_init_from_env()
+
+  @doc false
+  @spec init(String.t(), String.t(), String.t(), keyword()) :: :ok
+  def init(python_dl_path, python_home_path, python_executable_path, opts \\ [])
+      when is_binary(python_dl_path) and is_binary(python_home_path) and is_binary(python_executable_path) and
+             is_list(opts) do
+    opts = Keyword.validate!(opts, sys_paths: [])
+    Pythonx.Interpreter.start(python_dl_path, python_home_path, python_executable_path, opts[:sys_paths])
+  end
+
+  ## Evaluation
+
+  @doc ~S'''
+  Evaluates Python code.
+
+  `globals` is a map of names to values, which are encoded with `encode!/2`. Returns the result and the global names
+  that are defined afterwards, the given ones included, as objects. The result is the value of the last statement if
+  that is an expression, otherwise `nil`.
+
+      iex> {result, %{}} = Pythonx.eval("a + b", %{"a" => 1, "b" => 2})
+      iex> result
+      #Pythonx.Object<
+        3
+      >
+
+      iex> {nil, globals} = Pythonx.eval("x = 10", %{})
+      iex> globals["x"]
+      #Pythonx.Object<
+        10
+      >
+
+  A Python exception is raised as `Pythonx.Error`.
+
+  Each evaluation has a namespace of its own, which is the module `__main__` while it runs. What lives in the
+  interpreter itself (imported modules, `os.environ`) is shared by all.
+
+  When the calling process dies, the code is interrupted.
+
+  ## Options
+
+    * `:stdout_device` - where standard output goes. Defaults to the caller's group leader
+
+    * `:stderr_device` - where standard error goes. Defaults to the process registered as `:standard_error`
+
+    * `:binaries` - with `:str`, binaries in `globals` become `str` instead of `bytes`. Defaults to `:bytes`
+
+    * `:timeout` - how long the code may run, in milliseconds, or `:infinity`. When the time is over, the code is
+      interrupted and `Pythonx.TimeoutError` raised. Defaults to `:infinity`
+
+  What the code has printed when it ends has been sent to its device when this function returns.
+  '''
+  @spec eval(String.t(), %{String.t() => term()}, keyword()) :: {Object.t() | nil, %{String.t() => Object.t()}}
+  def eval(code, globals, opts \\ []) when is_binary(code) and is_map(globals) and is_list(opts) do
+    location = Pythonx.Sigil.take_location(code) || {"<string>", 1}
+    relay = relay!()
+    opts = eval_options!(opts)
+    validate_globals_keys!(globals)
+    encode_opts = [binaries: opts[:binaries]]
+    globals = Map.new(globals, fn {name, value} -> {name, encode_global(value, encode_opts)} end)
+    out = device!(:stdout_device, opts[:stdout_device] || Process.group_leader())
+    err = device!(:stderr_device, opts[:stderr_device] || standard_error())
+    NIF.eval(code, location, globals, out, err, relay, opts[:timeout])
+  end
+
+  # One process stands for the whole application: it takes devices' replies.
+  defp relay!() do
+    Process.whereis(Pythonx.Janitor) || (Process.whereis(Pythonx.Supervisor) && await_janitor()) ||
+      raise "the :pythonx application needs to be started before calling Pythonx.eval/3"
+  end
+
+  # It is between a crash and its restart, which the supervisor answers for.
+  defp await_janitor() do
+    _children = Supervisor.which_children(Pythonx.Supervisor)
+    Process.whereis(Pythonx.Janitor)
+  end
+
+  defp eval_options!([]), do: %{stdout_device: nil, stderr_device: nil, binaries: :bytes, timeout: :infinity}
+
+  defp eval_options!(opts) do
+    for {key, _value} <- opts, key not in [:binaries, :timeout | @eval_options] do
+      raise ArgumentError,
+            "unknown keys #{inspect([key])} in #{inspect(opts)}, the allowed keys are: #{inspect(@eval_options)}"
+    end
+
+    opts |> Map.new() |> Enum.into(eval_options!([])) |> validate_values!()
+  end
+
+  defp validate_values!(opts) do
+    if opts.binaries not in [:bytes, :str] do
+      raise ArgumentError, "expected :binaries to be :bytes or :str, got: #{inspect(opts.binaries)}"
+    end
+
+    if opts.timeout != :infinity and not (is_integer(opts.timeout) and opts.timeout >= 0) do
+      raise ArgumentError,
+            "expected :timeout to be a non-negative integer or :infinity, got: #{inspect(opts.timeout)}"
+    end
+
+    opts
+  end
+
+  defp validate_globals_keys!(globals) do
+    for {key, _value} <- globals, not is_binary(key) do
+      raise ArgumentError, "expected globals keys to be strings, got: #{inspect(key)}"
+    end
+  end
+
+  defp encode_global(value, encode_opts), do: encode_with(value, encode_opts)
+
+  defp standard_error(), do: Process.whereis(:standard_error) || Process.group_leader()
+
+  # Names are looked up now, in the caller, where the one who gave a wrong one can be told.
+  defp device!(_option, pid) when is_pid(pid), do: pid
+
+  defp device!(option, name) when is_atom(name) do
+    Process.whereis(name) ||
+      raise ArgumentError, "expected #{inspect(option)} to be a device, but no process is registered as #{inspect(name)}"
+  end
+
+  defp device!(_option, {name, node} = device) when is_atom(name) and is_atom(node), do: device
+
+  defp device!(option, other) do
+    raise ArgumentError,
+          "expected #{inspect(option)} to be a pid, a registered name or {name, node}, got: #{inspect(other)}"
+  end
+
+  @doc ~S'''
+  Evaluates Python code that reads and writes Elixir variables.
+
+  Names that the code uses and that are variables of the Elixir code around it are passed in. Every global name that
+  the code defines becomes an Elixir variable, bound to an object.
+
+      import Pythonx
+
+      x = 1
+
+      ~PY"""
+      y = x + 10
+      """
+
+      y
+      #=> #Pythonx.Object<
+      #=>   11
+      #=> >
+
+  The result is that of `eval/2`. Variables that the code may define but did not (in a branch that was not taken) keep
+  their value, or are `nil` if they had none.
+
+  Which names the code uses is known only to Python, so the interpreter must run when the sigil is expanded: in IEx,
+  in Livebook, in scripts after `uv_init/2`. In the modules of a project it works when the project configures
+  `config :pythonx, :uv_init`; otherwise use `eval/3`.
+  '''
+  defmacro sigil_PY({:<<>>, meta, [code]}, []) when is_binary(code) do
+    Pythonx.Sigil.expand({:<<>>, meta, [code]}, [], __CALLER__)
+  end
+
+  ## Conversion
+
+  @doc """
+  Encodes an Elixir term as a Python object.
+
+  The second argument is a list of options or an encoder.
+
+      iex> Pythonx.encode!({1, true, "hello"})
+      #Pythonx.Object<
+        (1, True, b'hello')
+      >
+
+      iex> Pythonx.encode!(%{"name" => "Ada"}, binaries: :str)
+      #Pythonx.Object<
+        {'name': 'Ada'}
+      >
+
+  ## Options
+
+    * `:binaries` - `:bytes` encodes every binary as `bytes`, `:str` every binary as `str` (one that is not UTF-8
+      raises a `Pythonx.Error`). Defaults to `:bytes`
+
+  ## Encoder
+
+  An encoder is a function of a term and itself. It is called for the term and, by the implementations of
+  `Pythonx.Encoder` for containers, for every nested one. It may treat some terms in its own way and give the others
+  to `Pythonx.Encoder.encode/2`:
+
+      iex> encoder = fn
+      ...>   term, _encoder when is_binary(term) ->
+      ...>     {string, %{}} = Pythonx.eval("x.decode('utf-8')", %{"x" => term})
+      ...>     string
+      ...>
+      ...>   term, encoder ->
+      ...>     Pythonx.Encoder.encode(term, encoder)
+      ...> end
+      iex> Pythonx.encode!(["hello"], encoder)
+      #Pythonx.Object<
+        ['hello']
+      >
+
+  Raises `Protocol.UndefinedError` for a term that has no counterpart in Python.
+  """
+  @spec encode!(term(), encoder() | keyword()) :: Object.t()
+  def encode!(term, encoder_or_opts \\ [])
+
+  def encode!(term, encoder) when is_function(encoder, 2), do: encoder.(term, encoder)
+
+  def encode!(term, opts) when is_list(opts) do
+    opts = Keyword.validate!(opts, binaries: :bytes)
+
+    if opts[:binaries] not in [:bytes, :str] do
+      raise ArgumentError, "expected :binaries to be :bytes or :str, got: #{inspect(opts[:binaries])}"
+    end
+
+    encode_with(term, opts)
+  end
+
+  defp encode_with(%struct{} = term, opts) when struct != MapSet do
+    encoder = Native.encoder(opts)
+    Pythonx.Encoder.encode(term, encoder)
+  end
+
+  defp encode_with(term, opts), do: Native.encode(term, opts)
+
+  @doc """
+  Decodes a Python object to an Elixir term.
+
+  The numbers, strings, `bytes`, lists, tuples, dicts and sets of Python become terms, whatever they hold likewise.
+  Everything else, nested or not, stays a `Pythonx.Object`.
+
+      iex> {result, %{}} = Pythonx.eval("{'name': 'Ada', 'scores': (1, 2.5, None)}", %{})
+      iex> Pythonx.decode(result)
+      %{"name" => "Ada", "scores" => {1, 2.5, nil}}
+
+  A float that Elixir has no counterpart for becomes an atom, as in Nx and Explorer:
+
+      iex> {result, %{}} = Pythonx.eval("[float('nan'), float('inf'), float('-inf')]", %{})
+      iex> Pythonx.decode(result)
+      [:nan, :infinity, :neg_infinity]
+
+  Raises `ArgumentError` for a container that holds itself, and for a dict or set of which two keys would be one in
+  Elixir (`'a'` and `b'a'`).
+  """
+  @spec decode(Object.t()) :: term()
+  def decode(object)
+
+  def decode(nil) do
+    raise ArgumentError,
+          "Pythonx.decode/1 expects a %Pythonx.Object{}, but got nil. " <>
+            "Note that Pythonx.eval/2 or the ~PY sigil result in nil, if the evaluated code ends with a statement, " <>
+            "rather than expression"
+  end
+
+  def decode(%Object{} = object) do
+    case NIF.nif_decode(object) do
+      {:ok, term} -> term
+      :object -> object
+      :needs_thread -> decode_on_thread(object)
+      {:argument_error, message} -> raise ArgumentError, message
+      {:error, :not_initialized} -> NIF.not_initialized!()
+      :error -> NIF.local!(object)
+    end
+  end
+
+  defp decode_on_thread(object) do
+    case NIF.call("decode", {object}) do
+      :object -> object
+      term -> term
+    end
+  end
+end

@@ -1,0 +1,264 @@
+defprotocol Pythonx.Encoder do
+  @moduledoc """
+  How Elixir values become Python objects.
+
+  Built-in types are converted as the table in the README says. For a struct of your own, implement the protocol and
+  return a `Pythonx.Object`, most easily one that `Pythonx.eval/2` made:
+
+      defimpl Pythonx.Encoder, for: Complex do
+        def encode(complex, _encoder) do
+          {result, %{}} =
+            Pythonx.eval("complex(re, im)", %{"re" => complex.re, "im" => complex.im})
+
+          result
+        end
+      end
+
+  Where a value cannot be encoded after all, say because a Python package is missing, raise
+
+      raise Protocol.UndefinedError, protocol: @protocol, value: value, description: "why"
+
+  Structs without an implementation are an error, nested ones too: the message names the place.
+  """
+
+  @doc """
+  Encodes `term` as a Python object.
+
+  Implementations for containers call `encoder.(child, encoder)` for what they hold, so that a function given to
+  `Pythonx.encode!/2` may treat any nested term in its own way.
+  """
+  @spec encode(term(), Pythonx.encoder()) :: Pythonx.Object.t()
+  def encode(term, encoder)
+end
+
+defmodule Pythonx.Encoder.Native do
+  @moduledoc false
+
+  # The default encoder: one walk over the whole term in native code. What the walk meets and only the protocol can
+  # encode (structs, functions, ...) it reports; each goes through the protocol, and a second walk puts the objects
+  # in their places.
+
+  @type opts :: [binaries: :bytes | :str]
+
+  @doc """
+  Encodes a term of any type, with the default meaning of each built-in one.
+  """
+  @spec encode(term(), opts()) :: Pythonx.Object.t()
+  def encode(term, opts \\ []) do
+    binaries_as_str = Keyword.get(opts, :binaries, :bytes) == :str
+
+    case walk(term, binaries_as_str, []) do
+      {:ok, object} ->
+        object
+
+      {:deferred, terms} ->
+        encoder = encoder(opts)
+        objects = Enum.map(terms, &encode_deferred(&1, term, encoder))
+        {:ok, object} = walk(term, binaries_as_str, objects)
+        object
+    end
+  end
+
+  @doc """
+  The 2-arity encoder that `Pythonx.encode!/2` uses under these options.
+  """
+  @spec encoder(opts()) :: Pythonx.encoder()
+  def encoder(opts) do
+    case Keyword.get(opts, :binaries, :bytes) do
+      :bytes -> &Pythonx.Encoder.encode/2
+      :str -> fn term, _encoder -> encode(term, binaries: :str) end
+    end
+  end
+
+  @doc """
+  Whether children may be encoded by the native walk instead of one by one.
+  """
+  @spec default?(Pythonx.encoder()) :: boolean()
+  def default?(encoder), do: encoder == (&Pythonx.Encoder.encode/2)
+
+  @doc """
+  A child encoded by a caller's own encoder, checked.
+  """
+  @spec encode_child(term(), Pythonx.encoder()) :: Pythonx.Object.t()
+  def encode_child(term, encoder) do
+    case encoder.(term, encoder) do
+      %Pythonx.Object{} = object -> object
+      other -> raise ArgumentError, "expected the encoder to return a Pythonx.Object, got: #{inspect(other)}"
+    end
+  end
+
+  # Python's own errors, and user code such as a key's __hash__, belong on a thread of Python's.
+  defp walk(term, binaries_as_str, objects) do
+    case Pythonx.NIF.nif_encode(term, binaries_as_str, objects) do
+      :needs_thread -> walk_on_thread(term, binaries_as_str, objects)
+      {:error, :not_initialized} -> Pythonx.NIF.not_initialized!()
+      result -> result
+    end
+  end
+
+  defp walk_on_thread(term, binaries_as_str, objects) do
+    case Pythonx.NIF.call("encode", {term, binaries_as_str, objects}) do
+      {:deferred, terms} -> {:deferred, terms}
+      object -> {:ok, object}
+    end
+  end
+
+  defp encode_deferred(term, root, encoder) do
+    checked(encode_by_protocol(term, encoder), term)
+  rescue
+    error in [Protocol.UndefinedError, ArgumentError] ->
+      reraise with_path(error, term, Pythonx.Encoder.Path.find(root, term)), __STACKTRACE__
+  end
+
+  defp encode_by_protocol(term, _encoder) when is_list(term) do
+    raise ArgumentError, "cannot encode an improper list as a Python object, got: #{inspect(term)}"
+  end
+
+  defp encode_by_protocol(term, _encoder) when is_bitstring(term) do
+    raise Protocol.UndefinedError,
+      protocol: Pythonx.Encoder,
+      value: term,
+      description: "cannot encode a bitstring as a Python object"
+  end
+
+  defp encode_by_protocol(term, _encoder) when is_pid(term) do
+    raise ArgumentError,
+          "decode failed, expected a local pid, but got a remote one. " <>
+            "NIFs can only send messages to local PIDs and remote PIDs cannot be decoded"
+  end
+
+  defp encode_by_protocol(term, encoder), do: Pythonx.Encoder.encode(term, encoder)
+
+  defp checked(%Pythonx.Object{} = object, _term), do: Pythonx.NIF.local!(object)
+
+  defp checked(other, term) do
+    raise ArgumentError,
+          "expected the Pythonx.Encoder implementation for #{inspect(term)} to return a Pythonx.Object, " <>
+            "got: #{inspect(other)}"
+  end
+
+  # The term itself needs no path, and an error about another value is not about this place.
+  defp with_path(error, _term, ""), do: error
+
+  defp with_path(%Protocol.UndefinedError{value: value} = error, term, path) when value === term do
+    what = if error.description in [nil, ""], do: "cannot encode this value", else: error.description
+    %{error | description: "#{path}: #{what}"}
+  end
+
+  defp with_path(%ArgumentError{} = error, _term, path), do: %{error | message: "#{path}: #{error.message}"}
+  defp with_path(error, _term, _path), do: error
+end
+
+defmodule Pythonx.Encoder.Path do
+  @moduledoc false
+
+  # Where in a term another one is, as text like `[3]["name"]`. Only ever needed for an error message.
+
+  @doc """
+  The path to the first occurrence of `wanted` in `term`; empty for the term itself or one that is not found.
+  """
+  @spec find(term(), term()) :: String.t()
+  def find(term, wanted), do: search([{term, ""}], wanted)
+
+  defp search([], _wanted), do: ""
+  defp search([{term, path} | _rest], wanted) when term === wanted, do: path
+  defp search([{term, path} | rest], wanted), do: search(children(term, path) ++ rest, wanted)
+
+  defp children([_ | _] = list, path), do: list_children(list, path, 0)
+  defp children(tuple, path) when is_tuple(tuple), do: tuple |> Tuple.to_list() |> list_children(path, 0)
+
+  defp children(%MapSet{} = set, path) do
+    Enum.map(set, &{&1, path <> "[member #{inspect(&1)}]"})
+  end
+
+  defp children(map, path) when is_map(map) and not is_struct(map) do
+    Enum.flat_map(map, fn {key, value} ->
+      [{key, path <> "[key #{inspect(key)}]"}, {value, path <> "[#{inspect(key)}]"}]
+    end)
+  end
+
+  defp children(_term, _path), do: []
+
+  defp list_children([head | tail], path, index) do
+    [{head, path <> "[#{index}]"} | list_children(tail, path, index + 1)]
+  end
+
+  defp list_children(_end, _path, _index), do: []
+end
+
+defimpl Pythonx.Encoder, for: [Atom, Integer, Float, BitString, PID] do
+  def encode(term, _encoder), do: Pythonx.Encoder.Native.encode(term)
+end
+
+defimpl Pythonx.Encoder, for: List do
+  alias Pythonx.Encoder.Native
+
+  def encode(list, encoder) do
+    if Native.default?(encoder) do
+      Native.encode(list)
+    else
+      _proper = length(list)
+      list |> Enum.map(&Native.encode_child(&1, encoder)) |> Native.encode()
+    end
+  end
+end
+
+defimpl Pythonx.Encoder, for: Tuple do
+  alias Pythonx.Encoder.Native
+
+  def encode(tuple, encoder) do
+    if Native.default?(encoder) do
+      Native.encode(tuple)
+    else
+      tuple
+      |> Tuple.to_list()
+      |> Enum.map(&Native.encode_child(&1, encoder))
+      |> List.to_tuple()
+      |> Native.encode()
+    end
+  end
+end
+
+defimpl Pythonx.Encoder, for: Map do
+  alias Pythonx.Encoder.Native
+
+  def encode(map, encoder) do
+    if Native.default?(encoder) do
+      Native.encode(map)
+    else
+      pairs =
+        Enum.map(map, fn {key, value} ->
+          {Native.encode_child(key, encoder), Native.encode_child(value, encoder)}
+        end)
+
+      # As Python's own dict does with pairs, a key that is equal to an earlier one takes its place.
+      Pythonx.NIF.call("dict_from_pairs", {pairs})
+    end
+  end
+end
+
+defimpl Pythonx.Encoder, for: MapSet do
+  alias Pythonx.Encoder.Native
+
+  def encode(set, encoder) do
+    if Native.default?(encoder) do
+      Native.encode(set)
+    else
+      Pythonx.NIF.call("set_from_list", {Enum.map(set, &Native.encode_child(&1, encoder))})
+    end
+  end
+end
+
+defimpl Pythonx.Encoder, for: Pythonx.Object do
+  def encode(object, _encoder) do
+    if Pythonx.NIF.local_object?(object) do
+      object
+    else
+      raise Protocol.UndefinedError,
+        protocol: @protocol,
+        value: object,
+        description:
+          "remote objects cannot be encoded implicitly, call Pythonx.copy_remote_object/1 first to get a local copy of the object"
+    end
+  end
+end

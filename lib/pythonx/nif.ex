@@ -1,0 +1,188 @@
+defmodule Pythonx.NIF do
+  @moduledoc false
+
+  # The native functions, and the two things that every caller of a job needs: waiting for its reply, and turning
+  # what went wrong into an exception.
+  #
+  # Two libraries make the native side. `Pythonx.NIF.Loader` opens libpython; only then can the one behind this
+  # module be loaded, because its symbols are libpython's. Until then the functions here raise.
+
+  @not_initialized "Python interpreter has not been initialized"
+
+  @doc """
+  Loads the bridge library at `path` (without extension). libpython must be open.
+  """
+  @spec load(Path.t()) :: :ok | {:error, String.t()}
+  def load(path) do
+    # The template shows the native side how this version of Elixir shapes a MapSet.
+    case :erlang.load_nif(String.to_charlist(path), MapSet.new()) do
+      :ok -> :ok
+      {:error, {:reload, _text}} -> :ok
+      {:error, {_reason, text}} -> {:error, List.to_string(text)}
+    end
+  end
+
+  @doc """
+  Whether Python has been started in this VM.
+  """
+  @spec initialized?() :: boolean()
+  # A constant would let the compiler conclude that nothing after a check can ever run.
+  def initialized?(), do: :persistent_term.get({__MODULE__, :initialized}, false)
+
+  def nif_init(_executable, _home, _python_dir, _sys_paths), do: not_loaded()
+  def submit_eval(_ref, _code, _file, _line, _globals, _out, _err, _relay), do: not_loaded()
+  def submit_call(_ref, _operation, _arguments), do: not_loaded()
+  def nif_encode(_term, _binaries_as_str, _replacements), do: not_loaded()
+  def nif_decode(_object), do: not_loaded()
+  def local_object?(_object), do: not_loaded()
+  def gc_notifier(_pid, _message), do: not_loaded()
+  def cancel(_job, _mute), do: not_loaded()
+  def interrupt(_pid), do: not_loaded()
+  def running(), do: not_loaded()
+  def stats(), do: not_loaded()
+
+  # To the compiler, a function that may be replaced by a native one may return anything.
+  defp not_loaded(), do: :erlang.nif_error(RuntimeError.exception(@not_initialized))
+
+  @doc """
+  Evaluates code and returns `{result, globals}`; see `Pythonx.eval/3`.
+  """
+  def eval(code, {file, line}, globals, out, err, relay, timeout) do
+    ref = make_ref()
+
+    reply =
+      case submit_eval(ref, code, file, line, globals, out, err, relay) do
+        {:reply, reply} ->
+          reply
+
+        job ->
+          job = submitted!(job)
+
+          receive do
+            {^ref, reply} -> reply
+          after
+            timeout -> give_up!(job, ref, timeout)
+          end
+      end
+
+    eval_result(reply, relay)
+  end
+
+  defp eval_result({:ok, result, globals, relayed}, relay) do
+    await_relay(relayed, relay)
+    {result, globals}
+  end
+
+  defp eval_result({:python_error, error, relayed}, relay) do
+    await_relay(relayed, relay)
+    raise_python_error(error)
+  end
+
+  defp eval_result(other, _relay), do: result!(other)
+
+  # What the relay passes on has been handed to its device once the relay has answered.
+  defp await_relay(false, _relay), do: :ok
+  defp await_relay(true, relay), do: GenServer.call(relay, :ping, :infinity)
+
+  @doc """
+  Runs a named operation on a thread of Python's and returns its result.
+  """
+  @spec call(String.t(), tuple(), timeout()) :: term()
+  def call(operation, arguments, timeout \\ :infinity) do
+    ref = make_ref()
+
+    reply =
+      case submit_call(ref, operation, arguments) do
+        {:reply, reply} ->
+          reply
+
+        job ->
+          job = submitted!(job)
+
+          receive do
+            {^ref, reply} -> reply
+          after
+            timeout -> give_up!(job, ref, timeout)
+          end
+      end
+
+    result!(reply)
+  end
+
+  defp submitted!({:error, :not_initialized}), do: not_initialized!()
+  defp submitted!(job), do: job
+
+  # Once `cancel` has returned, the reply is either in the mailbox or will never be sent.
+  defp give_up!(job, ref, timeout) do
+    cancel(job, true)
+
+    receive do
+      {^ref, _late} -> :ok
+    after
+      0 -> :ok
+    end
+
+    raise Pythonx.TimeoutError, timeout: timeout
+  end
+
+  defp result!({:ok, result}), do: result
+  defp result!({:deferred, _terms} = deferred), do: deferred
+  defp result!(:object), do: :object
+  defp result!({:python_error, error}), do: raise_python_error(error)
+  defp result!({:argument_error, message}), do: raise(ArgumentError, message)
+  defp result!({:error, :cancelled}), do: raise("the Python interpreter is shutting down")
+
+  defp raise_python_error({lines, type, value, traceback}) do
+    raise Pythonx.Error, lines: lines, type: type, value: value, traceback: traceback
+  end
+
+  @doc """
+  The Python `repr` of an object, as an object that holds a `str`.
+  """
+  @spec object_repr(Pythonx.Object.t()) :: Pythonx.Object.t()
+  def object_repr(object), do: call("repr", {local!(object)})
+
+  @doc """
+  The text of an object that holds a `str`.
+  """
+  @spec unicode_to_string(Pythonx.Object.t()) :: String.t()
+  def unicode_to_string(object), do: call("unicode_to_string", {local!(object)})
+
+  @doc """
+  A Python `str` with the text of a binary.
+  """
+  @spec unicode_from_string(String.t()) :: Pythonx.Object.t()
+  def unicode_from_string(string) when is_binary(string), do: call("unicode_from_string", {string})
+
+  @doc """
+  Names that code reads and names that it defines, as `{referenced, defined}`; see `Pythonx.AST`.
+  """
+  @spec scan_globals(binary()) :: {[String.t()], [String.t()]}
+  def scan_globals(code) when is_binary(code) do
+    "call_internal" |> call({"pythonx._globals", "scan_globals", {code}}) |> Pythonx.decode()
+  end
+
+  @doc """
+  The object itself, or the error for one that belongs to another node or is no object at all.
+  """
+  @spec local!(term()) :: Pythonx.Object.t()
+  def local!(%{__struct__: Pythonx.Object} = object) do
+    if local_object?(object) do
+      object
+    else
+      raise ArgumentError, "decode failed, expected a resource reference, got: #{inspect(object.resource)}"
+    end
+  end
+
+  def local!(other) do
+    # Whether Python runs is the first question, whatever was given.
+    _ = local_object?(other)
+    raise ArgumentError, "decode failed, expected a struct, got: #{inspect(other)}"
+  end
+
+  @doc """
+  Raises the error for native calls without an interpreter.
+  """
+  @spec not_initialized!() :: no_return()
+  def not_initialized!(), do: :erlang.error(RuntimeError.exception(@not_initialized))
+end

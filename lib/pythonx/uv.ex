@@ -1,0 +1,104 @@
+defmodule Pythonx.Uv do
+  # Environments made by uv, and the interpreter started in one of them. The functions of `Pythonx` that have to do with
+  # either end here.
+  #
+  # See the modules below this one: Options, Project (what is asked for), Fetch (makes it), Binary (finds uv),
+  # Interpreter (chooses the Python), Environment (what to start), State (what was started).
+  @moduledoc false
+
+  alias Pythonx.Cache
+  alias Pythonx.Uv.{Binary, Environment, Fetch, Options, Project, State}
+
+  @doc "The version of uv that is downloaded by default."
+  @spec default_uv_version() :: String.t()
+  defdelegate default_uv_version(), to: Options
+
+  @doc """
+  Makes the environment if need be, and initialises the interpreter in it.
+
+  The same project again is fine, and repairs an environment that was deleted. Another one raises, before anything is fetched.
+  """
+  @spec uv_init(String.t(), keyword()) :: :ok
+  def uv_init(pyproject_toml, opts \\ []), do: initialise(pyproject_toml, false, opts)
+
+  @doc """
+  Like `uv_init/2`, for the environment in priv that was made when the application was compiled. Fetches nothing.
+
+  Initialising again in a VM whose interpreter was started so is not an error: an application may be restarted.
+  """
+  @spec init_from_priv(String.t(), keyword()) :: :ok
+  def init_from_priv(pyproject_toml, opts \\ []), do: initialise(pyproject_toml, true, opts)
+
+  @doc "Initialises from PYTHONX_INIT_STATE, if that is set."
+  @spec maybe_init_from_env() :: :ok | :noop
+  def maybe_init_from_env do
+    case State.from_env() do
+      {pyproject_toml, opts} -> uv_init(pyproject_toml, opts)
+      nil -> :noop
+    end
+  end
+
+  defp initialise(toml, private?, opts) do
+    project = Project.new(toml, private?, Options.validate!(opts))
+    initialised_with?(project)
+    unless private?, do: Fetch.run!(project)
+    exclusively(fn -> unless initialised_with?(project), do: State.put(project, boot(project)) end)
+    :ok
+  end
+
+  # Raises for another project, and for an interpreter that was started in another way. Called before anything is
+  # fetched, because that could not be used.
+  defp initialised_with?(%{id: id}) do
+    case State.get() do
+      %{id: ^id} -> true
+      nil -> Pythonx.NIF.initialized?() && raise_initialised()
+      _other -> raise_initialised()
+    end
+  end
+
+  @spec raise_initialised() :: no_return()
+  defp raise_initialised, do: raise("Python interpreter has already been initialized")
+
+  # Two processes of this VM may start the same project at once: the second one finds it started.
+  defp exclusively(fun), do: :global.trans({__MODULE__, self()}, fun, [node()])
+
+  @doc """
+  Makes the environment unless it is there. With `private?`, in the priv of the application, otherwise in the cache.
+
+  Raises a `RuntimeError` when that fails, and can be called again then.
+  """
+  @spec fetch(String.t(), boolean(), keyword()) :: :ok
+  def fetch(pyproject_toml, private?, opts \\ []) do
+    pyproject_toml |> Project.new(private?, Options.validate!(opts)) |> Fetch.run!()
+  end
+
+  @doc "Initialises the interpreter in an environment that is there. Returns the folders that hold it."
+  @spec init(String.t(), boolean(), keyword()) :: [String.t()]
+  def init(pyproject_toml, private?, opts \\ []) do
+    pyproject_toml |> Project.new(private?, Options.validate!(opts)) |> boot()
+  end
+
+  defp boot(project) do
+    unless project.private?, do: Cache.check_owner!(Cache.base_dir(), project.dir)
+    environment = project |> Environment.load!() |> Environment.settle(project)
+    %{libpython: libpython, python_root: root, executable: executable} = environment
+    Pythonx.init(libpython, root, executable, sys_paths: [environment.site_packages])
+    [root, project.dir]
+  end
+
+  @doc "Finds a uv program, or downloads one. See `Pythonx.Uv.Binary`."
+  @spec find_uv(keyword()) :: {:ok, String.t()} | {:error, message :: String.t()}
+  def find_uv(opts \\ []), do: opts |> Options.validate!() |> Binary.find()
+
+  @doc "The environment variables that make another VM initialise itself in the same way."
+  @spec install_env() :: %{String.t() => String.t()}
+  def install_env, do: State.to_env(state!("install_env"))
+
+  @doc "The folders of Python and of the project, in this order."
+  @spec install_paths() :: [String.t()]
+  def install_paths, do: state!("install_paths").install_paths
+
+  defp state!(name) do
+    State.get() || raise "before calling Pythonx.#{name}/0, you must initialize Pythonx"
+  end
+end

@@ -1,0 +1,117 @@
+defmodule Pythonx.Uv.Command do
+  # Runs uv: in an environment that is ours, with its output where the caller reads, and never longer than the caller lives.
+  @moduledoc false
+
+  alias Pythonx.Uv.Project
+
+  # What in the shell of the user would make another environment of the same pyproject.toml. How to reach the network,
+  # which index to use and where to cache stay with the user.
+  @foreign ~w(UV_PROJECT UV_PROJECT_ENVIRONMENT UV_WORKING_DIR UV_WORKING_DIRECTORY UV_CONFIG_FILE UV_ENV_FILE
+              UV_PYTHON UV_PYTHON_PREFERENCE UV_MANAGED_PYTHON UV_NO_MANAGED_PYTHON UV_SYSTEM_PYTHON UV_PYTHON_SEARCH_PATH
+              UV_FROZEN UV_LOCKED UV_NO_SYNC UV_ISOLATED UV_DEV UV_NO_DEV UV_NO_GROUP UV_NO_DEFAULT_GROUPS UV_NO_EDITABLE
+              UV_NO_INSTALL_PROJECT UV_NO_INSTALL_WORKSPACE UV_NO_INSTALL_LOCAL UV_RESOLUTION UV_PRERELEASE
+              UV_FORK_STRATEGY UV_EXCLUDE_NEWER UV_NO_SOURCES UV_CONSTRAINT UV_OVERRIDE UV_EXCLUDE UV_BUILD_CONSTRAINT
+              UV_VENV_SEED UV_VENV_CLEAR UV_VENV_RELOCATABLE
+              VIRTUAL_ENV CONDA_PREFIX CONDA_DEFAULT_ENV PYTHONHOME PYTHONPATH PYTHONSTARTUP PYTHONEXECUTABLE
+              PYTHONPLATLIBDIR PYTHONUSERBASE __PYVENV_LAUNCHER__)
+
+  # Ends uv with whoever waits for it: the pipe from the VM ends when the calling process or the VM does, and uv itself
+  # never looks at it. uv must not read from the pipe either.
+  @watched """
+  exec 3<&0
+  "$@" 3<&- </dev/null &
+  program=$!
+  { while read -r _; do :; done; kill "$program"; } <&3 >/dev/null 2>&1 &
+  watch=$!
+  exec 3<&-
+  wait "$program"
+  status=$?
+  kill "$watch" 2>/dev/null
+  exit $status
+  """
+
+  @type env :: [{String.t(), String.t() | nil}]
+
+  @doc "The environment variables of a uv that works on `project`."
+  @spec env(Project.t()) :: env()
+  def env(project) do
+    # uv has renamed the setting. A variable that a version does not know does no harm, an option would.
+    tls = if project.opts.native_tls, do: [{"UV_NATIVE_TLS", "true"}, {"UV_SYSTEM_CERTS", "true"}], else: []
+    Enum.map(@foreign, &{&1, nil}) ++ [{"UV_PYTHON_INSTALL_DIR", project.python_dir}] ++ tls
+  end
+
+  @doc "What the user says of the origin of Pythons, in the words of uv, which are all named after this variable."
+  @spec python_preference() :: String.t()
+  def python_preference do
+    cond do
+      set?("UV_MANAGED_PYTHON") -> "only-managed"
+      set?("UV_NO_MANAGED_PYTHON") -> "only-system"
+      true -> System.get_env("UV_PYTHON_PREFERENCE", "managed")
+    end
+  end
+
+  defp set?(name), do: String.downcase(System.get_env(name, "")) in ["1", "true", "yes", "on", "y", "t"]
+
+  @doc "Runs uv silently. Returns both its outputs, merged, and its exit status."
+  @spec capture(Path.t(), [String.t()], Path.t(), env()) :: {String.t(), non_neg_integer()}
+  def capture(uv, args, dir, env) do
+    System.cmd(uv, args, cd: dir, env: env, stderr_to_stdout: true)
+  rescue
+    error in ErlangError -> raise_unusable(uv, error.original)
+  end
+
+  @doc "Runs uv with both its outputs streamed to the group leader of the caller. Returns the exit status."
+  @spec stream(Path.t(), [String.t()], Path.t(), env()) :: non_neg_integer()
+  def stream(uv, args, dir, env) do
+    # A process of its own keeps the messages of the port out of the caller's mailbox. Linked, so that it dies with it.
+    Task.await(Task.async(fn -> uv |> open(args, dir, env) |> forward("") end), :infinity)
+  end
+
+  defp open(uv, args, dir, env) do
+    {program, args} =
+      case :os.type() do
+        {:unix, _} -> {"/bin/sh", ["-c", @watched, "uv", uv | args]}
+        _other -> {uv, args}
+      end
+
+    options = [:binary, :exit_status, :stderr_to_stdout, :hide, :use_stdio, args: args, cd: dir, env: charlists(env)]
+    Port.open({:spawn_executable, program}, options)
+  rescue
+    error in ErlangError -> raise_unusable(uv, error.original)
+  end
+
+  defp charlists(env) do
+    for {name, value} <- env, do: {String.to_charlist(name), if(value, do: String.to_charlist(value), else: false)}
+  end
+
+  # A character may arrive in two parts.
+  defp forward(port, rest) do
+    receive do
+      {^port, {:data, data}} ->
+        {text, rest} = whole_characters(rest <> data)
+        IO.write(text)
+        forward(port, rest)
+
+      {^port, {:exit_status, status}} ->
+        IO.write(replace_invalid(rest))
+        status
+    end
+  end
+
+  defp whole_characters(data) do
+    case :unicode.characters_to_binary(data) do
+      {:incomplete, text, rest} -> {text, rest}
+      {:error, _text, _rest} -> {replace_invalid(data), ""}
+      text -> {text, ""}
+    end
+  end
+
+  defp replace_invalid(data) do
+    data |> String.chunk(:valid) |> Enum.map_join(&if String.valid?(&1), do: &1, else: "\uFFFD")
+  end
+
+  @spec raise_unusable(Path.t(), term()) :: no_return()
+  defp raise_unusable(uv, reason) do
+    raise "uv cannot be run, path: #{uv}, reason: #{:file.format_error(reason)}"
+  end
+end

@@ -1,0 +1,107 @@
+defmodule Pythonx.Uv.Download do
+  # Fetches the uv program itself, and does not believe in it before its checksum is right.
+  #
+  # From GitHub, or else from PyPI, which has the same programs in wheels: some networks reach only one of them. From
+  # PYTHONX_UV_MIRROR alone, a URL that has the folders of GitHub's releases under it, when that is set.
+  @moduledoc false
+
+  require Logger
+
+  alias Pythonx.Utils
+  alias Pythonx.Uv.{Checksums, Target}
+
+  @releases "https://github.com/astral-sh/uv/releases/download"
+  @index "https://pypi.org/simple/uv/"
+
+  @doc "The program, as the content of a file. Raises a `RuntimeError` when it cannot be had."
+  @spec fetch!(version :: String.t()) :: binary()
+  def fetch!(version) do
+    target = Target.current!()
+
+    case System.get_env("PYTHONX_UV_MIRROR", "") do
+      "" -> from_github_or_pypi!(version, target)
+      mirror -> from_release!(String.trim_trailing(mirror, "/"), version, target)
+    end
+  end
+
+  # When both fail, the first failure is the one to report: GitHub is the usual way.
+  defp from_github_or_pypi!(version, target) do
+    from_release!(@releases, version, target)
+  rescue
+    error in RuntimeError ->
+      Logger.debug("Trying PyPI, because uv could not be had from GitHub: #{Exception.message(error)}")
+
+      try do
+        from_pypi!(version, target)
+      rescue
+        second in RuntimeError ->
+          Logger.debug("uv could not be had from PyPI either: #{Exception.message(second)}")
+          reraise error, __STACKTRACE__
+      end
+  end
+
+  defp from_release!(base, version, target) do
+    url = "#{base}/#{version}/#{Target.archive_name(target)}"
+    Logger.debug("Downloading uv archive from #{url}")
+    archive = Utils.fetch_body!(url)
+    # The published sum comes from where the archive comes from: it finds what was damaged, not what was forged. For
+    # the version that is downloaded by default we bring the sums along.
+    verify!(archive, Checksums.archive(version, target) || published_checksum!(url), url)
+    extract!(archive, url)
+  end
+
+  # As sha256sum prints it: the sum, then the name of the file.
+  defp published_checksum!(url) do
+    case Utils.fetch_body!(url <> ".sha256") |> String.split() do
+      [sum | _name] when byte_size(sum) == 64 -> String.downcase(sum)
+      _other -> raise "#{url}.sha256 does not hold a SHA-256 checksum"
+    end
+  end
+
+  defp from_pypi!(version, target) do
+    page = Utils.fetch_body!(@index)
+    {url, published} = find_wheel(page, version, target) || raise "PyPI has no uv #{version} for #{target}"
+    wheel = Utils.fetch_body!(url)
+    verify!(wheel, Checksums.wheel(version, target) || published, url)
+    extract!(wheel, url)
+  end
+
+  @doc "The URL and the checksum of a wheel in a page of the simple index of PyPI (PEP 503)."
+  @spec find_wheel(String.t(), String.t(), Target.t()) :: {String.t(), String.t()} | nil
+  def find_wheel(page, version, target) do
+    tag = Target.wheel_tag(target)
+
+    links =
+      Regex.scan(~r/href="([^"#]*\/uv-#{Regex.escape(version)}-py3-none-([^"#]*)\.whl)#sha256=([0-9a-f]{64})"/, page)
+
+    Enum.find_value(links, fn [_all, url, tags, sum] -> if tag in String.split(tags, "."), do: {url, sum} end)
+  end
+
+  defp verify!(content, expected, url) do
+    case Base.encode16(:crypto.hash(:sha256, content), case: :lower) do
+      ^expected -> :ok
+      sum -> raise "what was downloaded from #{url} is not uv: its SHA-256 checksum is #{sum}, expected #{expected}"
+    end
+  end
+
+  defp extract!(archive, url) do
+    entries = if String.ends_with?(url, ".tar.gz"), do: untar(archive), else: unzip(archive)
+
+    case entries do
+      {:ok, [{_name, program} | _rest]} -> program
+      {:ok, []} -> raise "the archive at #{url} does not contain uv"
+      {:error, reason} -> raise "the archive at #{url} cannot be extracted: #{inspect(reason)}"
+    end
+  end
+
+  defp untar(archive) do
+    with {:ok, entries} <- :erl_tar.extract({:binary, archive}, [:memory, :compressed]) do
+      {:ok, Enum.filter(entries, fn {name, _program} -> uv?(name) end)}
+    end
+  end
+
+  # Some wheels hold a second program beside uv, and nothing else is worth unpacking.
+  defp unzip(archive), do: :zip.extract(archive, [:memory, file_filter: fn entry -> uv?(elem(entry, 1)) end])
+
+  defp uv?(name), do: name |> to_string() |> Path.basename() |> Path.rootname() == "uv"
+end

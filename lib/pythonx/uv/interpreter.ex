@@ -1,0 +1,140 @@
+defmodule Pythonx.Uv.Interpreter do
+  # Chooses the Python of an environment, before anything is installed into it.
+  #
+  # uv decides which Pythons satisfy the project; we add that the Python can be embedded. In order:
+  #
+  #   1. the one uv would take: a managed one that is installed, else one of the system
+  #   2. another one of the system, if that one has no shared libpython or no headers to compile the bridge with
+  #   3. a managed one, downloaded
+  #   4. the first one after all, if only its headers are missing: the bridge may be compiled already
+  #
+  # An environment in priv takes managed ones only: those of the system do not travel.
+  @moduledoc false
+
+  alias Pythonx.{Cache, Python}
+  alias Pythonx.Uv.{Command, Paths, Private, Project}
+
+  # In the folder of the project while a Python is chosen.
+  @offers ".pythons"
+
+  @doc "Chooses a Python for the project in `dir`. The error is a sentence, or `nil` where uv has said it all."
+  @spec choose(uv :: Path.t(), Project.t(), dir :: Path.t()) :: {:ok, Python.t()} | {:error, String.t() | nil}
+  def choose(uv, project, dir) do
+    job = %{uv: uv, project: project, dir: dir}
+    if project.private?, do: Private.adopt_python(project, &find(job, preference: "only-managed", python_dir: &1))
+
+    case find(job, preference: preference(project)) do
+      {:ok, python} -> judge(python, job)
+      {:error, reason} -> with({:error, nil} <- download(job), do: {:error, reason})
+    end
+  end
+
+  defp preference(%{private?: true}), do: "only-managed"
+  defp preference(_project), do: Command.python_preference()
+
+  defp judge(python, job) do
+    case Python.embeddable(python) do
+      :fully -> {:ok, python}
+      verdict -> with({:error, _reason} <- replace(python, job), do: last_resort(python, verdict))
+    end
+  end
+
+  defp last_resort(python, :without_headers), do: {:ok, python}
+  defp last_resort(_python, {:error, reason}), do: {:error, reason}
+
+  defp replace(python, job) do
+    with {:error, nil} <- find_other(python, job) do
+      IO.puts("#{python.executable} cannot be embedded as it is, looking for a Python that uv manages")
+      download(job)
+    end
+  end
+
+  # Where uv looks is given by the preference, the folder of the managed Pythons and the PATH.
+  defp find(%{uv: uv, project: project, dir: dir}, where) do
+    where = Keyword.merge([python_dir: project.python_dir, path: user_path()], where)
+    args = ~w(python find --no-config --system --no-python-downloads --python-preference) ++ [where[:preference]]
+    overrides = %{"PATH" => where[:path], "UV_PYTHON_INSTALL_DIR" => where[:python_dir]}
+    env = project |> Command.env() |> Map.new() |> Map.merge(overrides) |> Map.to_list()
+
+    with {output, 0} <- Command.capture(uv, args ++ List.wrap(project.opts.python), dir, env),
+         path when path != nil <- last_path(output) do
+      Python.probe(path)
+    else
+      _not_found -> {:error, nil}
+    end
+  end
+
+  # Warnings about other Pythons are mixed with the answer.
+  defp last_path(output) do
+    output |> String.split(["\r\n", "\n"], trim: true) |> Enum.reverse() |> Enum.find(&File.regular?/1)
+  end
+
+  # uv downloads one when it makes an environment and has none. It shows its progress then, and takes the version that
+  # the project wants.
+  defp download(%{uv: uv, project: project, dir: dir}) do
+    request = if project.opts.python, do: ["--python", project.opts.python], else: []
+    args = ~w(venv --no-config --python-preference only-managed) ++ request ++ [".venv"]
+
+    with true <- preference(project) != "only-system",
+         0 <- Command.stream(uv, args, dir, Command.env(project)),
+         {:ok, python} <- Python.probe(Paths.venv_python(dir)) do
+      case Python.embeddable(python) do
+        {:error, reason} -> {:error, reason}
+        _embeddable -> {:ok, python}
+      end
+    else
+      {:error, reason} -> {:error, reason}
+      _not_downloaded -> {:error, nil}
+    end
+  end
+
+  # All others that can be embedded are offered to uv, under names that only lead to them.
+  defp find_other(python, %{project: project, dir: dir} = job) do
+    others = if project.private?, do: [], else: others(python)
+    path = others |> Enum.with_index() |> Enum.map_join(path_separator(), &offer!(&1, dir))
+
+    with {:ok, found} <- find(job, preference: "only-system", python_dir: Path.join(dir, @offers), path: path) do
+      Enum.find_value(others, {:error, nil}, &if(&1.executable == found.executable, do: {:ok, &1}))
+    else
+      {:error, _reason} -> {:error, nil}
+    end
+  after
+    File.rm_rf(Path.join(dir, @offers))
+  end
+
+  defp offer!({python, index}, dir) do
+    folder = Path.join([dir, @offers, Integer.to_string(index)])
+    Cache.mkdir!(folder)
+    File.ln_s!(python.executable, Path.join(folder, Path.basename(python.executable)))
+    folder
+  end
+
+  defp others(python) do
+    folders = user_path() |> String.split(path_separator(), trim: true) |> Enum.uniq()
+    paths = for folder <- folders, name <- list(folder), name =~ ~r/\Apython3\.\d+t?\z/, do: Path.join(folder, name)
+
+    for(path <- paths, {:ok, other} <- [Python.probe(path)], Python.embeddable(other) == :fully, do: other)
+    |> Enum.reject(&(&1.executable == python.executable))
+    |> Enum.uniq_by(& &1.executable)
+  end
+
+  # pyenv puts only the versions that its user has switched to on the PATH. Newest first, after what is on the PATH.
+  defp user_path, do: Enum.join([System.get_env("PATH", "") | pyenv_folders()], path_separator())
+
+  defp pyenv_folders do
+    versions = Path.join(System.get_env("PYENV_ROOT") || Path.expand("~/.pyenv"), "versions")
+
+    for(name <- list(versions), {:ok, version} <- [Version.parse(name)], do: {version, name})
+    |> Enum.sort_by(&elem(&1, 0), {:desc, Version})
+    |> Enum.map(fn {_version, name} -> Path.join([versions, name, "bin"]) end)
+  end
+
+  defp list(folder) do
+    case File.ls(folder) do
+      {:ok, names} -> Enum.sort(names)
+      {:error, _reason} -> []
+    end
+  end
+
+  defp path_separator, do: if(Paths.windows?(), do: ";", else: ":")
+end

@@ -1,0 +1,77 @@
+defmodule Pythonx.Uv.Paths do
+  # The layout of environments and of Python installations, and what it takes to compare paths.
+  @moduledoc false
+
+  # As many as the kernel follows.
+  @max_links 40
+
+  @doc "The path with all symbolic links resolved, as far as it exists."
+  @spec real_path(Path.t()) :: String.t()
+  def real_path(path), do: path |> Path.expand() |> Path.split() |> resolve(nil, @max_links)
+
+  defp resolve([], resolved, _links), do: resolved
+  defp resolve([root | rest], nil, links), do: resolve(rest, root, links)
+
+  defp resolve([name | rest], resolved, links) do
+    path = Path.join(resolved, name)
+
+    case File.read_link(path) do
+      {:ok, target} when links > 0 ->
+        target |> Path.expand(resolved) |> Path.split() |> Kernel.++(rest) |> resolve(nil, links - 1)
+
+      _no_link ->
+        resolve(rest, path, links)
+    end
+  end
+
+  @spec inside?(Path.t(), Path.t()) :: boolean()
+  def inside?(path, dir), do: String.starts_with?(path, dir <> "/")
+
+  @doc "The program of a virtual environment that belongs to the project in `dir`."
+  @spec venv_python(Path.t()) :: String.t()
+  def venv_python(dir),
+    do: Path.join([dir, ".venv" | if(windows?(), do: ["Scripts", "python.exe"], else: ["bin", "python"])])
+
+  @spec pyvenv_cfg(Path.t()) :: String.t()
+  def pyvenv_cfg(dir), do: Path.join([dir, ".venv", "pyvenv.cfg"])
+
+  @doc "The folder of the installed packages. Raises unless there is exactly one."
+  @spec site_packages!(Path.t()) :: String.t()
+  def site_packages!(dir) do
+    one_match!(
+      dir,
+      Path.join([".venv" | if(windows?(), do: ["Lib", "site-packages"], else: ["lib", "python3*", "site-packages"])])
+    )
+  end
+
+  @doc "The shared library in an installation, by its name alone. Raises unless there is exactly one."
+  @spec libpython!(Path.t()) :: String.t()
+  def libpython!(python_root) do
+    case :os.type() do
+      {:win32, _} -> one_match!(python_root, "python3?*.dll")
+      {:unix, :darwin} -> one_match!(python_root, "lib/libpython3.*.dylib")
+      {:unix, _} -> one_match!(python_root, "lib/libpython3.*.so")
+    end
+  end
+
+  # Only the end is a pattern: the folder may have any name.
+  defp one_match!(dir, pattern) do
+    escaped = String.replace(dir, ~r/[\[\]{}?*\\]/, "\\\\\\0")
+
+    case Path.wildcard(Path.join(escaped, pattern), match_dot: true) do
+      [path] -> path
+      paths -> raise "expected one path to match #{inspect(Path.join(dir, pattern))}, got: #{inspect(paths)}"
+    end
+  end
+
+  @doc "The folder of the programs of an installation, which is what pyvenv.cfg calls home."
+  @spec home(Path.t()) :: String.t()
+  def home(python_root), do: if(windows?(), do: python_root, else: Path.join(python_root, "bin"))
+
+  @doc "The installation to which a home belongs."
+  @spec root_of_home(Path.t()) :: String.t()
+  def root_of_home(home), do: if(windows?(), do: home, else: Path.dirname(home))
+
+  @spec windows?() :: boolean()
+  def windows?, do: match?({:win32, _}, :os.type())
+end

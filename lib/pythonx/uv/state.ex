@@ -1,0 +1,74 @@
+defmodule Pythonx.Uv.State do
+  # What this VM was initialised with. It outlives the application, as the interpreter does.
+  @moduledoc false
+
+  alias Pythonx.Uv.{Options, Project}
+
+  @key __MODULE__
+  @variable "PYTHONX_INIT_STATE"
+
+  # `id` tells projects apart; the rest is what `install_env/0` hands on.
+  @type t :: %{
+          type: :uv_init,
+          pyproject_toml: String.t(),
+          opts: keyword(),
+          install_paths: [String.t()],
+          id: String.t()
+        }
+
+  @spec get() :: t() | nil
+  def get, do: :persistent_term.get(@key, nil)
+
+  @spec put(Project.t(), install_paths :: [String.t()]) :: :ok
+  def put(project, install_paths) do
+    :persistent_term.put(@key, %{
+      type: :uv_init,
+      pyproject_toml: project.toml,
+      opts: Options.portable(project.opts),
+      install_paths: install_paths,
+      id: project.id
+    })
+  end
+
+  @doc "The environment variable that makes another VM initialise itself in the same way."
+  @spec to_env(t()) :: %{String.t() => String.t()}
+  def to_env(state) do
+    encoded = state |> Map.delete(:id) |> :erlang.term_to_binary() |> Base.encode64()
+    %{@variable => encoded}
+  end
+
+  @doc "What the environment variable says, if it is set. Raises an `ArgumentError` when that makes no sense."
+  @spec from_env() :: {String.t(), keyword()} | nil
+  def from_env do
+    case System.get_env(@variable, "") do
+      "" -> nil
+      encoded -> encoded |> decode!() |> check!()
+    end
+  end
+
+  # Safe: it comes from outside, and must not create atoms. Those that we know are in this module.
+  defp decode!(encoded) do
+    case Base.decode64(encoded, ignore: :whitespace) do
+      {:ok, binary} -> :erlang.binary_to_term(binary, [:safe])
+      :error -> raise ArgumentError, "it is not Base64"
+    end
+  rescue
+    error in ArgumentError -> invalid!(error.message)
+  end
+
+  defp check!(%{type: :uv_init, pyproject_toml: toml, opts: opts}) when is_binary(toml) do
+    if Keyword.keyword?(opts), do: {toml, opts}, else: invalid!("its :opts are not a keyword list")
+  end
+
+  defp check!(term) do
+    invalid!(
+      "expected a map with type: :uv_init, :pyproject_toml and :opts, got: #{inspect(term, limit: 10, printable_limit: 100)}"
+    )
+  end
+
+  @spec invalid!(String.t()) :: no_return()
+  defp invalid!(reason) do
+    raise ArgumentError,
+          "the environment variable #{@variable} is not what Pythonx.install_env/0 returned: #{String.trim(reason)}"
+  end
+end

@@ -1,0 +1,191 @@
+defmodule Pythonx.ThreadsTest do
+  use Pythonx.Case, async: false
+
+  @moduletag :capture_log
+
+  defp in_process(fun), do: fun |> Task.async() |> Task.await(30_000)
+
+  describe "threads" do
+    test "a process with the interpreter to itself is served by Python's main thread" do
+      assert in_process(fn -> eval!("import threading; threading.current_thread() is threading.main_thread()") end)
+    end
+
+    test "a process keeps its thread, and with it what Python ties to a thread" do
+      in_process(fn ->
+        {nil, globals} =
+          Pythonx.eval(
+            "import sqlite3, threading\ndb = sqlite3.connect(':memory:')\nlocal = threading.local()\nlocal.x = 7",
+            %{}
+          )
+
+        assert eval!("db.execute('select 41 + 1').fetchone()", globals) == {42}
+        assert eval!("local.x", globals) == 7
+      end)
+    end
+
+    test "context variables and the decimal context last from one evaluation to the next" do
+      in_process(fn ->
+        {nil, globals} = Pythonx.eval("import contextvars\nv = contextvars.ContextVar('v')\nv.set(5); pass", %{})
+        assert eval!("v.get()", globals) == 5
+        Pythonx.eval("import decimal\ndecimal.getcontext().prec = 11", %{})
+        assert eval!("import decimal\nprec = decimal.getcontext().prec\ndecimal.getcontext().prec = 28\nprec") == 11
+      end)
+    end
+
+    test "two hundred sleeping evaluations delay nobody" do
+      code = "go.wait()"
+      {nil, globals} = Pythonx.eval("import threading\ngo = threading.Event()", %{})
+      tasks = for _ <- 1..200, do: Task.async(fn -> Pythonx.eval(code, globals) end)
+      wait_until(fn -> length(Pythonx.NIF.running()) >= 200 end)
+      assert eval!("1") == 1
+      assert Pythonx.decode(Pythonx.encode!([1])) == [1]
+      Pythonx.eval("go.set()", globals)
+      Task.await_many(tasks, 30_000)
+      assert Pythonx.NIF.running() == []
+    end
+
+    test "numpy works from many threads" do
+      code = "import numpy as np\nfloat(np.ones((200, 200)).dot(np.ones((200, 200))).sum())"
+
+      1..8
+      |> Task.async_stream(fn _ -> eval!(code) end, max_concurrency: 8, timeout: 60_000)
+      |> Enum.each(fn result -> assert result == {:ok, 8_000_000.0} end)
+    end
+  end
+
+  describe "conversions" do
+    test "give way to others" do
+      {big, _} = Pythonx.eval("list(range(3_000_000))", %{})
+      test = self()
+
+      converter =
+        Task.async(fn ->
+          send(test, :started)
+          length(Pythonx.decode(big))
+        end)
+
+      assert_receive :started
+      assert eval!("1") == 1
+      assert Task.await(converter, 60_000) == 3_000_000
+    end
+  end
+
+  describe "a caller that dies" do
+    test "interrupts what it ran, on every kind of thread" do
+      {nil, globals} = Pythonx.eval("import threading\nstopped = threading.Semaphore(0)", %{})
+
+      code = """
+      import time
+      started.set()
+      try:
+          while True: time.sleep(0.01)
+      finally:
+          stopped.release()
+      """
+
+      for count <- [1, 4] do
+        pids =
+          for _ <- 1..count do
+            {nil, own} = Pythonx.eval("import threading\nstarted = threading.Event()", %{})
+            pid = spawn(fn -> Pythonx.eval(code, Map.merge(globals, own)) end)
+            Pythonx.eval("started.wait()", own)
+            pid
+          end
+
+        Enum.each(pids, &Process.exit(&1, :kill))
+        for _ <- 1..count, do: assert(eval!("stopped.acquire(timeout=10)", globals))
+        wait_until(fn -> Pythonx.NIF.running() == [] end)
+      end
+
+      assert eval!("1 + 1") == 2
+    end
+
+    test "while it waits in line leaves nothing behind" do
+      pids = for _ <- 1..50, do: spawn(fn -> Pythonx.eval("import time; time.sleep(0.2)", %{}) end)
+      Enum.each(pids, &Process.exit(&1, :kill))
+      wait_until(fn -> Pythonx.NIF.running() == [] end)
+      assert eval!("1") == 1
+    end
+  end
+
+  describe ":timeout" do
+    test "raises in the caller and stops the code; the thread serves again, the mailbox is clean" do
+      in_process(fn ->
+        for code <- ["while True: pass", "import time; time.sleep(60)", "import threading; threading.Event().wait()"] do
+          error = assert_raise Pythonx.TimeoutError, fn -> Pythonx.eval(code, %{}, timeout: 50) end
+          assert error.timeout == 50
+          assert Exception.message(error) == "the Python code did not end within 50 ms and was interrupted"
+          wait_until(fn -> Pythonx.NIF.running() == [] end)
+          assert eval!("sum(range(1000))") == 499_500
+        end
+
+        refute_received _anything
+      end)
+    end
+
+    test "code that swallows the interrupt is interrupted again" do
+      code = "import time\nfor _ in range(2):\n  try:\n    time.sleep(60)\n  except BaseException: pass"
+      assert_raise Pythonx.TimeoutError, fn -> Pythonx.eval(code, %{}, timeout: 50) end
+      wait_until(fn -> Pythonx.NIF.running() == [] end)
+    end
+
+    test "an interrupt that comes late hits no innocent evaluation" do
+      for n <- 1..300 do
+        try do
+          Pythonx.eval("for _ in range(3000): pass", %{}, timeout: rem(n, 3))
+        rescue
+          Pythonx.TimeoutError -> :ok
+        end
+
+        assert eval!("sum(range(200))") == 19_900
+      end
+    end
+  end
+
+  describe "children" do
+    test "leave their exit status" do
+      assert eval!("import subprocess; subprocess.run(['false']).returncode") == 1
+      assert eval!("import subprocess; subprocess.run(['sh', '-c', 'exit 7']).returncode") == 7
+      assert eval!("import os; os.waitstatus_to_exitcode(os.system('exit 3'))") == 3
+      assert System.cmd("sh", ["-c", "exit 5"]) == {"", 5}
+    end
+
+    test "made by fork own no signal handlers of the VM" do
+      code = """
+      import os, signal, time
+      pid = os.fork()
+      if pid == 0:
+          time.sleep(30)
+          os._exit(0)
+      os.kill(pid, signal.SIGTERM)
+      os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+      """
+
+      import ExUnit.CaptureIO
+      capture_io(:stderr, fn -> assert eval!(code) == -15 end)
+      assert eval!("1") == 1
+    end
+
+    test "of multiprocessing are spawned, with the right Python" do
+      code = """
+      import multiprocessing as mp, operator
+      with mp.Pool(1) as pool: result = pool.map(operator.neg, [1, 2])
+      (mp.get_start_method(), result)
+      """
+
+      assert eval!(code) == {"spawn", [-1, -2]}
+      assert eval!("import subprocess, sys\nsubprocess.run([sys.executable, '-c', 'import sys, numpy; print(sys.prefix)'], capture_output=True, text=True).stdout.strip() == sys.prefix")
+    end
+  end
+
+  describe "asyncio" do
+    test "runs" do
+      assert eval!("import asyncio\nasync def f():\n  await asyncio.sleep(0)\n  return 5\nasyncio.run(f())") == 5
+    end
+  end
+
+  test "ssl of Python and :crypto of the VM live together" do
+    assert eval!("import hashlib, ssl; hashlib.sha256(b'x').hexdigest()") ==
+             Base.encode16(:crypto.hash(:sha256, "x"), case: :lower)
+  end
+end

@@ -1,0 +1,365 @@
+defmodule Pythonx.UvTest do
+  use Pythonx.UvCase, async: false
+
+  alias Pythonx.Uv
+
+  @failure "fetching Python and dependencies failed, see standard output for details"
+
+  defp fetch(toml, opts \\ []), do: quietly(fn -> Uv.fetch(toml, false, opts) end)
+
+  # The folder that a project has had since the first version, whatever the versions of uv and of Pythonx.
+  defp project_dir(context, toml, python \\ "") do
+    id = (toml <> python) |> :erlang.md5() |> Base.encode32(case: :lower, padding: false)
+    assert byte_size(id) == 26
+    Path.join(context.projects, id)
+  end
+
+  defp visible(dir), do: dir |> File.ls!() |> Enum.sort()
+
+  test "the default version of uv" do
+    assert Uv.default_uv_version() == "0.8.5"
+  end
+
+  describe "fetch/3" do
+    test "makes the environment once; then nothing is run, and uv not even looked for", context do
+      fake_uv!(context.log, sync: "echo synced > .venv/lib/python3.13/site-packages/module.py")
+      toml = toml() <> "# ż\r\n\ttab"
+      assert fetch(toml) == :ok
+
+      dir = project_dir(context, toml)
+      assert File.read!(Path.join(dir, "pyproject.toml")) == toml
+      assert File.read!(Path.join(dir, ".venv/lib/python3.13/site-packages/module.py")) == "synced\n"
+      assert visible(dir) == [".venv", "pyproject.toml", "pythonx.config"]
+      assert visible(context.projects) == [Path.basename(dir)]
+
+      assert [find, venv, sync] = calls(context.log)
+      assert find == "python find --no-config --system --no-python-downloads --python-preference managed"
+      executable = ask_python!("os.path.realpath(sys.executable)")
+      assert venv == "venv --quiet --relocatable --no-config --python #{executable} .venv"
+      assert sync == "sync --no-config --python #{executable}"
+
+      System.put_env("PYTHONX_UV", "/nowhere/uv")
+      assert fetch(toml) == :ok
+      assert length(calls(context.log)) == 3
+    end
+
+    test "says which Python it uses, and passes on both outputs of uv as they come", context do
+      fifo = Path.join(context.tmp_dir, "fifo")
+      {_output, 0} = System.cmd("mkfifo", [fifo])
+      fake_uv!(context.log, sync: ~s(printf 'first \\305' >&2; cat '#{fifo}' >/dev/null; printf '\\274\\n\\377 last'))
+      test = self()
+      device = spawn_link(fn -> forward_output(test) end)
+
+      fetching =
+        Task.async(fn ->
+          Process.group_leader(self(), device)
+          Uv.fetch(toml(), false)
+        end)
+
+      version = ask_python!("'.'.join(map(str, sys.version_info[:3]))")
+      prefix = ask_python!("os.path.realpath(sys.base_prefix)")
+      assert_receive {:output, "Using CPython " <> text}, 10_000
+      assert text == "#{version} at #{prefix}\n"
+      # uv waits until this has been seen. The half character waits for its other half.
+      assert_receive {:output, "first "}, 10_000
+      File.write!(fifo, "go on")
+      assert_receive {:output, "ż\n\uFFFD last"}, 10_000
+      assert Task.await(fetching) == :ok
+    end
+
+    defp forward_output(test) do
+      receive do
+        {:io_request, from, reference, {:put_chars, :unicode, text}} ->
+          send(test, {:output, IO.chardata_to_string(text)})
+          send(from, {:io_reply, reference, :ok})
+          forward_output(test)
+      end
+    end
+
+    test "leaves no message behind, even where exits are trapped", context do
+      fake_uv!(context.log)
+      Process.flag(:trap_exit, true)
+      assert fetch(toml()) == :ok
+      refute_received _any
+    end
+
+    test "a failing uv leaves nothing behind, and can be tried again", context do
+      fake_uv!(context.log, sync: "echo the reason; exit 3")
+
+      {_error, output} = with_output(fn -> assert_raise RuntimeError, @failure, fn -> Uv.fetch(toml(), false) end end)
+      assert output =~ "the reason\n"
+      assert visible(context.projects) == []
+
+      fake_uv!(context.log)
+      assert fetch(toml()) == :ok
+    end
+
+    test "a uv that cannot make the environment, or is killed", context do
+      fake_uv!(context.log, venv: "exit 2")
+      assert_raise RuntimeError, @failure, fn -> fetch(toml()) end
+      fake_uv!(context.log, sync: "kill -9 $$")
+      assert_raise RuntimeError, @failure, fn -> fetch(toml()) end
+      assert visible(context.projects) == []
+    end
+
+    test ":force makes it anew, and a failure to do so leaves the former one", context do
+      fake_uv!(context.log)
+      assert fetch(toml()) == :ok
+      marker = Path.join(project_dir(context, toml()), "marker")
+      File.write!(marker, "")
+
+      fake_uv!(context.log, sync: "exit 1")
+      assert_raise RuntimeError, @failure, fn -> fetch(toml(), force: true) end
+      assert File.exists?(marker)
+
+      fake_uv!(context.log)
+      assert fetch(toml(), force: true) == :ok
+      refute File.exists?(marker)
+    end
+
+    test "options: what is passed on, and which of them make another environment", context do
+      fake_uv!(context.log, sync: "env | grep -E '^UV_(NATIVE_TLS|SYSTEM_CERTS)=' | sort >> '#{context.log}'")
+      assert fetch(toml(), python: "3.13", native_tls: true) == :ok
+      assert [find, _venv, _sync | tls] = calls(context.log)
+      assert String.ends_with?(find, " --python-preference managed 3.13")
+      assert tls == ["UV_NATIVE_TLS=true", "UV_SYSTEM_CERTS=true"]
+      assert visible(context.projects) == [Path.basename(project_dir(context, toml(), "3.13"))]
+
+      assert fetch(toml(), python: "3.13", native_tls: false) == :ok
+      assert length(calls(context.log, "sync")) == 1
+      assert fetch(toml()) == :ok
+      assert length(calls(context.log, "sync")) == 2
+    end
+
+    test ":lock, as text and as a path, is put beside pyproject.toml and must fit it", context do
+      lock = "version = 1\nrevision = 3\n"
+      path = Path.join(context.tmp_dir, "uv.lock")
+      File.write!(path, lock)
+      fake_uv!(context.log, sync: "cp uv.lock uv.lock.seen")
+      assert fetch(toml(), lock: lock) == :ok
+      assert fetch(toml(), lock: path) == :ok
+      assert [sync] = calls(context.log, "sync")
+      assert String.ends_with?(sync, " --locked")
+      assert [id] = visible(context.projects)
+      assert File.read!(Path.join([context.projects, id, "uv.lock.seen"])) == lock
+      refute id == Path.basename(project_dir(context, toml()))
+
+      assert_raise ArgumentError, "could not read the lock file /nowhere/uv.lock: no such file or directory", fn ->
+        fetch(toml(), lock: "/nowhere/uv.lock")
+      end
+    end
+
+    test "uv sees nothing of the shell that would change the result, and its Pythons are in the cache", context do
+      foreign = ~w(UV_PROJECT_ENVIRONMENT UV_CONFIG_FILE UV_PYTHON UV_FROZEN UV_MANAGED_PYTHON VIRTUAL_ENV PYTHONHOME
+                   PYTHONPATH PYTHONSTARTUP CONDA_PREFIX)
+      saved = for name <- ["UV_INDEX_URL" | foreign], do: {name, System.get_env(name)}
+      on_exit(fn -> System.put_env(saved) end)
+      for name <- ["UV_INDEX_URL" | foreign], do: System.put_env(name, "0")
+
+      fake_uv!(context.log, sync: ~s(env >> '#{context.log}'))
+      assert fetch(toml()) == :ok
+
+      env =
+        for line <- calls(context.log),
+            [name, value] <- [String.split(line, "=", parts: 2)],
+            into: %{},
+            do: {name, value}
+
+      assert Map.take(env, foreign) == %{}
+      assert env["UV_INDEX_URL"] == "0"
+      assert env["UV_PYTHON_INSTALL_DIR"] == Path.join(context.cache, "uv/python")
+      assert [find | _rest] = calls(context.log, "python find")
+      assert find =~ "--python-preference managed"
+
+      System.delete_env("UV_MANAGED_PYTHON")
+      pythons = Path.join(context.tmp_dir, "pythons")
+      System.put_env(%{"UV_PYTHON_INSTALL_DIR" => pythons, "UV_PYTHON_PREFERENCE" => "only-system"})
+      fake_uv!(context.log, sync: ~s(env | grep UV_PYTHON >> '#{context.log}'))
+      assert fetch(toml("other")) == :ok
+      assert calls(context.log) |> List.last() == "UV_PYTHON_INSTALL_DIR=#{pythons}"
+      assert calls(context.log, "python find") |> List.last() =~ "--python-preference only-system"
+    end
+
+    test "an environment that lost its packages, its pyvenv.cfg or its Python is made again", context do
+      prefix = Path.join(context.tmp_dir, "prefix")
+      program = fake_python!(prefix)
+      fake_uv!(context.log, python: program)
+      assert fetch(toml()) == :ok
+      dir = project_dir(context, toml())
+
+      for {lost, number} <- Enum.with_index([".venv/lib", ".venv/pyvenv.cfg", ".venv/bin/python", ".venv"], 2) do
+        File.rm_rf!(Path.join(dir, lost))
+        assert fetch(toml()) == :ok
+        assert length(calls(context.log, "sync")) == number
+        assert File.exists?(Path.join(dir, lost))
+      end
+
+      File.rm_rf!(prefix)
+      other = fake_python!(Path.join(context.tmp_dir, "other prefix"))
+      fake_uv!(context.log, python: other)
+      assert fetch(toml()) == :ok
+      assert length(calls(context.log, "sync")) == 6
+
+      File.write!(Path.join(dir, "pythonx.config"), "damaged {")
+      assert fetch(toml()) == :ok
+      assert length(calls(context.log, "sync")) == 6
+    end
+
+    test "half an environment is not taken for a whole one", context do
+      fake_uv!(context.log)
+      dir = project_dir(context, toml())
+      File.mkdir_p!(Path.join(dir, ".venv/lib"))
+      File.write!(Path.join(dir, "pyproject.toml"), toml())
+      assert fetch(toml()) == :ok
+      assert length(calls(context.log, "sync")) == 1
+    end
+
+    test "files that name the folder name the final one", context do
+      sync = ~S"""
+      cd .venv/lib/python3.13/site-packages
+      mkdir it-1.dist-info
+      echo "$OLDPWD/src" > editable.pth
+      echo "{\"url\": \"file://$OLDPWD\"}" > it-1.dist-info/direct_url.json
+      """
+
+      fake_uv!(context.log, sync: sync)
+      assert fetch(toml()) == :ok
+      dir = project_dir(context, toml())
+      packages = Path.join(dir, ".venv/lib/python3.13/site-packages")
+      assert File.read!(Path.join(packages, "editable.pth")) == dir <> "/src\n"
+      assert File.read!(Path.join(packages, "it-1.dist-info/direct_url.json")) == ~s({"url": "file://#{dir}"}\n)
+    end
+
+    test "in parallel, in two processes and another VM: uv runs once", context do
+      fifo = Path.join(context.tmp_dir, "fifo")
+      {_output, 0} = System.cmd("mkfifo", [fifo])
+      fake_uv!(context.log, sync: "cat '#{fifo}' >/dev/null")
+      vm = start_stubbed_vm!()
+      test = self()
+
+      first = Task.async(fn -> fetch(toml()) end)
+
+      others = [
+        Task.async(fn ->
+          Process.group_leader(self(), spawn_link(fn -> forward_output(test) end)) && Uv.fetch(toml(), false)
+        end),
+        Task.async(fn -> call_in(vm, Uv, :fetch, [toml(), false]) end)
+      ]
+
+      assert_receive {:output, "Waiting for another process that makes the same environment\n"}, 10_000
+      File.write!(fifo, "go on")
+      # Whoever was first to take the lock did the work for all.
+      assert Task.await_many([first | others], 20_000) == [:ok, :ok, :ok]
+      assert length(calls(context.log, "sync")) == 1
+    end
+
+    test "kill -9 of the VM half-way: the next start makes the environment, and uv does not go on", context do
+      fifo = Path.join(context.tmp_dir, "fifo")
+      {_output, 0} = System.cmd("mkfifo", [fifo])
+      fake_uv!(context.log, sync: "echo $$ > '#{fifo}'; exec sleep 600")
+      vm = start_stubbed_vm!()
+      Process.flag(:trap_exit, true)
+      spawn(fn -> catch_exit(call_in(vm, Uv, :fetch, [toml(), false])) end)
+
+      # Reading waits for uv to be there.
+      uv_pid = fifo |> File.read!() |> String.trim()
+      assert [".tmp-" <> _half] = visible(context.projects)
+      kill_vm!(vm)
+      wait_for_exit!(uv_pid)
+
+      fake_uv!(context.log)
+      assert fetch(toml()) == :ok
+      assert visible(context.projects) == [Path.basename(project_dir(context, toml()))]
+    end
+
+    test "a killed caller: uv ends, and the next one may try", context do
+      fifo = Path.join(context.tmp_dir, "fifo")
+      {_output, 0} = System.cmd("mkfifo", [fifo])
+      fake_uv!(context.log, sync: "echo $$ > '#{fifo}'; exec sleep 600")
+      caller = spawn(fn -> fetch(toml()) end)
+      uv_pid = fifo |> File.read!() |> String.trim()
+      Process.exit(caller, :kill)
+      wait_for_exit!(uv_pid)
+
+      fake_uv!(context.log)
+      assert fetch(toml()) == :ok
+      assert visible(context.projects) == [Path.basename(project_dir(context, toml()))]
+    end
+
+    test "a cache that cannot be made", context do
+      fake_uv!(context.log)
+      file = Path.join(context.tmp_dir, "file")
+      File.write!(file, "")
+      System.put_env("PYTHONX_CACHE_DIR", Path.join(file, "cache"))
+
+      assert_raise RuntimeError,
+                   "could not create the folder #{file}/cache/uv/projects: not a directory. " <>
+                     "Set PYTHONX_CACHE_DIR to a folder that can be written",
+                   fn -> fetch(toml()) end
+
+      assert calls(context.log) == []
+    end
+
+    test "wrong options, before anything is done", context do
+      fake_uv!(context.log)
+
+      assert_raise ArgumentError,
+                   "unknown keys [:foo] in [foo: 1], the allowed keys are: [:force, :uv_version, :native_tls, :python]",
+                   fn -> fetch(toml(), foo: 1) end
+
+      assert calls(context.log) == []
+      refute File.exists?(context.cache)
+    end
+  end
+
+  describe "with the real uv" do
+    @describetag timeout: 60_000
+
+    test "an environment in which Python runs, and that has scripts", context do
+      minor = ask_python!("sys.version_info[1]")
+      package = Path.join(context.tmp_dir, "package")
+      write_package!(package)
+
+      toml = """
+      [project]
+      name = "project"
+      version = "0.0.0"
+      requires-python = "==3.#{minor}.*"
+      dependencies = ["hello"]
+
+      [tool.uv.sources]
+      hello = { path = #{inspect(wheel!(package))} }
+      """
+
+      System.put_env("PATH", Path.dirname(python!()) <> ":" <> System.get_env("PATH"))
+      assert fetch(toml) == :ok
+      dir = project_dir(context, toml)
+
+      assert {prefix, 0} =
+               System.cmd(Path.join(dir, ".venv/bin/python"), ["-c", "import sys, hello; print(sys.prefix, end='')"])
+
+      assert prefix == Path.join(dir, ".venv")
+      assert System.cmd(Path.join(dir, ".venv/bin/hello"), []) == {"hello from #{prefix}\n", 0}
+    end
+
+    # Made by hand: building one would need the network.
+    defp write_package!(folder) do
+      info = Path.join(folder, "hello-1.dist-info")
+      File.mkdir_p!(info)
+      File.write!(Path.join(folder, "hello.py"), "import sys\ndef main(): print('hello from', sys.prefix)\n")
+      File.write!(Path.join(info, "METADATA"), "Metadata-Version: 2.1\nName: hello\nVersion: 1\n")
+      File.write!(Path.join(info, "WHEEL"), "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+      File.write!(Path.join(info, "entry_points.txt"), "[console_scripts]\nhello = hello:main\n")
+      files = ["hello.py" | for(name <- ~w(METADATA WHEEL entry_points.txt RECORD), do: "hello-1.dist-info/#{name}")]
+      File.write!(Path.join(info, "RECORD"), Enum.map(files, &"#{&1},,\n"))
+    end
+
+    defp wheel!(folder) do
+      path = Path.join(Path.dirname(folder), "hello-1-py3-none-any.whl")
+      names = ["hello.py" | for(name <- ~w(METADATA WHEEL entry_points.txt RECORD), do: "hello-1.dist-info/#{name}")]
+      files = Enum.map(names, &String.to_charlist/1)
+      {:ok, _path} = :zip.create(String.to_charlist(path), files, cwd: String.to_charlist(folder))
+      path
+    end
+  end
+end

@@ -1,0 +1,64 @@
+defmodule Pythonx.Case do
+  @moduledoc false
+
+  # What many tests need: evaluating to a term, waiting for something that happens by itself, and a device that
+  # records what it is sent.
+
+  use ExUnit.CaseTemplate
+
+  using do
+    quote do
+      import Pythonx.Case
+    end
+  end
+
+  @doc "The decoded result of an evaluation."
+  def eval!(code, globals \\ %{}, opts \\ []) do
+    {result, _globals} = Pythonx.eval(code, globals, opts)
+    Pythonx.decode(result)
+  end
+
+  @doc "The Python repr of an object or of an encoded term."
+  def repr(term), do: term |> Pythonx.encode!() |> Pythonx.Object.repr_text()
+
+  @doc "Calls `fun` until it returns something true; fails after `timeout` milliseconds."
+  def wait_until(fun, timeout \\ 5000) do
+    deadline = System.monotonic_time(:millisecond) + timeout
+    do_wait_until(fun, deadline, timeout)
+  end
+
+  defp do_wait_until(fun, deadline, timeout) do
+    cond do
+      result = fun.() ->
+        result
+
+      System.monotonic_time(:millisecond) > deadline ->
+        ExUnit.Assertions.flunk("did not come true within #{timeout} ms")
+
+      true ->
+        # Nothing announces what is waited for here (a collection, a thread's end), so it is polled.
+        receive do
+        after
+          5 -> do_wait_until(fun, deadline, timeout)
+        end
+    end
+  end
+
+  @doc "Waits until a file exists."
+  def wait_for_file(path, timeout \\ 10_000), do: wait_until(fn -> File.exists?(path) end, timeout)
+
+  @doc "A device that sends the test process {:device, tag, text} for all it is asked to print."
+  def start_device(tag \\ :out) do
+    test = self()
+    spawn_link(fn -> device_loop(test, tag) end)
+  end
+
+  defp device_loop(test, tag) do
+    receive do
+      {:io_request, from, ref, {:put_chars, :unicode, text}} ->
+        send(test, {:device, tag, text})
+        send(from, {:io_reply, ref, :ok})
+        device_loop(test, tag)
+    end
+  end
+end

@@ -1,0 +1,15 @@
+# One interpreter serves the whole suite: a Python of the wanted minor version with what the tests import.
+minor = System.get_env("PYTHONX_TEST_PYTHON_MINOR", "13")
+
+Pythonx.uv_init("""
+[project]
+name = "pythonx-test"
+version = "0.0.0"
+requires-python = "==3.#{minor}.*"
+dependencies = [
+  "numpy>=2.1,<2.3",
+  "cloudpickle==3.1.2"
+]
+""")
+
+ExUnit.start()
