@@ -5,7 +5,9 @@
 # The first run installs numpy and compiles the native part of Pythonx, later runs find both in the user's cache.
 # To check a result by hand: the twelve numbers of Alder Ridge in data/temperatures.csv add up to 66, and 66 / 12 is 5.5.
 
-Mix.install([{:pythonx, path: Path.expand("..", __DIR__)}])
+# From its second run on Mix asks for Hex, unless it starts afresh. For a path nobody needs Hex.
+Mix.start()
+Mix.install([{:pythonx, path: Path.expand("..", __DIR__)}], force: not Code.ensure_loaded?(Hex))
 
 Pythonx.uv_init(:numpy)
 

@@ -155,26 +155,31 @@ bool Decoder::fill_list(Frame& frame, Term* out) {
     if (frame.index == 0) return pop(frame.tail, out);
     frame.index -= 1;
     Term item;
-    if (!begin_list_item(frame, &item)) return false;
+    PyTypeObject* type;
+    if (!begin_item(frame, &item, &type)) return false;
     frame.tail = enif_make_list_cell(env_, item, frame.tail);
+    if (!fill_like(type, frame)) return false;
   }
 }
 
 #ifdef Py_GIL_DISABLED
-bool Decoder::begin_list_item(Frame& frame, Term* out) {
+// Other threads may change the list at any time, so each element is taken with a reference.
+bool Decoder::begin_item(Frame& frame, Term* out, PyTypeObject** type) {
   PyObject* item = PyList_GetItemRef(frame.object, frame.index);
   if (item == nullptr) {  // the list was made shorter just now
     PyErr_Clear();
-    *out = atoms.nil;
-    return true;
+    item = Py_None;
   }
+  *type = Py_TYPE(item);
   const bool done = begin(item, 2, out);
   drop(item, options_.user_code);
   return done;
 }
 #else
-inline bool Decoder::begin_list_item(Frame& frame, Term* out) {
-  return begin(PyList_GET_ITEM(frame.object, frame.index), 1, out);
+inline bool Decoder::begin_item(Frame& frame, Term* out, PyTypeObject** type) {
+  PyObject* item = PyList_GET_ITEM(frame.object, frame.index);
+  *type = Py_TYPE(item);
+  return begin(item, 1, out);
 }
 #endif
 

@@ -1,4 +1,5 @@
 // The parts of the decoding walk that make terms without elements, and the wrapping of sets.
+#include <algorithm>
 #include <cmath>
 
 #include "decoder.hpp"
@@ -18,13 +19,19 @@ constexpr std::size_t zero_copy = 4096;
 // Text from this many characters on is encoded without the GIL: that takes some 100 us.
 constexpr Py_ssize_t large_text = 1 << 17;
 
+// Elements of a run between two looks at the clock.
+constexpr Py_ssize_t longest_run = 1024;
+
 // The template lives in an environment that is never freed, and is copied into that of each walk that needs it.
 Term map_set_template = 0;
 
 Term binary_of(ErlNifEnv* env, PyObject* owner, const void* data, Py_ssize_t size) {
-  const auto* bytes = static_cast<const char*>(data);
   const auto count = static_cast<std::size_t>(size);
-  return count < zero_copy ? make_binary(env, {bytes, count}) : make_binary_over(env, owner, bytes, count);
+  if (count >= zero_copy) return make_binary_over(env, owner, static_cast<const char*>(data), count);
+  Term term;
+  unsigned char* copy = enif_make_new_binary(env, count, &term);
+  copy_short(copy, static_cast<const unsigned char*>(data), count);
+  return term;
 }
 
 }  // namespace
@@ -97,6 +104,58 @@ void Decoder::detached(PyObject* object, Work work) {
   pacer_.detached(work);
   drop(object, options_.user_code);
 }
+
+// Reads a list, from its end, as long as `convert` takes its elements. It takes only what it can make at once.
+template <typename Convert>
+bool Decoder::fill_run(Frame& frame, Convert convert) {
+  PyObject** const items = PySequence_Fast_ITEMS(frame.object);
+  const Py_ssize_t start = std::min(frame.index, PyList_GET_SIZE(frame.object));
+  const Py_ssize_t stop = std::max<Py_ssize_t>(0, start - longest_run);
+  Py_ssize_t i = start;
+  Term tail = frame.tail;
+  for (Term item; i > stop && convert(items[i - 1], &item); --i) tail = enif_make_list_cell(env_, item, tail);
+  frame.index = i;
+  frame.tail = tail;
+  return !pacer_.due(static_cast<std::size_t>(start - i)) || pause();
+}
+
+#ifdef Py_GIL_DISABLED
+bool Decoder::fill_like(PyTypeObject*, Frame&) { return true; }
+#else
+// Lists tend to be of one type, and then a loop that expects it saves half of the way there.
+bool Decoder::fill_like(PyTypeObject* type, Frame& frame) {
+  if (type == &PyLong_Type) {
+    return fill_run(frame, [this](PyObject* object, Term* out) {
+      ErlNifSInt64 value;
+      if (Py_TYPE(object) != &PyLong_Type || !small_value(object, &value)) return false;
+      *out = enif_make_int64(env_, value);
+      return true;
+    });
+  }
+  if (type == &PyFloat_Type) {
+    return fill_run(frame, [this](PyObject* object, Term* out) {
+      if (Py_TYPE(object) != &PyFloat_Type || !std::isfinite(PyFloat_AS_DOUBLE(object))) return false;
+      *out = enif_make_double(env_, PyFloat_AS_DOUBLE(object));
+      return true;
+    });
+  }
+  if (type == &PyUnicode_Type) {
+    return fill_run(frame, [this](PyObject* object, Term* out) {
+      if (Py_TYPE(object) != &PyUnicode_Type || !PyUnicode_IS_COMPACT_ASCII(object)) return false;
+      *out = binary_of(env_, object, PyUnicode_1BYTE_DATA(object), PyUnicode_GET_LENGTH(object));
+      return true;
+    });
+  }
+  if (type == &PyBytes_Type) {
+    return fill_run(frame, [this](PyObject* object, Term* out) {
+      if (Py_TYPE(object) != &PyBytes_Type) return false;
+      *out = binary_of(env_, object, PyBytes_AS_STRING(object), PyBytes_GET_SIZE(object));
+      return true;
+    });
+  }
+  return true;
+}
+#endif
 
 void set_map_set_template(ErlNifEnv*, Term map_set) {
   static ErlNifEnv* env = enif_alloc_env();

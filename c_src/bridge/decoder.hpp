@@ -53,13 +53,18 @@ class Decoder {
   bool begin_tuple(PyObject* tuple, Py_ssize_t held, Term* out);
   bool begin_container(Kind kind, PyObject* object, Py_ssize_t size, Py_ssize_t held, Term* out);
   bool begin_set(PyObject* set, Py_ssize_t held, Term* out);
-  bool begin_list_item(Frame& frame, Term* out);
+  bool begin_item(Frame& frame, Term* out, PyTypeObject** type);
   bool begin_key(PyObject* key, Py_ssize_t held, bool repeats, Term* out);
   bool fill(Frame& frame, Term* out);
   bool fill_list(Frame& frame, Term* out);
   bool fill_tuple(Frame& frame, Term* out);
   bool fill_dict(Frame& frame, Term* out);
   bool fill_set(Frame& frame, Term* out);
+
+  // Reads on through a list as long as its elements are of the type of `sample`; false when the walk ends.
+  bool fill_like(PyTypeObject* sample, Frame& frame);
+  template <typename Convert>
+  bool fill_run(Frame& frame, Convert convert);
 
   // Each of these makes the term of an object without elements; false when the walk ends.
   bool integer(PyObject* object, Term* out);

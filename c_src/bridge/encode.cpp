@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <new>
-#include <cstdlib>
 
 #include "encoder.hpp"
 #include "integer.hpp"
@@ -26,7 +25,7 @@ constexpr std::size_t deepest_key = 10000;
 PyObject* new_dict(std::size_t size) {
   using Function = PyObject* (*)(Py_ssize_t);
   static const auto presized = reinterpret_cast<Function>(dlsym(RTLD_DEFAULT, "_PyDict_NewPresized"));
-  static const bool off = getenv("NOPRE") != nullptr; return presized != nullptr && !off && size > 5 ? presized(static_cast<Py_ssize_t>(size)) : PyDict_New();
+  return presized != nullptr && size > 5 ? presized(static_cast<Py_ssize_t>(size)) : PyDict_New();
 }
 
 }  // namespace
@@ -37,6 +36,7 @@ Encoder::~Encoder() {
     Py_DECREF(frames_.back().object);
     frames_.pop_back();
   }
+  for (ErlNifMapIterator& iterator : iterators_) enif_map_iterator_destroy(env_, &iterator);
 }
 
 EncodeStatus Encoder::run(Term root, PyObject** out) {
@@ -100,18 +100,11 @@ PyObject* Encoder::begin_tuple(Term term) {
 }
 
 PyObject* Encoder::begin_map(Term term) {
-  const std::size_t first = terms_.size();
+  Term name;
+  if (enif_get_map_value(env_, term, atoms.struct_, &name) && enif_is_atom(env_, name)) return begin_struct(term, name);
   std::size_t size;
-  Term struct_name;
   enif_get_map_size(env_, term, &size);
-  if (!flatten(term, size, &struct_name)) return nullptr;
-  if (struct_name != 0) {
-    terms_.resize(first);
-    return begin_struct(term, struct_name);
-  }
-  PyObject* dict = begin_container(Kind::dict, new_dict(size), static_cast<Py_ssize_t>(size));
-  if (dict == nullptr && status_ == EncodeStatus::ok) frames_.back().first = first;
-  return dict;
+  return begin_pairs(Kind::dict, new_dict(size), term, size);
 }
 
 PyObject* Encoder::begin_struct(Term term, Term name) {
@@ -125,15 +118,19 @@ PyObject* Encoder::begin_struct(Term term, Term name) {
 }
 
 PyObject* Encoder::begin_set(Term term) {
-  const std::size_t first = terms_.size();
   std::size_t size;
   Term map;
-  Term struct_name;
   if (!enif_get_map_value(env_, term, atoms.map, &map) || !enif_get_map_size(env_, map, &size)) return defer(term);
-  if (!flatten(map, size, &struct_name)) return nullptr;
-  PyObject* set = begin_container(Kind::set, PySet_New(nullptr), static_cast<Py_ssize_t>(size));
-  if (set == nullptr && status_ == EncodeStatus::ok) frames_.back().first = first;
-  return set;
+  return begin_pairs(Kind::set, PySet_New(nullptr), map, size);
+}
+
+PyObject* Encoder::begin_pairs(Kind kind, PyObject* object, Term map, std::size_t size) {
+  object = begin_container(kind, object, static_cast<Py_ssize_t>(size));
+  if (object != nullptr || status_ != EncodeStatus::ok) return object;
+  iterators_.emplace_back();
+  frames_.back().iterator = &iterators_.back();
+  enif_map_iterator_create(env_, map, &iterators_.back(), ERL_NIF_MAP_ITERATOR_FIRST);
+  return nullptr;
 }
 
 // The key of a map. Those of small maps are likely to come again.
@@ -155,7 +152,7 @@ PyObject* Encoder::begin_container(Kind kind, PyObject* object, Py_ssize_t size)
   if (object == nullptr) return python_error();
   if (size == 0) return object;
   if (frames_.empty()) frames_.reserve(16);
-  frames_.push_back({object, nullptr, 0, size, 0, nullptr, 0, kind, false});
+  frames_.push_back({object, nullptr, 0, size, {0}, kind, false});
 #ifdef Py_GIL_DISABLED
   hide();
 #endif
@@ -211,46 +208,30 @@ PyObject* Encoder::fill_tuple(Frame& frame) {
 
 PyObject* Encoder::fill_dict(Frame& frame) {
   const bool repeats = static_cast<std::size_t>(frame.size) <= flat_map_size;
-  while (frame.index < frame.size) {
+  Term key_term;
+  Term value_term;
+  while (enif_map_iterator_get_pair(env_, frame.iterator, &key_term, &value_term)) {
     if (pacer_.due() && !pause()) return nullptr;
-    const std::size_t pair = frame.first + 2 * static_cast<std::size_t>(frame.index);
     if (frame.key == nullptr) {
-      PyObject* key = begin_key(terms_[pair], repeats);
+      PyObject* key = begin_key(key_term, repeats);
       if (key == nullptr) return nullptr;
       frame.key = key;
     }
-    PyObject* value = begin(terms_[pair + 1]);
+    PyObject* value = begin(value_term);
     if (value == nullptr || !place(frame, value)) return nullptr;
   }
   return pop();
 }
 
 PyObject* Encoder::fill_set(Frame& frame) {
-  while (frame.index < frame.size) {
+  Term element;
+  Term unused;
+  while (enif_map_iterator_get_pair(env_, frame.iterator, &element, &unused)) {
     if (pacer_.due() && !pause()) return nullptr;
-    PyObject* item = begin(terms_[frame.first + 2 * static_cast<std::size_t>(frame.index)]);
+    PyObject* item = begin(element);
     if (item == nullptr || !place(frame, item)) return nullptr;
   }
   return pop();
-}
-
-bool Encoder::flatten(Term map, std::size_t size, Term* struct_name) {
-  std::size_t next = terms_.size();
-  terms_.resize(next + 2 * size);
-  *struct_name = 0;
-  ErlNifMapIterator iterator;
-  if (!enif_map_iterator_create(env_, map, &iterator, ERL_NIF_MAP_ITERATOR_FIRST)) throw std::bad_alloc();
-  Term key;
-  Term value;
-  while (enif_map_iterator_get_pair(env_, &iterator, &key, &value)) {
-    if (key == atoms.struct_ && enif_is_atom(env_, value)) *struct_name = value;
-    terms_[next++] = key;
-    terms_[next++] = value;
-    if (pacer_.due() && !pause()) break;
-    enif_map_iterator_next(env_, &iterator);
-  }
-  enif_map_iterator_destroy(env_, &iterator);
-  return status_ == EncodeStatus::ok;
 }
 
 // Puts a finished value where the innermost container waits for it. Takes the reference.
@@ -273,8 +254,8 @@ bool Encoder::place(Frame& frame, PyObject* value) {
 
 // Adds an entry to a dict, or without `value` an element to a set. Takes both references.
 bool Encoder::insert(Frame& frame, PyObject* key, PyObject* value) {
-  frame.index += 1;
-  bool inserted = may_hash(key);
+  enif_map_iterator_next(env_, frame.iterator);
+  bool inserted = is_plain_scalar(key) || may_hash(key);
   if (inserted) {
     const int failure = value != nullptr ? PyDict_SetItem(frame.object, key, value) : PySet_Add(frame.object, key);
     if (failure != 0) python_error();
@@ -305,7 +286,10 @@ PyObject* Encoder::pop() {
   const Frame& frame = frames_.back();
   PyObject* object = frame.object;
   if (frame.hidden) PyObject_GC_Track(object);
-  if (frame.kind == Kind::dict || frame.kind == Kind::set) terms_.resize(frame.first);
+  if (frame.kind == Kind::dict || frame.kind == Kind::set) {
+    enif_map_iterator_destroy(env_, frame.iterator);
+    iterators_.pop_back();
+  }
   frames_.pop_back();
   hidden_ = std::min(hidden_, frames_.size());
   return object;

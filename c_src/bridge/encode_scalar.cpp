@@ -11,6 +11,9 @@ namespace {
 // Binaries from here on are copied without the GIL: that many bytes take some 100 us.
 constexpr std::size_t large_binary = 1U << 20;
 
+// Binaries of up to this size need no look at the clock.
+constexpr std::size_t short_size = 4096;
+
 // Elements of a run between two looks at the clock.
 constexpr Py_ssize_t longest_run = 1024;
 
@@ -51,13 +54,15 @@ PyObject* Encoder::atom(Term term) {
   return name;
 }
 
+inline PyObject* Encoder::short_binary(const ErlNifBinary& binary) {
+  return checked(options_.binaries_as_str ? make_text(binary.data, binary.size) : make_bytes(binary.data, binary.size));
+}
+
 PyObject* Encoder::binary(const ErlNifBinary& binary) {
   if (binary.size >= large_binary) return options_.binaries_as_str ? large_text(binary) : large_bytes(binary);
   // A list of binaries of 100 kB would otherwise keep the GIL a hundred times too long.
-  if (binary.size >= 4096 && pacer_.due(binary.size / 256) && !pause()) return nullptr;
-  if (options_.binaries_as_str) return checked(make_text(binary.data, binary.size));
-  const auto* data = reinterpret_cast<const char*>(binary.data);
-  return checked(PyBytes_FromStringAndSize(data, static_cast<Py_ssize_t>(binary.size)));
+  if (binary.size > short_size && pacer_.due(binary.size / 256) && !pause()) return nullptr;
+  return short_binary(binary);
 }
 
 PyObject* Encoder::large_bytes(const ErlNifBinary& binary) {
@@ -114,6 +119,7 @@ template <typename Convert>
 bool Encoder::fill_run(Frame& frame, Convert convert) {
   const Py_ssize_t start = frame.index;
   const Py_ssize_t stop = std::min(frame.size, start + longest_run);
+  PyObject** const items = PySequence_Fast_ITEMS(frame.object);
   Py_ssize_t i = start;
   Term rest = frame.rest;
   for (; i < stop; ++i) {
@@ -123,7 +129,7 @@ bool Encoder::fill_run(Frame& frame, Convert convert) {
     enif_get_list_cell(env_, rest, &head, &tail);
     if (!convert(head, &item)) break;
     if (item == nullptr) return false;
-    PyList_SET_ITEM(frame.object, i, item);
+    items[i] = item;
     rest = tail;
   }
   frame.index = i;
@@ -153,7 +159,7 @@ bool Encoder::fill_binaries(Frame& frame) {
   return fill_run(frame, [this](Term head, PyObject** item) {
     ErlNifBinary bytes;
     if (!enif_inspect_binary(env_, head, &bytes)) return false;
-    *item = binary(bytes);
+    *item = bytes.size > short_size ? binary(bytes) : short_binary(bytes);
     return true;
   });
 }

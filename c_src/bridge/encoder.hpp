@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <optional>
 #include <vector>
 
@@ -36,12 +37,14 @@ class Encoder {
   // an error each is dropped by itself, however deep they are nested.
   struct Frame {
     PyObject* object;
-    PyObject* key;      // of a dict: the finished key that waits for its value (owned)
-    Py_ssize_t index;   // of the element that comes next
-    Py_ssize_t size;    // in elements, or in pairs
-    std::size_t first;  // of a dict or set: where its pairs begin in `terms_`
-    const Term* items;  // of a tuple
-    Term rest;          // of a list
+    PyObject* key;     // of a dict: the finished key that waits for its value (owned)
+    Py_ssize_t index;  // of a list or tuple: of the element that comes next
+    Py_ssize_t size;   // in elements, or in pairs
+    union {
+      Term rest;                   // of a list
+      const Term* items;           // of a tuple
+      ErlNifMapIterator* iterator;  // of a dict or set: the back of `iterators_` when the frame is on top
+    };
     Kind kind;
     bool hidden;
   };
@@ -55,6 +58,7 @@ class Encoder {
   PyObject* begin_struct(Term term, Term name);
   PyObject* begin_set(Term term);
   PyObject* begin_key(Term term, bool repeats);
+  PyObject* begin_pairs(Kind kind, PyObject* object, Term map, std::size_t size);
   PyObject* begin_container(Kind kind, PyObject* object, Py_ssize_t size);
   PyObject* fill(Frame& frame);
   PyObject* fill_list(Frame& frame);
@@ -65,6 +69,7 @@ class Encoder {
   // Each of these returns a new reference, or nullptr when the walk has to end.
   PyObject* atom(Term term);
   PyObject* binary(const ErlNifBinary& binary);
+  PyObject* short_binary(const ErlNifBinary& binary);
   PyObject* large_bytes(const ErlNifBinary& binary);
   PyObject* large_text(const ErlNifBinary& binary);
   PyObject* key_by_content(KeyCache& cache, const ErlNifBinary& binary);
@@ -78,9 +83,6 @@ class Encoder {
   bool fill_floats(Frame& frame);
   bool fill_binaries(Frame& frame);
 
-  // Appends the pairs of a map to `terms_`; `struct_name` gets the value of its `__struct__` key, or 0. False when the
-  // walk has to end.
-  bool flatten(Term map, std::size_t size, Term* struct_name);
   bool place(Frame& frame, PyObject* value);
   bool insert(Frame& frame, PyObject* key, PyObject* value);
   bool may_hash(PyObject* key);
@@ -98,9 +100,9 @@ class Encoder {
   std::size_t next_replacement_ = 0;
   Pacer pacer_;
   std::vector<Frame> frames_;
-  std::vector<Term> terms_;  // the pairs of the maps that are being filled, one map after the other
-  std::size_t hidden_ = 0;   // the frames below this one are hidden
-  std::size_t seen_ = 0;     // maps and atoms
+  std::deque<ErlNifMapIterator> iterators_;  // of the maps that are being read; a deque does not move them
+  std::size_t hidden_ = 0;                   // the frames below this one are hidden
+  std::size_t seen_ = 0;                     // maps and atoms
   std::optional<KeyCache> keys_;
   EncodeStatus status_ = EncodeStatus::ok;
 };

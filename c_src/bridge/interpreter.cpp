@@ -85,11 +85,23 @@ PyStatus initialize(const BootConfig& boot) {
   return status;
 }
 
-void reset_signals_in_child() {
-  // A child made by fork() inherits the BEAM's SIGTERM handler with its pipe: terminating it would shut down the VM.
+// A child made by fork() inherits the BEAM's handlers with the pipe behind them: a SIGTERM meant for the child would shut
+// down the VM. So the child gets the default handlers, and no signal reaches it before it has them.
+thread_local sigset_t mask_before_fork;
+
+void before_fork() {
+  sigset_t all;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &mask_before_fork);
+}
+
+void after_fork_in_parent() { pthread_sigmask(SIG_SETMASK, &mask_before_fork, nullptr); }
+
+void after_fork_in_child() {
   for (const int number : {SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGPIPE, SIGTERM, SIGCHLD}) {
     ::signal(number, SIG_DFL);
   }
+  pthread_sigmask(SIG_SETMASK, &mask_before_fork, nullptr);
 }
 
 // The Python side of the boot: priv/python/pythonx/_boot.py. Its folder is on sys.path only while it is imported.
@@ -175,7 +187,7 @@ void say_farewell() {
 std::string boot(const BootConfig& config) {
   auto* state = new Boot;
   state->config = config;
-  pthread_atfork(nullptr, nullptr, reset_signals_in_child);
+  pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
   ::signal(SIGCHLD, SIG_DFL);  // With SIG_IGN, every exit status that Python waits for would read as 0.
   if (!start_thread(main_thread, state)) return "cannot start a thread";
   std::unique_lock<std::mutex> lock(state->mutex);

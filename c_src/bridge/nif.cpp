@@ -9,7 +9,6 @@
 #include "eval.hpp"
 #include "gil.hpp"
 #include "interpreter.hpp"
-#include "notifier.hpp"
 #include "object.hpp"
 #include "operations.hpp"
 #include "thread_pool.hpp"
@@ -109,13 +108,6 @@ Term nif_is_local_object(ErlNifEnv* env, int, const Term argv[]) {
   return get_object(env, argv[0]) == nullptr ? atoms.false_ : atoms.true_;
 }
 
-// gc_notifier(pid, message) :: reference
-Term nif_gc_notifier(ErlNifEnv* env, int, const Term argv[]) {
-  ErlNifPid pid;
-  if (!enif_get_local_pid(env, argv[0], &pid)) return enif_make_badarg(env);
-  return make_notifier(env, pid, argv[1]);
-}
-
 // cancel(job, mute) :: boolean
 Term nif_cancel(ErlNifEnv* env, int, const Term argv[]) {
   Job* job = get_job(env, argv[0]);
@@ -143,7 +135,7 @@ void on_halt(void*) { halt(); }
 
 int load(ErlNifEnv* env, void**, Term map_set) {
   init_atoms(env);
-  if (!open_object_types(env) || !open_job_type(env) || !open_notifier_type(env)) return 1;
+  if (!open_object_types(env) || !open_job_type(env)) return 1;
   set_map_set_template(env, map_set);
 #if ERL_NIF_MAJOR_VERSION > 2 || ERL_NIF_MINOR_VERSION >= 17
   enif_set_option(env, ERL_NIF_OPT_ON_HALT, on_halt);
@@ -159,7 +151,6 @@ ErlNifFunc functions[] = {
     {"nif_encode", 3, nif_encode, ERL_NIF_DIRTY_JOB_CPU_BOUND},
     {"nif_decode", 1, nif_decode, ERL_NIF_DIRTY_JOB_CPU_BOUND},
     {"local_object?", 1, nif_is_local_object, 0},
-    {"gc_notifier", 2, nif_gc_notifier, 0},
     {"cancel", 2, nif_cancel, 0},
     {"interrupt", 1, nif_interrupt, 0},
     {"running", 0, nif_running, 0},

@@ -1,8 +1,5 @@
 #include "text.hpp"
 
-#include <cstdint>
-#include <cstring>
-
 namespace pythonx {
 namespace {
 
@@ -144,7 +141,7 @@ void fill_text(PyObject* text, const unsigned char* data, std::size_t size) {
   }
 }
 
-PyObject* make_text(const unsigned char* data, std::size_t size) {
+PyObject* make_any_text(const unsigned char* data, std::size_t size) {
   TextShape shape;
   // CPython keeps one shared str for each text of no or one Latin-1 character: it has to find those. And it reports
   // what is not valid.

@@ -35,7 +35,6 @@ defmodule Pythonx.NIF do
   def nif_encode(_term, _binaries_as_str, _replacements), do: not_loaded()
   def nif_decode(_object), do: not_loaded()
   def local_object?(_object), do: not_loaded()
-  def gc_notifier(_pid, _message), do: not_loaded()
   def cancel(_job, _mute), do: not_loaded()
   def interrupt(_pid), do: not_loaded()
   def running(), do: not_loaded()
