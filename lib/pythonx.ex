@@ -404,4 +404,79 @@ defmodule Pythonx do
       term -> term
     end
   end
+  ## Other nodes
+
+  @doc ~S'''
+  Evaluates Python code on another node.
+
+  `eval/3`, where `node` is: its Python runs the code, and the objects returned belong to it.
+
+      {result, %{}} = Pythonx.remote_eval(node, "sum(numbers)", %{"numbers" => [1, 2, 3]})
+      #=> {#Pythonx.Object<
+      #=>    [node: worker@host]
+      #=>    6
+      #=>  >, %{}}
+
+      result |> Pythonx.copy_remote_object() |> Pythonx.decode()
+      #=> 6
+
+  An object of another node can be looked at and given to `remote_eval/4` again: on its own node it is used as it is,
+  on any other it is copied first, inside lists, tuples, maps and sets too. Everything else needs a copy on this node,
+  see `copy_remote_object/1`.
+
+  For as long as this node has a handle to it, the object lives, unless the connection breaks and the node cannot be
+  reached again at once. That holds for handles that this function returned. Handles sent between nodes by other means
+  keep nothing alive.
+
+  The code is interrupted when the calling process dies or the connection to it is lost. When `node` cannot be
+  reached, or is lost on the way, the call exits with the reason `:noconnection`.
+
+  A Python exception is raised as `Pythonx.Error`, with remote objects in its fields; an Elixir exception on `node` is
+  raised here.
+
+  ## Options
+
+  Those of `eval/3`. Devices default to the caller's group leader and standard error, so what the code prints is
+  printed here, also by threads that outlive the evaluation. Names of devices are looked up on this node. The `:timeout`
+  is that of the evaluation on `node`.
+  '''
+  @spec remote_eval(node(), String.t(), %{String.t() => term()}, keyword()) ::
+          {Object.t() | nil, %{String.t() => Object.t()}}
+  def remote_eval(node, code, globals, opts \\ [])
+      when is_atom(node) and is_binary(code) and is_map(globals) and is_list(opts) do
+    opts = eval_options!(opts)
+    validate_globals_keys!(globals)
+    out = device!(:stdout_device, opts.stdout_device || Process.group_leader())
+    err = device!(:stderr_device, opts.stderr_device || standard_error())
+    Pythonx.Remote.eval(node, code, globals, %{opts | stdout_device: out, stderr_device: err})
+  end
+
+  @doc false
+  @spec __remote_eval__(pid(), reference(), String.t(), %{String.t() => term()}, map(), node()) :: :ok
+  def __remote_eval__(caller, ref, code, globals, options, _caller_node) do
+    Pythonx.Remote.serve(caller, ref, code, globals, options)
+  end
+
+  @doc """
+  Copies an object of another node to this one.
+
+  The object is serialized there and loaded here, with [cloudpickle](https://pypi.org/project/cloudpickle/) if the
+  other node's Python has it, otherwise with Python's own `pickle`, which knows fewer types: no lambdas, and no
+  classes defined by evaluated code. What loading needs, such as packages, must be there on this node. An object of
+  this node is returned as it is.
+
+      iex> {result, %{}} = Pythonx.eval("[1, 2]", %{})
+      iex> Pythonx.copy_remote_object(result) == result
+      true
+
+  Raises `ArgumentError` when `pickle` cannot serialize the object and for one that its node has collected,
+  `RuntimeError` when another module cannot serialize it, `Pythonx.Error` when it cannot be loaded, `ErlangError` when
+  the node is gone.
+  """
+  @spec copy_remote_object(Object.t()) :: Object.t()
+  def copy_remote_object(%Object{} = object), do: Pythonx.Remote.copy(object)
+
+  @doc false
+  @spec __dump__(Object.t()) :: {:ok, binary()} | {:error, String.t() | nil, String.t()} | {:raised, Exception.t()}
+  def __dump__(object), do: Pythonx.Remote.dump(object)
 end

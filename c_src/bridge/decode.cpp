@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <new>
 
+#include "critical_section.hpp"
 #include "decoder.hpp"
 #include "user_code.hpp"
 
@@ -247,12 +248,23 @@ void Decoder::place(Frame& frame, Term term) {
   } else if (frame.kind == Kind::dict) {
     terms_[slot + static_cast<std::size_t>(frame.size)] = term;
     frame.in_value = false;
-    frame.index += 1;
     frame.position = frame.next_position;
+    done_with(frame);
   } else {
     terms_[slot] = term;
-    frame.index += 1;
+    done_with(frame);
   }
+}
+
+// Goes on to the next element, and drops what was held of the one in hand while it is still in the processor's cache.
+inline void Decoder::done_with(Frame& frame) {
+  if (frame.contents != nullptr) {
+    const bool pairs = frame.kind == Kind::dict;
+    PyObject** item = frame.contents + (pairs ? 2 * frame.index : frame.index);
+    drop(item[0], options_.user_code);
+    if (pairs) drop(item[1], options_.user_code);
+  }
+  frame.index += 1;
 }
 
 bool Decoder::finish_map(Frame& frame, Term* out) {
@@ -288,9 +300,10 @@ bool Decoder::pop(Term term, Term* out) {
 }
 
 void Decoder::release(Frame& frame) {
-  const Py_ssize_t count = frame.contents == nullptr ? 0 : frame.kind == Kind::dict ? 2 * frame.size : frame.size;
-  for (Py_ssize_t i = 0; i < count; ++i) drop(frame.contents[i], options_.user_code);
-  delete[] frame.contents;
+  if (frame.contents != nullptr) {
+    while (frame.index < frame.size) done_with(frame);
+    delete[] frame.contents;
+  }
   drop(frame.object, options_.user_code);
 }
 
@@ -312,22 +325,15 @@ void Decoder::pin() {
 
 void Decoder::pin_dict(Frame& frame) {
   frame.contents = new PyObject*[2 * static_cast<std::size_t>(frame.size)];
-  Py_ssize_t count = 0;
-  Py_ssize_t position = 0;
-#ifdef Py_GIL_DISABLED
+  PyObject** next = frame.contents + 2 * frame.index;
+  PyObject** const end = frame.contents + 2 * frame.size;
   Py_BEGIN_CRITICAL_SECTION(frame.object);
-#endif
-  PyObject** next = frame.contents;
-  while (count < frame.size && PyDict_Next(frame.object, &position, next, next + 1)) {
+  for (Py_ssize_t position = frame.position; next < end && PyDict_Next(frame.object, &position, next, next + 1); next += 2) {
     Py_INCREF(next[0]);
     Py_INCREF(next[1]);
-    next += 2;
-    count += 1;
   }
-#ifdef Py_GIL_DISABLED
   Py_END_CRITICAL_SECTION();
-#endif
-  frame.size = count;
+  frame.size = (next - frame.contents) / 2;
 }
 
 // The elements as the set stores them.

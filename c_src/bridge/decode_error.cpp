@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "critical_section.hpp"
 #include "decoder.hpp"
 #include "user_code.hpp"
 
@@ -66,7 +67,7 @@ bool Decoder::refuse_meeting_keys(const Frame& frame) {
     return enif_is_identical(keys[a], keys[b]) != 0;
   });
   std::string pair;
-  if (met != order.end()) pair = describe(element(frame, met[0])) + " and " + describe(element(frame, met[1])) + " ";
+  if (met != order.end()) pair = describe_element(frame, met[0]) + " and " + describe_element(frame, met[1]) + " ";
   const char* parts = frame.kind == Kind::dict ? " whose keys " : " whose elements ";
   return refuse(frames_.size() - 1, std::string("cannot decode a ") + name(frame.kind) + parts + pair +
                                         "are the same in Elixir");
@@ -89,18 +90,42 @@ std::string Decoder::segment(const Frame& frame) const {
   if (frame.kind == Kind::set) return "[an element]";
   if (frame.kind != Kind::dict) return "[" + std::to_string(frame.index) + "]";
   if (!frame.in_value) return "[a key]";
-  return "[" + key_text(element(frame, frame.index)) + "]";
+  return "[" + key_text(key_in_hand(frame)) + "]";
 }
 
-// The key or element at an index (borrowed). Nothing has let the GIL go since the container was read, or it is pinned.
-PyObject* Decoder::element(const Frame& frame, Py_ssize_t index) {
-  if (frame.contents != nullptr) return frame.contents[frame.kind == Kind::dict ? 2 * index : index];
+// The key of the entry in hand of a dict (borrowed).
+PyObject* Decoder::key_in_hand(const Frame& frame) {
+  if (frame.contents != nullptr) return frame.contents[2 * frame.index];
   PyObject* key = Py_None;
   PyObject* value;
-  Py_ssize_t position = 0;
-  while (index-- >= 0 && PyDict_Next(frame.object, &position, &key, &value)) {
-  }
+  Py_ssize_t position = frame.position;
+  PyDict_Next(frame.object, &position, &key, &value);
   return key;
+}
+
+// Describes a key or element that was read before. If others have changed the container since, it may be another.
+std::string Decoder::describe_element(const Frame& frame, Py_ssize_t index) {
+  PyObject* item = nullptr;
+  Py_BEGIN_CRITICAL_SECTION(frame.object);
+  if (frame.kind == Kind::dict) {
+    PyObject* value;
+    Py_ssize_t position = 0;
+    while (index-- >= 0 && PyDict_Next(frame.object, &position, &item, &value)) {
+    }
+    Py_XINCREF(item);
+  } else if (PyObject* iterator = PySet_Type.tp_iter(frame.object)) {
+    do {
+      Py_XDECREF(item);
+      item = PyIter_Next(iterator);
+    } while (item != nullptr && index-- > 0);
+    Py_DECREF(iterator);
+  }
+  Py_END_CRITICAL_SECTION();
+  PyErr_Clear();
+  if (item == nullptr) return "?";
+  std::string text = describe(item);
+  Py_DECREF(item);
+  return text;
 }
 
 const char* Decoder::name(Kind kind) {

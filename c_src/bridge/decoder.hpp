@@ -33,7 +33,7 @@ class Decoder {
   // A container that is being read; the walk holds a reference to it.
   struct Frame {
     PyObject* object;
-    PyObject** contents;  // of a set, and of a dict once other threads may have run: all that was in it (owned)
+    PyObject** contents;  // of a set, and of a dict once other threads may have run: what is still to be read (owned)
     Py_ssize_t index;     // of the element in hand. Lists are read from their end, the way lists are consed
     Py_ssize_t size;      // in elements, or entries
     Py_ssize_t position;       // of a dict: where PyDict_Next finds the entry in hand
@@ -81,6 +81,7 @@ class Decoder {
   bool finish_set(Frame& frame, Term* out);
   bool pop(Term term, Term* out);
   void place(Frame& frame, Term term);
+  void done_with(Frame& frame);
   bool entry(Frame& frame, PyObject** key, PyObject** value);
   // The elements of a set, new references; false with a Python exception set.
   bool elements(PyObject* set, std::vector<PyObject*>* out);
@@ -100,7 +101,8 @@ class Decoder {
 
   std::string path(std::size_t depth) const;
   std::string segment(const Frame& frame) const;
-  static PyObject* element(const Frame& frame, Py_ssize_t index);
+  static PyObject* key_in_hand(const Frame& frame);
+  static std::string describe_element(const Frame& frame, Py_ssize_t index);
   static const char* name(Kind kind);
 
   ErlNifEnv* env_;

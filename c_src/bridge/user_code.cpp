@@ -55,14 +55,8 @@ std::size_t tuple_depth(PyObject* object) {
   return deepest;
 }
 
-void drop(PyObject* object, bool user_code) {
-#ifdef Py_GIL_DISABLED
-  // Another thread may drop its reference between a look at the count and our own drop.
-  const bool may_be_last = true;
-#else
-  const bool may_be_last = Py_REFCNT(object) == 1;
-#endif
-  if (user_code || !may_be_last || is_plain_scalar(object)) {
+void drop_last(PyObject* object, bool user_code) {
+  if (user_code || is_plain_scalar(object)) {
     Py_DECREF(object);
   } else {
     drop_later(object);

@@ -23,9 +23,21 @@ bool is_plain_key(PyObject* object);
 // How deeply tuples are nested in the object: 0 when it is none.
 std::size_t tuple_depth(PyObject* object);
 
+// Drops a reference that may be the last one.
+void drop_last(PyObject* object, bool user_code);
+
 // Drops a reference. Where user code may not run (a scheduler thread), a reference that could be the last to anything
 // that may run it is left to a bridge thread.
-void drop(PyObject* object, bool user_code);
+inline void drop(PyObject* object, bool user_code) {
+#ifndef Py_GIL_DISABLED
+  // Without a GIL, another thread may drop its reference between this look at the count and our own drop.
+  if (Py_REFCNT(object) > 1) {
+    Py_DECREF(object);
+    return;
+  }
+#endif
+  drop_last(object, user_code);
+}
 
 // A text for messages: the repr of a plain key, cut when long, and the name of the type of anything else.
 std::string describe(PyObject* object);

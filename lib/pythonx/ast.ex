@@ -17,13 +17,18 @@ defmodule Pythonx.AST do
   """
   @spec scan_globals(String.t()) :: scan()
   def scan_globals(code) when is_binary(code) do
-    {referenced, defined, _kept} = NIF.scan_globals(code)
+    {referenced, defined, _kept, _annotated, _deleted} = NIF.scan_globals(code)
     %{referenced: MapSet.new(referenced), defined: MapSet.new(defined)}
   end
 
   @doc """
-  The names of `scan_globals/1` as sorted lists, and those defined names that a run of the code may leave untouched.
+  What the sigil needs to know: `:inputs`, the names of `scan_globals/1` that are read and those that annotations read;
+  `:outputs`, those that are defined and those that are deleted; `:kept`, the outputs that a run of the code may leave
+  untouched.
   """
-  @spec scan(String.t()) :: {referenced :: [String.t()], defined :: [String.t()], kept :: [String.t()]}
-  def scan(code) when is_binary(code), do: NIF.scan_globals(code)
+  @spec scan(String.t()) :: %{inputs: [String.t()], outputs: [String.t()], kept: [String.t()]}
+  def scan(code) when is_binary(code) do
+    {referenced, defined, kept, annotated, deleted} = NIF.scan_globals(code)
+    %{inputs: referenced ++ annotated, outputs: Enum.uniq(defined ++ deleted), kept: kept}
+  end
 end

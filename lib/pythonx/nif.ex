@@ -154,9 +154,9 @@ defmodule Pythonx.NIF do
   def unicode_from_string(string) when is_binary(string), do: call("unicode_from_string", {string})
 
   @doc """
-  Names that code reads and names that it defines, as `{referenced, defined}`; see `Pythonx.AST`.
+  The names that code reads, defines and so on; see `Pythonx.AST`.
   """
-  @spec scan_globals(binary()) :: {[String.t()], [String.t()]}
+  @spec scan_globals(binary()) :: {[String.t()], [String.t()], [String.t()], [String.t()], [String.t()]}
   def scan_globals(code) when is_binary(code) do
     "call_internal" |> call({"pythonx._globals", "scan_globals", {code}}) |> Pythonx.decode()
   end
@@ -169,7 +169,7 @@ defmodule Pythonx.NIF do
     if local_object?(object) do
       object
     else
-      raise ArgumentError, "decode failed, expected a resource reference, got: #{inspect(object.resource)}"
+      stale!(object.resource)
     end
   end
 
@@ -177,6 +177,15 @@ defmodule Pythonx.NIF do
     # Whether Python runs is the first question, whatever was given.
     _ = local_object?(other)
     raise ArgumentError, "decode failed, expected a struct, got: #{inspect(other)}"
+  end
+
+  @doc """
+  Raises the error for what is in the place of a resource: one of another node, or one that has been collected.
+  """
+  @spec stale!(term()) :: no_return()
+  def stale!(resource) do
+    text = if is_reference(resource), do: :erlang.ref_to_list(resource), else: inspect(resource)
+    raise ArgumentError, "decode failed, expected a resource reference, got: #{text}"
   end
 
   @doc """

@@ -1,33 +1,35 @@
 defmodule Pythonx.ObjectTracker do
   # Distributed reference counting: a Python object lives for as long as any node holds a handle to it.
   #
-  # A handle that comes to another node is a plain reference there, which keeps nothing alive. So the node that holds it has it
-  # tracked: the owner's tracker keeps the resource until the holder says that its copy was collected, or is gone. Each
-  # node has one tracker, and each is both an owner for others and a holder.
+  # A handle that comes to another node is a plain reference there, which keeps nothing alive. So the node that holds
+  # it has it tracked: the owner's tracker keeps the resource until the holder says that its copy was collected, or is
+  # gone. Each node has one tracker, and each is both an owner for others and a holder.
   #
   # Who owns what:
   #
-  #   * The holder's process gives the handle a notifier (`remote_info`), a reference that exists on its node only. Processes
-  #     that copy the handle copy the notifier. When the last copy has been collected, the ledger is told.
-  #   * `Pythonx.ObjectTracker.Ledger` owns two tables, which so survive a tracker that crashes: what this node holds and
-  #     the owner has been told of ("held"), and what it keeps for others ("kept").
+  #   * The holder's process gives the handle a notifier (`remote_info`), a reference that exists on its node only.
+  #     Processes that copy the handle copy the notifier. When the last copy has been collected, the ledger is told.
+  #   * `Pythonx.ObjectTracker.Ledger` owns two tables, which so survive a tracker that crashes: what this node holds
+  #     of others ("held"), and what it keeps for others ("kept").
   #   * The tracker owns the conversations with other trackers, and nothing that cannot be rebuilt from those tables.
   #
-  # What is said. A holder is known to owners by its ledger, an entry by a number that the holder chose, so that each message
-  # may arrive twice without harm. All of a holder's messages to an owner come from its tracker, hence in order:
+  # What is said. A holder is known to owners by its ledger, an entry by a number that the holder chose, so that each
+  # message may arrive twice without harm. All of a holder's messages to an owner come from its tracker, hence in
+  # order:
   #
   #     holder -> owner   {:track, tracker, ledger, seq, :all | :more, [{id, resource}]}
   #     owner -> holder   {:tracked, node, seq, marker, [id of a resource that is no more]}
   #     holder -> owner   {:untrack, ledger, [id]}
   #
-  # `:all` is said first, and again whenever a message may have been lost: it makes what the owner keeps exactly this. An
-  # answer to a number answers all before it. Neither side waits for the other; callers of `track_remote_objects/1` do.
+  # `:all` is said first, and again whenever a message may have been lost: it makes what the owner keeps exactly this.
+  # An answer to a number answers all before it. Neither side waits for the other, only callers do.
   #
-  # When the connection breaks, each side tries once to talk to the same process of the other again, which Erlang answers by
-  # connecting. If the other node is there, nothing was lost; if not, the owner drops what it kept for it. A node that comes back
-  # later is told again what this one still holds. What the owner has no more by then it can only say when it is used.
+  # When the connection breaks, each side tries once to talk to the same process of the other again, which Erlang
+  # answers by connecting. If the other node is there, nothing was lost; if not, the owner drops what it kept for it.
+  # A node that comes back later is told again what this one still holds. What the owner has no more by then it can
+  # only say when it is used.
   #
-  # For each kept entry there is one message to a local process when its handle is collected; these travel on in batches.
+  # A collected handle costs one message, to the ledger of its node. What leaves the node are batches.
   @moduledoc false
 
   use GenServer
@@ -62,8 +64,9 @@ defmodule Pythonx.ObjectTracker do
   @doc """
   Has the owner of a remote object keep it for this node.
 
-  Returns `{:ok, object, marker}` with the object to use from now on and a process on the owner that lives for as long as
-  the owner keeps anything for anybody; `{:noop, object}` for an object of this node and for one that it tracks already.
+  Returns `{:ok, object, marker}` with the object to use from now on and a process on the owner that lives for as long
+  as the owner keeps anything for anybody; `{:noop, object}` for an object of this node and for one that it tracks
+  already.
 
   Raises `ArgumentError` for an object that the owner has collected, exits when the owner cannot be reached.
   """
@@ -94,8 +97,8 @@ defmodule Pythonx.ObjectTracker do
 
   defp known?(%{resource: resource, remote_info: info}), do: node(resource) == node() or (info && node(info) == node())
 
-  # In the holder's process: in another's, garbage would keep the notifier. The entry is made last, when the notifier that
-  # removes it is sure to outlive this line.
+  # In the holder's process: in another's, garbage would keep the notifier. The entry is made last, when the notifier
+  # that removes it is sure to outlive this line.
   defp hold(object) do
     if known?(object) do
       {object, nil}
@@ -118,7 +121,7 @@ defmodule Pythonx.ObjectTracker do
   defp register!(tracker, owner, ids) do
     case GenServer.call(tracker, {:register, owner, ids}, :infinity) do
       {:ok, marker} -> marker
-      {:stale, resource} -> raise ArgumentError, NIF.stale_message(resource)
+      {:stale, resource} -> NIF.stale!(resource)
       {:error, reason} -> exit(reason)
     end
   end
@@ -160,11 +163,9 @@ defmodule Pythonx.ObjectTracker do
 
   ## The process
   #
-  # State:
-  #   sessions  owner => %{monitor, attempts, pending: [{seq, from, ids}], the newest first}; monitor is nil between attempts
-  #   holders   ledger => monitor
-  #   probed    the ledgers whose connection broke and who have not been heard of since
-  #   seq       the number of the last :track message
+  # State: sessions  owner => %{monitor, attempts, pending: [{seq, from, ids}], the newest first}; monitor is nil
+  # between attempts holders   ledger => monitor probed    the ledgers whose connection broke and who have not been
+  # heard of since seq       the number of the last :track message
 
   @impl true
   def init(nil) do

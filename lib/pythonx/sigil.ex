@@ -42,7 +42,7 @@ defmodule Pythonx.Sigil do
   """
   @spec expand(Macro.t(), [], Macro.Env.t()) :: Macro.t()
   def expand({:<<>>, meta, [code]}, [], %Macro.Env{} = env) when is_binary(code) do
-    {referenced, defined, kept} = scan!(code)
+    %{inputs: referenced, outputs: defined, kept: kept} = scan!(code)
     [result, globals] = for name <- [:result, :globals], do: hygienic_variable(name)
     inputs = for name <- referenced, variable = existing_variable(name, env), do: {name, variable}
 

@@ -16,10 +16,11 @@ def names(text):
 
 class ScanCase(unittest.TestCase):
     def assert_scan(self, code, referenced="", defined="", kept=None):
-        found = scan_globals(code.encode())
-        self.assertEqual((names(referenced), names(defined)), (set(found[0]), set(found[1])), code)
+        # Read anywhere, and bound or unbound: what the sigil passes in and out.
+        found = [set(group) for group in scan_globals(code.encode())]
+        self.assertEqual((names(referenced), names(defined)), (found[0] | found[3], found[1] | found[4]), code)
         if kept is not None:
-            self.assertEqual(names(kept), set(found[2]), code)
+            self.assertEqual(names(kept), found[2], code)
 
 
 class AssignmentTest(ScanCase):
@@ -29,7 +30,7 @@ class AssignmentTest(ScanCase):
         self.assert_scan("[(t := u) for u in us]", "us", "t", "t")
 
     def test_empty(self):
-        self.assertEqual(([], [], []), scan_globals(b""))
+        self.assertEqual(([], [], [], [], []), scan_globals(b""))
         self.assert_scan("# nothing\n")
 
     def test_value_before_targets(self):
@@ -63,6 +64,14 @@ class AssignmentTest(ScanCase):
         self.assert_scan("x: List[T] = []", "List T", "x")
         self.assert_scan("class A:\n  x: T", "T", "A")
         self.assert_scan("def f():\n  x: T = 1", "", "f")
+
+    def test_names_that_only_annotations_read_are_apart(self):
+        self.assertEqual(
+            (["v"], ["f", "x"], [], ["A", "T"], []), scan_globals(b"x: T = v\ndef f(a: A, b: v): pass")
+        )
+
+    def test_names_that_are_only_deleted_are_apart(self):
+        self.assertEqual((["x"], [], [], [], ["x"]), scan_globals(b"del x"))
 
     def test_walrus(self):
         self.assert_scan("(n := n)", "n", "n", "")
@@ -282,7 +291,7 @@ class SourceTest(unittest.TestCase):
         self.assertIn("utf-8", str(self.error_of(b"x = '\xff'")))
 
     def test_coding_comment_is_honoured(self):
-        self.assertEqual((["é"], [], []), scan_globals(b"# coding: latin-1\n\xe9"))
+        self.assertEqual((["é"], [], [], [], []), scan_globals(b"# coding: latin-1\n\xe9"))
 
     def test_no_warning_is_shown(self):
         with warnings.catch_warnings(record=True) as shown:
@@ -290,7 +299,7 @@ class SourceTest(unittest.TestCase):
         self.assertEqual([], shown)
 
     def test_names_come_sorted(self):
-        self.assertEqual((["a", "b"], ["x", "y", "z"], ["x"]), scan_globals(b"z = y = b, a\nif a: x = 1"))
+        self.assertEqual((["a", "b"], ["x", "y", "z"], ["x"], [], []), scan_globals(b"z = y = b, a\nif a: x = 1"))
 
     def test_deep_tree(self):
         outcome = []

@@ -23,7 +23,7 @@ defmodule Pythonx.ASTTest do
   end
 
   test "improvements: names that the code deletes, global names, the place of a loop's iterable" do
-    assert_scan("del x", ~w(x), ~w(x))
+    assert_scan("del x", ~w(x), [])
     assert_scan("def f():\n  global g\n  g = 1", [], ~w(f g))
     assert_scan("for x in x: pass", ~w(x), ~w(x))
   end
@@ -33,7 +33,8 @@ defmodule Pythonx.ASTTest do
   end
 
   test "scan/1 has the names that a run may leave alone" do
-    assert AST.scan("x = 1\nif c: x = y = 2") == {["c"], ["x", "y"], ["y"]}
+    assert AST.scan("x = 1\nif c: x = y = 2") == %{inputs: ["c"], outputs: ["x", "y"], kept: ["y"]}
+    assert AST.scan("def f(a: T): pass\ndel z") == %{inputs: ["z", "T"], outputs: ["f", "z"], kept: []}
   end
 
   test "a syntax error" do

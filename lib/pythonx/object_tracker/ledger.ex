@@ -1,10 +1,10 @@
 defmodule Pythonx.ObjectTracker.Ledger do
-  # The books of `Pythonx.ObjectTracker`, kept by a process that does too little to fail: it outlives trackers, and in the eyes of
-  # other nodes it is this holder.
+  # The books of `Pythonx.ObjectTracker`, kept by a process that does too little to fail: it outlives trackers, and in
+  # the eyes of other nodes it is this holder.
   #
-  # It owns two tables. "Held" has a row `{{owner, id}, resource}` for each handle of another node that this one holds.
-  # The process that gets such a handle adds the row; this process removes it when the handle's notifier has been collected,
-  # and tells the tracker, many at a time. "Kept" is the business of `Pythonx.ObjectTracker.Kept`.
+  # It owns two tables. "Held" has a row `{{owner, id}, resource}` for each handle of another node that this one
+  # holds. The process that gets such a handle adds the row; this process removes it when the handle's notifier has
+  # been collected, and tells the tracker, many at a time. "Kept" is the business of `Pythonx.ObjectTracker.Kept`.
   @moduledoc false
 
   use GenServer
@@ -98,11 +98,11 @@ defmodule Pythonx.ObjectTracker.Ledger do
 end
 
 defmodule Pythonx.ObjectTracker.Kept do
-  # What this node keeps alive for others: a table with a row `{{ledger, id}, resource}` for each handle that another node holds.
-  # A row is all that keeps the resource. The ledger owns the table, the tracker alone writes it.
+  # What this node keeps alive for others: a table with a row `{{ledger, id}, resource}` for each handle that another
+  # node holds. A row is all that keeps the resource. The ledger owns the table, the tracker alone writes it.
   #
-  # While there is a row, there is a marker: a process that does nothing but live. Who wants to know whether anybody needs
-  # this node monitors it.
+  # While there is a row, there is a marker: a process that does nothing but live. Who wants to know whether anybody
+  # needs this node monitors it.
   @moduledoc false
 
   alias Pythonx.ObjectTracker.Ledger

@@ -45,8 +45,11 @@ _ALWAYS_BINDS = (
 _MODULE, _FUNCTION, _CLASS, _COMPREHENSION, _TYPE_PARAMETERS = range(5)
 
 
-def scan_globals(source: bytes) -> tuple[list[str], list[str], list[str]]:
-    """Return the sorted names (referenced, defined, kept) of ``source``.
+def scan_globals(source: bytes) -> tuple[list[str], list[str], list[str], list[str], list[str]]:
+    """Return the sorted names (referenced, defined, kept, annotated, deleted) of ``source``.
+
+    Kept are the defined names that a run may leave untouched, annotated those that only annotations of
+    parameters and variables read, deleted those that are deleted and may be defined nowhere.
 
     Raises SyntaxError with the file name ``<unknown>`` when it does not parse.
     """
@@ -101,6 +104,8 @@ class _Scanner:
         self._referenced: set[str] = set()
         self._certain: set[str] = set()
         self._deleted: set[str] = set()
+        self._annotated: set[str] = set()
+        self._in_annotation = False
 
     def run(self, tree: ast.AST) -> None:
         """Walk ``tree``."""
@@ -113,11 +118,12 @@ class _Scanner:
             else:
                 started.pop()
 
-    def result(self) -> tuple[list[str], list[str], list[str]]:
+    def result(self) -> tuple[list[str], list[str], list[str], list[str], list[str]]:
         """Return what ``scan_globals`` promises."""
-        defined = self._module.names | self._deleted
-        kept = defined - self._certain - self._deleted - self._referenced - {"*"}
-        return sorted(self._referenced), sorted(defined), sorted(kept)
+        defined = self._module.names
+        kept = defined - self._certain - self._deleted - self._referenced - self._annotated - {"*"}
+        names = (self._referenced, defined, kept, self._annotated - self._referenced, self._deleted)
+        return tuple(sorted(group) for group in names)
 
     def _scan(self, node: ast.AST) -> Iterator[ast.AST | None]:
         method = getattr(self, f"scan_{type(node).__name__}", ast.iter_child_nodes)
@@ -135,7 +141,12 @@ class _Scanner:
 
     def _load(self, name: str) -> None:
         if not self._is_visible(name) and name not in vars(builtins):
-            self._referenced.add(name)
+            (self._annotated if self._in_annotation else self._referenced).add(name)
+
+    def _annotations(self, nodes: _Nodes) -> _Nodes:
+        outer, self._in_annotation = self._in_annotation, True
+        yield from nodes
+        self._in_annotation = outer
 
     def _delete(self, name: str) -> None:
         scope = self._scopes[-1]
@@ -191,7 +202,7 @@ class _Scanner:
     def scan_AnnAssign(self, node: ast.AnnAssign) -> _Nodes:
         yield node.value
         if self._scopes[-1].kind != _FUNCTION:  # Python evaluates no others
-            yield node.annotation
+            yield from self._annotations([node.annotation])
         if node.value is None:
             self._always_binds = False
         yield node.target
@@ -233,7 +244,7 @@ class _Scanner:
         yield from _defaults(node.args)
         self._push(_TYPE_PARAMETERS)
         yield from self._type_parameters(node)
-        yield from (argument.annotation for argument in _arguments(node.args))
+        yield from self._annotations(argument.annotation for argument in _arguments(node.args))
         yield node.returns
         self._define(node.name, scope)
         yield from self._function_body(node.args, node.body)
