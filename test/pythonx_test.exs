@@ -348,7 +348,7 @@ defmodule PythonxTest do
     end
 
     test "foreign references and other terms are refused" do
-      message = ~r/^decode failed, expected a resource reference, got: #Reference</
+      message = ~r/^decode failed, expected a resource reference, got: #Ref</
       assert_raise ArgumentError, message, fn -> Pythonx.decode(%Pythonx.Object{resource: make_ref()}) end
 
       assert_raise ArgumentError, "decode failed, expected a struct, got: 1", fn -> Pythonx.NIF.object_repr(1) end

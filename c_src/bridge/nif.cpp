@@ -45,7 +45,10 @@ Term nif_submit_eval(ErlNifEnv* env, int, const Term argv[]) {
   if (!is_booted()) return not_initialized(env);
   long line;
   if (!enif_get_long(env, argv[3], &line)) return enif_make_badarg(env);
-  Source source{get_string(env, argv[1]), get_string(env, argv[2]), line};
+  std::string_view text;
+  std::string_view file;
+  if (!get_binary(env, argv[1], &text) || !get_binary(env, argv[2], &file)) return enif_make_badarg(env);
+  Source source(text, file, line);
   return submit(env, new EvalJob(env, argv[0], std::move(source), argv[4], argv[5], argv[6], argv[7]));
 }
 

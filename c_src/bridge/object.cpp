@@ -125,9 +125,9 @@ void drop_later(PyObject* object) {
 
 bool drop_pending(long budget_us) {
   using clock = std::chrono::steady_clock;
-  const auto deadline = clock::now() + std::chrono::microseconds(budget_us);
   Node* first = pending.exchange(nullptr, std::memory_order_acquire);
   if (first == nullptr) return true;
+  const auto deadline = clock::now() + std::chrono::microseconds(budget_us);
   Handoff handoff;
   Node* node = first;
   Node* last = nullptr;

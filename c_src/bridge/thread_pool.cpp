@@ -66,6 +66,7 @@ void ThreadPool::assign(Worker* worker, Job* job) {
   if (worker->idle) take_from_idle(worker);
   affinity_[key_of(job->caller_)] = worker;
   if (affinity_.size() > affinity_limit) forget_dead_callers();
+  worker->current = job;
   worker->inbox = job;
   worker->wake.notify_one();
 }
@@ -144,11 +145,13 @@ void ThreadPool::serve(Worker* worker) {
 Job* ThreadPool::next_or_idle(Worker* worker) {
   std::lock_guard<std::mutex> lock(mutex_);
   if (waiting_.empty()) {
+    worker->current = nullptr;
     make_idle(worker);
     return nullptr;
   }
   Job* job = waiting_.front();
   waiting_.pop_front();
+  worker->current = job;
   affinity_[key_of(job->caller_)] = worker;
   return job;
 }
@@ -216,48 +219,33 @@ Job* ThreadPool::run(Worker* worker, Job* job) {
     Attach attached;
     reply = job->run();
     finish(worker, job);
-    drop_pending(drop_budget_us);
+    if (has_pending()) drop_pending(drop_budget_us);
   }
   Job* next = next_or_idle(worker);
   deliver(job, reply);
   return next;
 }
 
-// `current` changes under the pool's mutex, so that whoever finds a job there under it may keep the job's resource.
 // Returns false for a job that was cancelled while it waited.
 bool ThreadPool::start(Worker* worker, Job* job) {
-  job->outer_ = worker->current.load();
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    if (shut_down_) return false;
-    worker->current = job;
-  }
-  {
-    std::lock_guard<std::mutex> lock(job->mutex);
-    if (!job->cancelled_) {
-      job->state_ = Job::State::running;
-      job->worker_ = worker;
-      job->started_at_ = std::chrono::steady_clock::now();
-      return true;
-    }
-  }
-  std::lock_guard<std::mutex> lock(mutex_);
-  worker->current = job->outer_;
-  return false;
+  std::lock_guard<std::mutex> lock(job->mutex);
+  if (job->cancelled_ || shut_down_) return false;
+  job->worker_ = worker;
+  job->started_at_ = std::chrono::steady_clock::now();
+  job->state_ = Job::State::running;
+  return true;
 }
 
 // Ends the job, attached. After this no interrupt can be meant for it, and one that was sent and has not fired is
 // cleared: it would kill the next job on this thread.
 void ThreadPool::finish(Worker* worker, Job* job) {
   {
-    std::lock_guard<std::mutex> lock(mutex_);
-    worker->current = job->outer_;
-  }
-  {
     std::lock_guard<std::mutex> lock(job->mutex);
     job->state_ = Job::State::done;
     job->worker_ = nullptr;
   }
+  if (!worker->exception_sent) return;
+  worker->exception_sent = false;
   PyThreadState_SetAsyncExc(worker->python_id, nullptr);
 }
 
@@ -364,14 +352,14 @@ bool ThreadPool::raise_on_worker(Job* job) {
   Attach attached;
   std::lock_guard<std::mutex> lock(job->mutex);
   if (job->state_ == Job::State::done) return false;
-  // An outer job waits below an inner one on the same thread: the exception would hit the inner one.
-  if (job->worker_->current == job) PyThreadState_SetAsyncExc(job->worker_->python_id, PyExc_KeyboardInterrupt);
+  job->worker_->exception_sent = true;
+  PyThreadState_SetAsyncExc(job->worker_->python_id, PyExc_KeyboardInterrupt);
   return true;
 }
 
 bool ThreadPool::main_job_cancelled() const {
   Job* job = main_ == nullptr ? nullptr : main_->current.load();
-  return job != nullptr && job->cancelled_;
+  return job != nullptr && job->cancelled_ && job->state_ == Job::State::running;
 }
 
 void ThreadPool::shut_down() {
@@ -424,7 +412,7 @@ Term ThreadPool::running(ErlNifEnv* env) {
   std::lock_guard<std::mutex> lock(mutex_);
   for (Worker* worker : workers_) {
     Job* job = worker->current.load();
-    if (job == nullptr) continue;
+    if (job == nullptr || job->state_ != Job::State::running) continue;
     const Term entry = make_tuple(env, enif_make_pid(env, &job->caller_), enif_make_uint64(env, worker->id),
                                   worker->is_main ? atoms.true_ : atoms.false_, elapsed_us(env, job->started_at_),
                                   make_binary(env, job->label()));

@@ -32,7 +32,8 @@ struct Worker {
   std::condition_variable wake;
   std::atomic<Job*> inbox{nullptr};
   std::atomic<bool> awake{false};  // spinning, see ThreadPool::spin
-  std::atomic<Job*> current{nullptr};
+  std::atomic<Job*> current{nullptr};  // keeps the job's resource for whoever finds it here under the pool's mutex
+  bool exception_sent = false;         // an interrupt may be pending in Python; belongs to the GIL
 };
 
 struct PoolLimits {
@@ -111,7 +112,7 @@ class ThreadPool {
   std::unordered_map<std::uint64_t, Worker*> affinity_;
   std::uint64_t next_id_ = 0;
   std::atomic<bool> spinner_{false};
-  bool shut_down_ = false;
+  std::atomic<bool> shut_down_{false};
   void (*farewell_)() = nullptr;
   bool farewell_said_ = false;
   std::condition_variable farewell_wake_;
