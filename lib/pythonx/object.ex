@@ -15,7 +15,10 @@ defmodule Pythonx.Object do
 
   @doc false
   @spec repr_text(t()) :: String.t()
-  def repr_text(object), do: object |> Pythonx.NIF.object_repr() |> Pythonx.NIF.unicode_to_string()
+  def repr_text(object), do: Pythonx.NIF.call("repr_text", {Pythonx.NIF.local!(object)}, repr_timeout())
+
+  # A `__repr__` that hangs must not take the shell with it that shows its object.
+  defp repr_timeout(), do: Application.get_env(:pythonx, :inspect_timeout, 10_000)
 end
 
 defimpl Inspect, for: Pythonx.Object do
