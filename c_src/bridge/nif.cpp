@@ -86,7 +86,7 @@ Term nif_encode(ErlNifEnv* env, int, const Term argv[]) {
   }
 }
 
-// decode(object) :: {:ok, term} | :object | :needs_thread | {:argument_error, text} | :error
+// decode(object) :: {:ok, term} | :unchanged | :needs_thread | {:argument_error, text} | :error
 Term nif_decode(ErlNifEnv* env, int, const Term argv[]) {
   if (!is_booted()) return not_initialized(env);
   PyObject* object = get_object(env, argv[0]);
@@ -98,7 +98,7 @@ Term nif_decode(ErlNifEnv* env, int, const Term argv[]) {
     case DecodeStatus::ok:
       return make_tuple(env, atoms.ok, term);
     case DecodeStatus::object:
-      return atoms.object;
+      return atoms.unchanged;
     case DecodeStatus::refused:
       return make_tuple(env, atoms.argument_error, make_binary(env, message));
     default:

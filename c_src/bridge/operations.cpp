@@ -112,7 +112,7 @@ Term decode_object(ErlNifEnv* env, Term arguments) {
     case DecodeStatus::ok:
       return make_tuple(env, atoms.ok, term);
     case DecodeStatus::object:
-      return atoms.object;
+      return atoms.unchanged;
     case DecodeStatus::refused:
       return make_tuple(env, atoms.argument_error, make_binary(env, message));
     default:

@@ -3,7 +3,9 @@ defmodule Pythonx.PythonModuleTest do
 
   describe "pythonx.send_tagged_object" do
     test "sends a tag and a handle, from the evaluation and from its threads" do
-      {nil, globals} = Pythonx.eval("import pythonx\npythonx.send_tagged_object(pid, 'tag', [1, 2]); pass", %{"pid" => self()})
+      {nil, globals} =
+        Pythonx.eval("import pythonx\npythonx.send_tagged_object(pid, 'tag', [1, 2]); pass", %{"pid" => self()})
+
       assert_receive {:tag, %Pythonx.Object{} = object}
       assert Pythonx.decode(object) == [1, 2]
 
@@ -81,7 +83,9 @@ defmodule Pythonx.PythonModuleTest do
       assert inspect(pid) == "#Pythonx.Object<\n  <pythonx.PID>\n>"
       assert Pythonx.decode(pid) == self()
       other = spawn(fn -> :ok end)
-      assert eval!("(a == b, a == c, len({a, b, c}))", %{"a" => self(), "b" => self(), "c" => other}) == {true, false, 2}
+
+      assert eval!("(a == b, a == c, len({a, b, c}))", %{"a" => self(), "b" => self(), "c" => other}) ==
+               {true, false, 2}
     end
 
     test "cannot be made up, changed or pickled" do
@@ -94,19 +98,9 @@ defmodule Pythonx.PythonModuleTest do
   end
 
   test "help(pythonx) reads well" do
-    device = start_device()
-    Pythonx.eval("import pythonx\nimport pydoc\nprint(pydoc.plain(pydoc.render_doc(pythonx)))", %{}, stdout_device: device)
-    text = collect_lines()
+    text = eval!("import pydoc, pythonx\npydoc.plain(pydoc.render_doc(pythonx))")
     assert text =~ "send_tagged_object(pid"
     assert text =~ "class PID"
-  end
-
-  defp collect_lines() do
-    receive do
-      {:device, :out, text} -> text <> collect_lines()
-    after
-      200 -> ""
-    end
   end
 
   describe "a repr" do
