@@ -271,19 +271,21 @@ void ThreadPool::deliver(Job* job, Term reply) {
 
 bool ThreadPool::cancel(Job* job, bool mute) {
   bool running;
+  bool raised;
   {
     std::lock_guard<std::mutex> lock(job->mutex);
     if (mute) job->mute_ = true;
     if (job->state_ == Job::State::done) return false;
     job->cancelled_ = true;
     running = job->state_ == Job::State::running;
-    if (running && job->worker_->is_main) pthread_kill(job->worker_->thread, interrupt_signal());
+    raised = running && job->worker_->is_main;
+    if (raised) pthread_kill(job->worker_->thread, interrupt_signal());
   }
   if (!running) return true;
   enif_keep_resource(job->resource_);
   {
     std::lock_guard<std::mutex> lock(interrupts_mutex_);
-    interrupts_.push_back(job);
+    interrupts_.push_back({job, raised});
   }
   interrupts_wake_.notify_one();
   return true;
@@ -310,7 +312,7 @@ bool ThreadPool::interrupt(const ErlNifPid& pid) {
 }
 
 void ThreadPool::serve_interrupts() {
-  std::vector<Job*> active;
+  std::vector<Interrupt> active;
   for (;;) {
     {
       std::unique_lock<std::mutex> lock(interrupts_mutex_);
@@ -319,10 +321,11 @@ void ThreadPool::serve_interrupts() {
       interrupts_.clear();
     }
     for (auto it = active.begin(); it != active.end();) {
-      if (raise_in(*it)) {
+      // A second one at once would hit the code's own `finally`.
+      if (std::exchange(it->raised, false) || raise_in(it->job)) {
         ++it;
       } else {
-        enif_release_resource((*it)->resource_);
+        enif_release_resource(it->job->resource_);
         it = active.erase(it);
       }
     }

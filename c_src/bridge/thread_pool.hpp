@@ -36,6 +36,12 @@ struct Worker {
   bool exception_sent = false;         // an interrupt may be pending in Python; belongs to the GIL
 };
 
+// A job to be interrupted until it ends.
+struct Interrupt {
+  Job* job;     // with a reference to its resource
+  bool raised;  // it has got its first interrupt just now
+};
+
 struct PoolLimits {
   std::size_t max_threads = 2048;
   std::chrono::milliseconds idle_time{5000};
@@ -119,7 +125,7 @@ class ThreadPool {
 
   std::mutex interrupts_mutex_;
   std::condition_variable interrupts_wake_;
-  std::vector<Job*> interrupts_;  // each with a reference to its resource
+  std::vector<Interrupt> interrupts_;
 };
 
 // The real-time signal that interrupts Python's main thread; its handler raises only for a cancelled job.
