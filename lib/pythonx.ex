@@ -115,7 +115,7 @@ defmodule Pythonx do
   The result is a map with the single entry `"PYTHONX_INIT_STATE"`. A VM that has it in its environment starts Python
   when the `:pythonx` application starts; so do nodes started by FLAME with `env: Pythonx.install_env()`.
 
-  Raises a `RuntimeError` when Python was not started by `uv_init/2`.
+  Raises a `RuntimeError` when Python was started neither by `uv_init/2` nor by `config :pythonx, :uv_init`.
 
       iex> %{"PYTHONX_INIT_STATE" => state} = Pythonx.install_env()
       iex> is_binary(state)
@@ -127,7 +127,7 @@ defmodule Pythonx do
   @doc """
   The folders that hold the Python in use and its packages, for copying them to another machine.
 
-  Raises a `RuntimeError` when Python was not started by `uv_init/2`.
+  Raises a `RuntimeError` when Python was started neither by `uv_init/2` nor by `config :pythonx, :uv_init`.
 
       iex> Enum.all?(Pythonx.install_paths(), &File.dir?/1)
       true

@@ -76,6 +76,8 @@ defmodule Pythonx.ReleaseTest do
       "PYTHONX_CACHE_DIR=#{Path.join(context.home, "cache")}",
       "HTTPS_PROXY=http://127.0.0.1:9",
       "HTTP_PROXY=http://127.0.0.1:9",
+      # Not looked at where the configuration says what to start.
+      "PYTHONX_INIT_STATE=nonsense",
       "LANG=C.UTF-8",
       "RELEASE_TMP=#{Path.join(context.dir, "tmp")}"
     ]
@@ -110,6 +112,21 @@ defmodule Pythonx.ReleaseTest do
 
   test "~PY in its modules works as documented", context do
     assert ask(context, "Trend.fit([{0, 1}, {1, 3}, {2, 5}])") == %{intercept: 1.0, residual: 0.0, slope: 2.0}
+  end
+
+  test "modules with ~PY need no interpreter until they are used", context do
+    code = """
+    IO.inspect(Code.ensure_loaded(Trend))
+
+    try do
+      Trend.fit([{0, 1}, {1, 3}])
+    rescue
+      error -> IO.puts(Exception.message(error))
+    end
+    """
+
+    assert run(context, code, "") ==
+             {"{:module, Trend}\nthe :pythonx application needs to be started before calling Pythonx.eval/3\n", 0}
   end
 
   test "Python and its packages are those of the moved folder", context do

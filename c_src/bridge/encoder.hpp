@@ -38,14 +38,16 @@ class Encoder {
   struct Frame {
     PyObject* object;
     PyObject* key;     // of a dict: the finished key that waits for its value (owned)
-    Py_ssize_t index;  // of a list or tuple: of the element that comes next
+    Py_ssize_t index;  // of the element that comes next; of large maps the iterator knows it
     Py_ssize_t size;   // in elements, or in pairs
     union {
       Term rest;                    // of a list
       const Term* items;            // of a tuple
-      ErlNifMapIterator* iterator;  // of a dict or set: the back of `iterators_` when the frame is on top
+      std::size_t first;            // of a small map: where its pairs begin in `pairs_`
+      ErlNifMapIterator* iterator;  // of a large one: the back of `iterators_` when the frame is on top
     };
     Kind kind;
+    bool large;  // of maps
     bool hidden;
   };
 
@@ -55,10 +57,12 @@ class Encoder {
   PyObject* begin_list(Term term);
   PyObject* begin_tuple(Term term);
   PyObject* begin_map(Term term);
+  PyObject* begin_dict(Term term, std::size_t size);
   PyObject* begin_struct(Term term, Term name);
   PyObject* begin_set(Term term);
   PyObject* begin_key(Term term, bool repeats);
-  PyObject* begin_pairs(Kind kind, PyObject* object, Term map, std::size_t size);
+  PyObject* begin_large_map(Kind kind, PyObject* object, Term map, std::size_t size);
+  PyObject* begin_small_map(Kind kind, PyObject* object, std::size_t first, std::size_t size);
   PyObject* begin_container(Kind kind, PyObject* object, Py_ssize_t size);
   PyObject* fill(Frame& frame);
   PyObject* fill_list(Frame& frame);
@@ -84,6 +88,9 @@ class Encoder {
   template <typename Convert>
   bool fill_dict_run(Frame& frame, Convert convert);
 
+  // Appends the pairs of a small map to `pairs_`. Returns the value of its `__struct__` key, 0 when it is none.
+  Term read_pairs(Term map, std::size_t size);
+  bool pair(const Frame& frame, Term* key, Term* value);
   bool place(Frame& frame, PyObject* value);
   bool insert(Frame& frame, PyObject* key, PyObject* value);
   bool set_entry(PyObject* dict, PyObject* key, PyObject* value);
@@ -104,7 +111,8 @@ class Encoder {
   std::size_t next_replacement_ = 0;
   Pacer pacer_;
   std::vector<Frame> frames_;
-  std::deque<ErlNifMapIterator> iterators_;  // of the maps that are being read; a deque does not move them
+  std::vector<Term> pairs_;                  // of the small maps that are being read, one map after the other
+  std::deque<ErlNifMapIterator> iterators_;  // of the large ones; a deque does not move them
   std::size_t hidden_ = 0;                   // the frames below this one are hidden
   std::size_t seen_ = 0;                     // keys and atoms
   std::optional<KeyCache> keys_;

@@ -32,10 +32,15 @@ class KeyCache {
   }
 
   // The key made of this very term (borrowed), or nullptr.
-  PyObject* find(Term term) const {
+  PyObject* find(Term term) {
     const Entry& entry = by_word_[word_index(term)];
-    return entry.term == term ? entry.key : nullptr;
+    const bool known = entry.term == term;
+    misses_ = known ? 0 : misses_ + 1;
+    return known ? entry.key : nullptr;
   }
+
+  // Whether there is hope that terms come again: to remember each in vain costs as much as to find it by content.
+  bool terms_repeat() const { return misses_ < 4 * by_word_.size(); }
 
   void remember(Term term, PyObject* key) {
     Entry& entry = by_word_[word_index(term)];
@@ -103,6 +108,7 @@ class KeyCache {
   }
 
   bool text_;
+  std::size_t misses_ = 0;  // since the last time that a term was known
   std::array<Entry, 1U << size_bits> by_word_{};
   std::array<PyObject*, 1U << size_bits> by_content_{};
 };

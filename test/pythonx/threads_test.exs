@@ -129,6 +129,25 @@ defmodule Pythonx.ThreadsTest do
       wait_until(fn -> Pythonx.NIF.running() == [] end)
     end
 
+    test "code that cleans up after an interrupt has a moment for it" do
+      # As long as a few thousand steps of the loop, in which an interrupt that comes twice would strike.
+      code = """
+      import pythonx, time
+      try:
+          while True:
+              time.sleep(0.01)
+      finally:
+          for _ in range(3000): pass
+          pythonx.send_tagged_object(pid, "cleaned_up", None)
+      """
+
+      for _ <- 1..20 do
+        assert_raise Pythonx.TimeoutError, fn -> Pythonx.eval(code, %{"pid" => self()}, timeout: 2) end
+        assert_receive {:cleaned_up, _none}, 5000
+        wait_until(fn -> Pythonx.NIF.running() == [] end)
+      end
+    end
+
     test "an interrupt that comes late hits no innocent evaluation" do
       for n <- 1..300 do
         try do

@@ -61,10 +61,8 @@ defmodule Pythonx.Uv.Interpreter do
 
   defp copy_of_system(%{project: project} = job) do
     with {:ok, found} <- find(job, preference: "only-system"),
-         {:ok, python} <- buildable(found, job) do
-      IO.puts("Copying CPython #{python.version} from #{python.prefix}")
-      SystemCopy.make(python, project.python_dir)
-    end
+         {:ok, python} <- buildable(found, job),
+         do: SystemCopy.make(python, project.python_dir)
   end
 
   # The bridge is compiled for it at once, hence it needs headers.

@@ -36,6 +36,7 @@ defmodule Pythonx.Uv.SystemCopy do
 
   defp copy(python, place) do
     temporary = Cache.temporary_beside(place)
+    IO.puts("Copying CPython #{python.version} from #{python.prefix}")
 
     try do
       copy_files!(python, temporary)
