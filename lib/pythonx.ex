@@ -24,6 +24,7 @@ defmodule Pythonx do
   share Python's global interpreter lock: Python code of several processes takes turns.
   """
 
+  alias Pythonx.Calls
   alias Pythonx.Encoder.Native
   alias Pythonx.NIF
   alias Pythonx.Object
@@ -253,7 +254,8 @@ defmodule Pythonx do
 
   defp device!(option, name) when is_atom(name) do
     Process.whereis(name) ||
-      raise ArgumentError, "expected #{inspect(option)} to be a device, but no process is registered as #{inspect(name)}"
+      raise ArgumentError,
+            "expected #{inspect(option)} to be a device, but no process is registered as #{inspect(name)}"
   end
 
   defp device!(_option, {name, node} = device) when is_atom(name) and is_atom(node), do: device
@@ -292,6 +294,199 @@ defmodule Pythonx do
   defmacro sigil_PY({:<<>>, meta, [code]}, []) when is_binary(code) do
     Pythonx.Sigil.expand({:<<>>, meta, [code]}, [], __CALLER__)
   end
+
+  ## Objects
+
+  @doc """
+  Calls a Python object: a function, a class, anything callable.
+
+  `args` are the positional arguments, `kwargs` those by name, a keyword list or a map with atoms or strings as keys.
+
+      iex> {pow, _} = Pythonx.eval("pow", %{})
+      iex> Pythonx.call(pow, [2, 10])
+      #Pythonx.Object<
+        1024
+      >
+      iex> Pythonx.call(pow, [2, 10], [mod: 1000], decode: true)
+      24
+
+  A Python exception is raised as `Pythonx.Error`. What the code prints goes to the caller's group leader and to
+  standard error.
+
+  ## Options
+
+    * `:decode` - if true, the result is decoded as by `decode/1`; what has no counterpart in Elixir stays an object.
+      Defaults to `false`
+
+    * `:binaries` - with `:str`, binaries become `str`, which is what most Python functions want; one that is not
+      UTF-8 raises a `Pythonx.Error`. With `:bytes` they become `bytes`. Defaults to `:str`
+
+    * `:timeout` - how long the code may run, in milliseconds, or `:infinity`. When the time is over, the code is
+      interrupted and `Pythonx.TimeoutError` raised. Defaults to `:infinity`
+  """
+  @spec call(Object.t(), list(), keyword() | map(), keyword()) :: term()
+  def call(%Object{} = callable, args \\ [], kwargs \\ [], opts \\ []) when is_list(args) do
+    Calls.call(callable, args, kwargs, opts)
+  end
+
+  @doc """
+  Calls a method of a Python object.
+
+      iex> {text, _} = Pythonx.eval("'a,b'", %{})
+      iex> Pythonx.call_method(text, :split, [","], [], decode: true)
+      ["a", "b"]
+
+  Arguments and options are those of `call/4`.
+  """
+  @spec call_method(Object.t(), atom() | String.t(), list(), keyword() | map(), keyword()) :: term()
+  def call_method(%Object{} = object, name, args \\ [], kwargs \\ [], opts \\ []) when is_list(args) do
+    Calls.call_method(object, name, args, kwargs, opts)
+  end
+
+  @doc """
+  Reads an attribute. Options are those of `call/4`.
+
+      iex> math = Pythonx.import_module("math")
+      iex> Pythonx.getattr(math, :pi, decode: true)
+      3.141592653589793
+  """
+  @spec getattr(Object.t(), atom() | String.t(), keyword()) :: term()
+  def getattr(%Object{} = object, name, opts \\ []) do
+    Calls.perform("getattr", {NIF.local!(object)}, [Calls.name!(name)], opts)
+  end
+
+  @doc """
+  Sets an attribute. Options are those of `call/4`.
+
+      iex> {config, _} = Pythonx.eval("import types; types.SimpleNamespace()", %{})
+      iex> Pythonx.setattr(config, :name, "Ada")
+      :ok
+      iex> config
+      #Pythonx.Object<
+        namespace(name='Ada')
+      >
+  """
+  @spec setattr(Object.t(), atom() | String.t(), term(), keyword()) :: :ok
+  def setattr(%Object{} = object, name, value, opts \\ []) do
+    Calls.perform("setattr", {NIF.local!(object), value}, [Calls.name!(name)], opts)
+    :ok
+  end
+
+  @doc """
+  Reads an item, `object[key]` in Python. Options are those of `call/4`.
+
+      iex> {list, _} = Pythonx.eval("[1, 2, 3]", %{})
+      iex> Pythonx.getitem(list, -1, decode: true)
+      3
+
+  A binary as the key of a dict means the `str`, or the `bytes` where the dict has only these; with `binaries: :bytes`
+  it means the `bytes` alone.
+
+  A key that is not there raises a `Pythonx.Error`. For one that may be missing there is `object[key]`, see
+  `Pythonx.Object`.
+  """
+  @spec getitem(Object.t(), term(), keyword()) :: term()
+  def getitem(%Object{} = object, key, opts \\ []), do: Calls.perform("getitem", {NIF.local!(object), key}, [], opts)
+
+  @doc """
+  Sets an item, `object[key] = value` in Python. Keys are those of `getitem/3`, options those of `call/4`.
+
+      iex> {prices, _} = Pythonx.eval("{'apple': 1.5}", %{})
+      iex> Pythonx.setitem(prices, "pear", 2)
+      :ok
+      iex> Pythonx.decode(prices)
+      %{"apple" => 1.5, "pear" => 2}
+  """
+  @spec setitem(Object.t(), term(), term(), keyword()) :: :ok
+  def setitem(%Object{} = object, key, value, opts \\ []) do
+    Calls.perform("setitem", {NIF.local!(object), key, value}, [], opts)
+    :ok
+  end
+
+  @doc """
+  Imports a module by its full name. The only option is `:timeout`, as for `call/4`.
+
+      iex> path = Pythonx.import_module("os.path")
+      iex> Pythonx.call_method(path, :join, ["usr", "lib"], [], decode: true)
+      "usr/lib"
+  """
+  @spec import_module(atom() | String.t(), keyword()) :: Object.t()
+  def import_module(name, opts \\ []) do
+    opts = Keyword.validate!(opts, timeout: :infinity)
+    Calls.perform("import_module", {}, [Calls.name!(name)], opts)
+  end
+
+  @doc """
+  The name of an object's class, with its module unless it is built in.
+
+      iex> {date, _} = Pythonx.eval("import datetime; datetime.date(2024, 1, 31)", %{})
+      iex> Pythonx.type(date)
+      "datetime.date"
+      iex> Pythonx.type(Pythonx.encode!([1, 2]))
+      "list"
+  """
+  @spec type(Object.t()) :: String.t()
+  def type(%Object{} = object), do: Pythonx.Help.type(object)
+
+  @doc """
+  Prints Python's documentation of an object.
+  """
+  @spec help(Object.t()) :: :ok
+  def help(%Object{} = object), do: Pythonx.Help.print(object)
+
+  ## Control
+
+  @doc """
+  Stops the Python code that a process runs: the process gets a `Pythonx.Error` of type `KeyboardInterrupt`.
+
+  Returns false when the process runs none. Code that catches the exception is interrupted again until it ends.
+
+      iex> code = "import pythonx, time; pythonx.send_tagged_object(parent, 'started', 1); time.sleep(60)"
+      iex> parent = self()
+      iex> pid =
+      ...>   spawn(fn ->
+      ...>     try do
+      ...>       Pythonx.eval(code, %{"parent" => parent})
+      ...>     rescue
+      ...>       error in Pythonx.Error -> send(parent, List.last(error.lines))
+      ...>     end
+      ...>   end)
+      iex> receive do {:started, _} -> Pythonx.interrupt(pid) end
+      true
+      iex> receive do line -> line end
+      "KeyboardInterrupt\\n"
+  """
+  @spec interrupt(pid()) :: boolean()
+  def interrupt(pid) when is_pid(pid) and node(pid) == node(), do: Pythonx.Control.interrupt(pid)
+
+  @doc """
+  What Python runs now, a list of maps:
+
+    * `:process` - the Elixir process that waits for it
+
+    * `:thread` - a number that tells Python's threads apart
+
+    * `:main_thread` - whether it is Python's main thread
+
+    * `:elapsed` - for how long it has run, in microseconds
+
+    * `:code` - the first line of the code, or the name of the operation
+
+  Code that waits for an Elixir function it has called is listed too.
+
+      iex> Pythonx.running()
+      []
+  """
+  @spec running() :: [
+          %{
+            process: pid(),
+            thread: pos_integer(),
+            main_thread: boolean(),
+            elapsed: non_neg_integer(),
+            code: String.t()
+          }
+        ]
+  def running(), do: Pythonx.Control.running()
 
   ## Conversion
 
@@ -404,6 +599,7 @@ defmodule Pythonx do
       term -> term
     end
   end
+
   ## Other nodes
 
   @doc ~S'''

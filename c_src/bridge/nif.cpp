@@ -10,6 +10,7 @@
 #include "gil.hpp"
 #include "interpreter.hpp"
 #include "object.hpp"
+#include "object_operations.hpp"
 #include "operations.hpp"
 #include "thread_pool.hpp"
 
@@ -56,6 +57,14 @@ Term nif_submit_call(ErlNifEnv* env, int, const Term argv[]) {
   CallJob::Function function = find_operation(get_string(env, argv[1]), &name);
   if (function == nullptr) return enif_make_badarg(env);
   return submit(env, new CallJob(env, argv[0], name, function, argv[2]));
+}
+
+// submit_object(reference, operation, arguments, stdout, stderr, relay) :: job
+Term nif_submit_object(ErlNifEnv* env, int, const Term argv[]) {
+  if (!is_booted()) return not_initialized(env);
+  const ObjectOperation* operation = find_object_operation(get_string(env, argv[1]));
+  if (operation == nullptr) return enif_make_badarg(env);
+  return submit(env, new ObjectJob(env, argv[0], operation, argv[2], argv[3], argv[4], argv[5]));
 }
 
 // encode(term, binaries_as_str, replacements) :: {:ok, object} | {:deferred, terms} | :needs_thread
@@ -148,6 +157,7 @@ ErlNifFunc functions[] = {
     {"initialized?", 0, nif_initialized, 0},
     {"submit_eval", 8, nif_submit_eval, 0},
     {"submit_call", 3, nif_submit_call, 0},
+    {"submit_object", 6, nif_submit_object, 0},
     {"nif_encode", 3, nif_encode, ERL_NIF_DIRTY_JOB_CPU_BOUND},
     {"nif_decode", 1, nif_decode, ERL_NIF_DIRTY_JOB_CPU_BOUND},
     {"local_object?", 1, nif_is_local_object, 0},

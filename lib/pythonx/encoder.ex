@@ -52,11 +52,18 @@ defmodule Pythonx.Encoder.Native do
         object
 
       {:deferred, terms} ->
-        encoder = encoder(opts)
-        objects = Enum.map(terms, &encode_deferred(&1, term, encoder))
-        {:ok, object} = walk(term, binaries_as_str, objects)
+        {:ok, object} = walk(term, binaries_as_str, encode_deferred(terms, term, opts))
         object
     end
+  end
+
+  @doc """
+  The objects for terms that a native walk over `root` left to the protocol.
+  """
+  @spec encode_deferred([term()], term(), opts()) :: [Pythonx.Object.t()]
+  def encode_deferred(terms, root, opts) when is_list(terms) do
+    encoder = encoder(opts)
+    Enum.map(terms, &encode_one(&1, root, encoder))
   end
 
   @doc """
@@ -103,7 +110,7 @@ defmodule Pythonx.Encoder.Native do
     end
   end
 
-  defp encode_deferred(term, root, encoder) do
+  defp encode_one(term, root, encoder) do
     checked(encode_by_protocol(term, encoder), term)
   rescue
     error in [Protocol.UndefinedError, ArgumentError] ->

@@ -1,0 +1,27 @@
+defmodule Pythonx.Control do
+  @moduledoc false
+
+  # What runs, and how it is stopped.
+
+  alias Pythonx.NIF
+
+  @doc """
+  Interrupts what the process runs; see `Pythonx.interrupt/1`.
+  """
+  @spec interrupt(pid()) :: boolean()
+  def interrupt(pid), do: NIF.initialized?() and NIF.interrupt(pid)
+
+  @doc """
+  What runs now; see `Pythonx.running/0`.
+  """
+  @spec running() :: [map()]
+  def running do
+    if NIF.initialized?() do
+      for {process, thread, main, elapsed, code} <- NIF.running() do
+        %{process: process, thread: thread, main_thread: main, elapsed: elapsed, code: code}
+      end
+    else
+      []
+    end
+  end
+end
