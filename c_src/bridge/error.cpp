@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "call.hpp"
 #include "object.hpp"
 
 namespace py = pybind11;
@@ -82,8 +83,13 @@ Term make_text(ErlNifEnv* env, PyObject* unicode) {
 Term take_error(ErlNifEnv* env, Frames frames) {
   const Raised raised;
   const py::list lines = format_surely(raised, frames);
-  return make_tuple(env, make_lines(env, lines), make_object(env, raised.type.ptr()),
-                    make_object(env, raised.value.ptr()), make_object(env, raised.traceback.ptr()));
+  const Term text = make_lines(env, lines);
+  const Term type = make_object(env, raised.type.ptr());
+  const Term value = make_object(env, raised.value.ptr());
+  const Term traceback = make_object(env, raised.traceback.ptr());
+  const Term original = original_of(env, raised.value.ptr());
+  return original == 0 ? make_tuple(env, text, type, value, traceback)
+                       : make_tuple(env, text, type, value, traceback, original);
 }
 
 Term error_reply(ErlNifEnv* env, Frames frames) {

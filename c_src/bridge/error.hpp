@@ -11,7 +11,8 @@ namespace pythonx {
 // when source text does not compile: those are kept in the traceback object and left out of the lines.
 enum class Frames { user, internal };
 
-// Takes the exception that is set and turns it into {lines, type, value, traceback}. Attached, on a bridge thread:
+// Takes the exception that is set and turns it into {lines, type, value, traceback}, with what Elixir had raised,
+// {kind, reason, stack}, as a fifth element where it is a pythonx.ElixirError. Attached, on a bridge thread:
 // formatting runs the exception's own __str__.
 Term take_error(ErlNifEnv* env, Frames frames = Frames::user);
 

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "call.hpp"
 #include "decode.hpp"
 #include "encode.hpp"
 #include "eval.hpp"
@@ -131,6 +132,12 @@ Term nif_interrupt(ErlNifEnv* env, int, const Term argv[]) {
   return ThreadPool::instance().interrupt(pid) ? atoms.true_ : atoms.false_;
 }
 
+// begin_call(call) :: {function, arguments, binaries_as_str}
+Term nif_begin_call(ErlNifEnv* env, int, const Term argv[]) { return begin_call(env, argv[0]); }
+
+// answer_call(call, answer) :: boolean
+Term nif_answer_call(ErlNifEnv* env, int, const Term argv[]) { return answer_call(env, argv[0], argv[1]); }
+
 // running() :: [{pid, thread, main?, elapsed_us, label}]
 Term nif_running(ErlNifEnv* env, int, const Term[]) { return ThreadPool::instance().running(env); }
 
@@ -144,7 +151,7 @@ void on_halt(void*) { halt(); }
 
 int load(ErlNifEnv* env, void**, Term map_set) {
   init_atoms(env);
-  if (!open_object_types(env) || !open_job_type(env)) return 1;
+  if (!open_object_types(env) || !open_job_type(env) || !open_call_type(env)) return 1;
   set_map_set_template(env, map_set);
 #if ERL_NIF_MAJOR_VERSION > 2 || ERL_NIF_MINOR_VERSION >= 17
   enif_set_option(env, ERL_NIF_OPT_ON_HALT, on_halt);
@@ -163,6 +170,8 @@ ErlNifFunc functions[] = {
     {"local_object?", 1, nif_is_local_object, 0},
     {"cancel", 2, nif_cancel, 0},
     {"interrupt", 1, nif_interrupt, 0},
+    {"begin_call", 1, nif_begin_call, 0},
+    {"answer_call", 2, nif_answer_call, 0},
     {"running", 0, nif_running, 0},
     {"stats", 0, nif_stats, 0},
 };

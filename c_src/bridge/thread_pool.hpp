@@ -18,6 +18,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "call.hpp"
 #include "job.hpp"
 
 namespace pythonx {
@@ -75,6 +76,15 @@ class ThreadPool {
 
   std::size_t thread_count();
 
+  // Calls from Python to Elixir (thread_pool_calls.cpp). The first end of a call counts: an answer, or one of the others.
+  void host(const CallPtr& call, const ErlNifPid& handler);
+  bool answer(const CallPtr& call, ErlNifEnv* env, Term answer);  // takes `env` when it returns true
+  bool end_call(const CallPtr& call, CallState state);
+  CallState await_answer(const CallPtr& call);
+
+  // The calling thread as one of the pool's, nullptr for any other.
+  static Worker* current_worker();
+
   // The cancellation thread's loop: sends each interrupt again until its job ends.
   [[noreturn]] void serve_interrupts();
 
@@ -98,6 +108,21 @@ class ThreadPool {
   void make_idle(Worker* worker);
   void take_from_idle(Worker* worker);
   void forget_dead_callers();
+  static std::uint64_t key_of(const ErlNifPid& pid) { return static_cast<std::uint64_t>(pid.pid); }
+  Call* host_of(const ErlNifPid& caller);
+  bool begin_wait(Job* job, const CallPtr& call);
+  void end_wait(Job* job);
+  void interrupt_call(const CallPtr& call);
+  void run_nested(Worker* worker, Job* job);
+  // A job that was told to end, with a reference to its resource.
+  struct Cancelled {
+    Job* job;
+    std::chrono::steady_clock::time_point since;
+    bool reported;
+    bool signalled;
+  };
+  bool raise_again(Cancelled& cancelled);
+  void report(const Cancelled& cancelled, Term what);
   bool raise_in(Job* job);
   bool raise_on_worker(Job* job);
   static void* thread_main(void* worker);
@@ -109,6 +134,7 @@ class ThreadPool {
   Worker* main_ = nullptr;
   std::deque<Job*> waiting_;
   std::unordered_map<std::uint64_t, Worker*> affinity_;
+  std::unordered_map<std::uint64_t, CallPtr> hosts_;  // by handler: the calls whose threads serve it
   std::uint64_t next_id_ = 0;
   std::atomic<bool> spinner_{false};
   bool shut_down_ = false;
@@ -118,7 +144,10 @@ class ThreadPool {
 
   std::mutex interrupts_mutex_;
   std::condition_variable interrupts_wake_;
-  std::vector<Job*> interrupts_;  // each with a reference to its resource
+  std::vector<Cancelled> interrupts_;
+
+  // How long one job may spend on dropping what others left behind.
+  static constexpr long drop_budget_us = 2000;
 };
 
 // The real-time signal that interrupts Python's main thread; its handler raises only for a cancelled job.

@@ -8,7 +8,7 @@ defmodule Pythonx.Application do
     # The BEAM ignores SIGCHLD. Children that Python starts would then leave no exit status behind.
     if match?({:unix, _}, :os.type()), do: :os.set_signal(:sigchld, :default)
 
-    children = [Pythonx.Janitor, Pythonx.ObjectTracker]
+    children = [Pythonx.Janitor, Pythonx.ObjectTracker, Pythonx.Callbacks, Pythonx.Watch]
 
     with {:ok, supervisor} <- Supervisor.start_link(children, strategy: :one_for_one, name: Pythonx.Supervisor) do
       Pythonx.maybe_init_from_env()

@@ -193,7 +193,7 @@ defmodule Pythonx.Encoder.Path do
   defp list_children(_end, _path, _index), do: []
 end
 
-defimpl Pythonx.Encoder, for: [Atom, Integer, Float, BitString, PID] do
+defimpl Pythonx.Encoder, for: [Atom, Integer, Float, BitString, PID, Function] do
   def encode(term, _encoder), do: Pythonx.Encoder.Native.encode(term)
 end
 

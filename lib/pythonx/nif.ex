@@ -38,6 +38,8 @@ defmodule Pythonx.NIF do
   def local_object?(_object), do: not_loaded()
   def cancel(_job, _mute), do: not_loaded()
   def interrupt(_pid), do: not_loaded()
+  def begin_call(_call), do: not_loaded()
+  def answer_call(_call, _answer), do: not_loaded()
   def running(), do: not_loaded()
   def stats(), do: not_loaded()
 
@@ -168,6 +170,11 @@ defmodule Pythonx.NIF do
   defp result!({:python_error, error}), do: raise_python_error(error)
   defp result!({:argument_error, message}), do: raise(ArgumentError, message)
   defp result!({:error, :cancelled}), do: raise("the Python interpreter is shutting down")
+
+  # What Elixir raised inside of Python is raised as it was.
+  defp raise_python_error({_lines, _type, _value, _traceback, {kind, reason, stack}}) do
+    :erlang.raise(kind, reason, stack)
+  end
 
   defp raise_python_error({lines, type, value, traceback}) do
     raise Pythonx.Error, lines: lines, type: type, value: value, traceback: traceback
