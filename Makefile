@@ -20,7 +20,7 @@ PYTHON := $(wildcard priv/python test/python scripts bench examples)
 # Debian keeps ExDoc among the libraries of its own Elixir; another Elixir has to be told.
 EX_DOC := $(foreach app,ex_doc earmark_parser makeup makeup_elixir makeup_erlang nimble_parsec,-pa /usr/lib/elixir/lib/$(app)/ebin)
 
-.PHONY: help setup demo test test-pythons bench lint format docs clean
+.PHONY: help setup demo test test-pythons bench bench-memory lint format docs clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -33,6 +33,7 @@ demo: setup ## run the example: numpy on a CSV file, from Elixir
 	$(ENV); MIX_INSTALL_FORCE=1 elixir examples/quickstart.exs
 
 test: setup ## compile with warnings as errors and run the tests
+	$(ENV); "$${PYTHONX_TEST_PYTHON:-python3}" -m unittest discover -s test/python
 	$(ENV); export MIX_ENV=test; mix compile --warnings-as-errors; mix test --warnings-as-errors
 
 test-pythons: setup ## run the tests on CPython 3.10, 3.11, 3.12 and 3.13
@@ -41,6 +42,9 @@ test-pythons: setup ## run the tests on CPython 3.10, 3.11, 3.12 and 3.13
 	  echo "== CPython 3.$$minor"; PYTHONX_TEST_PYTHON_MINOR=$$minor mix test || failed="$${failed:-} 3.$$minor"; \
 	done; \
 	if [ -n "$${failed:-}" ]; then echo "failed on:$$failed" >&2; exit 1; fi
+
+bench-memory: setup ## show that memory stays flat over a million evaluations
+	$(ENV); mix run bench/memory.exs
 
 bench: setup ## measure conversions, evaluations and output against plain C loops
 	$(ENV); mix run bench/run.exs

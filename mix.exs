@@ -15,7 +15,7 @@ defmodule Pythonx.MixProject do
       name: "Pythonx",
       description: "CPython embedded in the BEAM",
       elixirc_paths: elixirc_paths(Mix.env()),
-      compilers: [:pythonx_loader] ++ Mix.compilers(),
+      compilers: [:pythonx_loader] ++ Mix.compilers() ++ [:pythonx_environment],
       start_permanent: Mix.env() == :prod,
       deps: [],
       docs: docs(),

@@ -287,9 +287,9 @@ defmodule Pythonx do
   The result is that of `eval/2`. Variables that the code may define but did not (in a branch that was not taken) keep
   their value, or are `nil` if they had none.
 
-  Which names the code uses is known only to Python, so the interpreter must run when the sigil is expanded: in IEx,
-  in Livebook, in scripts after `uv_init/2`. In the modules of a project it works when the project configures
-  `config :pythonx, :uv_init`; otherwise use `eval/3`.
+  Which names the code uses is known only to Python, so the interpreter must run when the sigil is expanded: in IEx and
+  in Livebook. In the modules of a project it works when the project configures `config :pythonx, :uv_init`. A script
+  is expanded as a whole before `uv_init/2` in it runs: there, as everywhere else, use `eval/3`.
   '''
   defmacro sigil_PY({:<<>>, meta, [code]}, []) when is_binary(code) do
     Pythonx.Sigil.expand({:<<>>, meta, [code]}, [], __CALLER__)
@@ -585,7 +585,7 @@ defmodule Pythonx do
   def decode(%Object{} = object) do
     case NIF.nif_decode(object) do
       {:ok, term} -> term
-      :object -> object
+      :unchanged -> object
       :needs_thread -> decode_on_thread(object)
       {:argument_error, message} -> raise ArgumentError, message
       {:error, :not_initialized} -> NIF.not_initialized!()
@@ -595,7 +595,7 @@ defmodule Pythonx do
 
   defp decode_on_thread(object) do
     case NIF.call("decode", {object}) do
-      :object -> object
+      :unchanged -> object
       term -> term
     end
   end

@@ -36,13 +36,48 @@ defmodule Pythonx.GuidesTest do
     assert with_prompts == ~w(guides/conversions.md guides/environments.md guides/livebook.md)
   end
 
-  test "the architecture names files that exist" do
-    for [_all, path] <-
-          Regex.scan(
-            ~r/`((?:lib|c_src|priv|uv_templates|test|scripts)\/[\w.\/]+)`/,
-            File.read!("guides/architecture.md")
-          ) do
-      assert File.exists?(path) or Path.wildcard(path <> ".*") != [], "guides/architecture.md names #{path}"
+  # Messages are quoted as they are in the source; `...` stands for what is filled in.
+  test "the messages that the documents quote are those of the code" do
+    source = "lib/**/*.ex" |> Path.wildcard() |> Enum.map_join(&File.read!/1) |> String.replace(~r/" <>\s*"/, "")
+    [_text, errors] = String.split(File.read!("guides/environments.md"), "\n## Errors\n")
+    [_text, troubles] = String.split(File.read!("README.md"), "\n## Troubleshooting\n")
+    quoted = Regex.scan(~r/^\| (`.*?`(?:, `.*?`)*) \|/m, errors) ++ Regex.scan(~r/^\*\*(`.*?`)\*\*:/m, troubles)
+    messages = for [_all, texts] <- quoted, [_tick, message] <- Regex.scan(~r/`(.*?)`/, texts), do: message
+    assert length(messages) >= 10
+
+    for message <- messages, part <- String.split(message, "...", trim: true) do
+      assert String.contains?(source, String.trim(part)), "no module says #{inspect(part)}"
+    end
+  end
+
+  describe "the architecture" do
+    @architecture File.read!("guides/architecture.md")
+
+    test "names files that exist" do
+      for [_all, path] <-
+            Regex.scan(~r/`((?:lib|c_src|priv|uv_templates|test|bench|examples|guides)\/[\w.\/]*)`/, @architecture) do
+        assert File.exists?(path), "guides/architecture.md names #{path}"
+      end
+    end
+
+    # What the guide says of numbers, and the line of the source that makes it so.
+    for {says, file, line} <- [
+          {"a stack of 16 MiB", "thread_pool.cpp", "stack_size = 16 << 20"},
+          {"There are 2048 at most", "thread_pool.hpp", "max_threads = 2048"},
+          {"idle for five seconds", "thread_pool.hpp", "idle_time{5000}"},
+          {"every 50 ms", "thread_pool.cpp", "std::chrono::milliseconds(50)"},
+          {"for about 2 ms at most", "thread_pool.cpp", "drop_budget_us = 2000"},
+          {"about every millisecond", "gil.cpp", "std::chrono::milliseconds(1)"},
+          {"two seconds", "interpreter.cpp", "halt_deadline = std::chrono::milliseconds(2000)"},
+          {"a cache of 128 arenas", "allocator.cpp", "arena_limit = 128"},
+          {"the 1024 last used", "code_cache.cpp", "entry_limit = 1024"},
+          {"32 MiB of source", "code_cache.cpp", "byte_limit = 32 << 20"},
+          {"from 512 bytes on", "decode_scalar.cpp", "zero_copy = 512"}
+        ] do
+      test "says #{says}, as #{file} does" do
+        assert @architecture |> String.replace(~r/\s+/, " ") |> String.contains?(unquote(says))
+        assert File.read!("c_src/bridge/#{unquote(file)}") |> String.contains?(unquote(line))
+      end
     end
   end
 end

@@ -123,6 +123,16 @@ defmodule PythonxTest do
       assert eval!("repr(x)", %{"x" => ["a", %{"b" => "ż"}]}, binaries: :str) == "['a', {'b': 'ż'}]"
     end
 
+    test "what Python refuses inside of a value is named with its place" do
+      error = catch_error(Pythonx.encode!([1, %{"k" => <<255>>}], binaries: :str))
+      assert List.last(error.lines) == ~s/while encoding [1]["k"]\n/
+      assert Exception.message(error) =~ "UnicodeDecodeError"
+
+      error = catch_error(Pythonx.encode!({[%{[1] => 2}]}))
+      assert error.lines == ["TypeError: unhashable type: 'list'\n", "while encoding [0][0]\n"]
+      assert catch_error(Pythonx.encode!(%{[1] => 2})).lines == ["TypeError: unhashable type: 'list'\n"]
+    end
+
     test "a value that cannot be encoded is named" do
       assert_raise Protocol.UndefinedError, fn -> Pythonx.eval("1", %{"x" => 1..2}) end
     end
@@ -131,6 +141,7 @@ defmodule PythonxTest do
   describe "eval/3 source text" do
     test "what is no Python source is an error that says so" do
       assert_raise Pythonx.Error, ~r/UnicodeDecodeError/, fn -> Pythonx.eval(<<255>>, %{}) end
+
       assert_raise Pythonx.Error, ~r/SyntaxError: source code string cannot contain null bytes/, fn ->
         Pythonx.eval("a\0b", %{})
       end
@@ -348,11 +359,12 @@ defmodule PythonxTest do
     end
 
     test "foreign references and other terms are refused" do
-      message = ~r/^decode failed, expected a resource reference, got: #Reference</
+      message = ~r/^decode failed, expected a resource reference, got: #Ref</
       assert_raise ArgumentError, message, fn -> Pythonx.decode(%Pythonx.Object{resource: make_ref()}) end
 
       assert_raise ArgumentError, "decode failed, expected a struct, got: 1", fn -> Pythonx.NIF.object_repr(1) end
       assert_raise FunctionClauseError, fn -> apply(Pythonx, :decode, [1]) end
+
       assert_raise ArgumentError, ~r/^Pythonx.decode\/1 expects a %Pythonx.Object{}, but got nil/, fn ->
         Pythonx.decode(nil)
       end
@@ -361,6 +373,7 @@ defmodule PythonxTest do
     test "the text of a repr by way of the native functions" do
       object = Pythonx.encode!({2, nil, "ok"})
       assert object |> Pythonx.NIF.object_repr() |> Pythonx.NIF.unicode_to_string() == "(2, None, b'ok')"
+
       assert_raise Pythonx.Error, ~r/TypeError: bad argument type for built-in operation/, fn ->
         Pythonx.NIF.unicode_to_string(object)
       end

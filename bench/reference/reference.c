@@ -1,34 +1,36 @@
 // The reference that the bench compares with: what a plain C loop over the CPython API takes for each work.
 //
-// Each loop knows what it is given and checks nothing. It neither shares the GIL, nor survives deep or cyclic data, nor
-// reports an error. It runs in the same VM and the same interpreter as the product, so with the same allocator.
+// Each loop knows what it is given and checks nothing. It neither shares the GIL, nor survives deep or cyclic
+// data, nor reports an error. It runs in the same VM and the same interpreter as the product, so with the
+// same allocator.
 #include <Python.h>
 
 #include <erl_nif.h>
 #include <string.h>
+#include <time.h>
 
-static ErlNifResourceType *holder;
+static ErlNifResourceType* holder;
 
 // Keeps an object for the benchmark, until `release`.
-static ERL_NIF_TERM make_handle(ErlNifEnv *env, PyObject *object) {
-  PyObject **memory = enif_alloc_resource(holder, sizeof(PyObject *));
+static ERL_NIF_TERM make_handle(ErlNifEnv* env, PyObject* object) {
+  PyObject** memory = enif_alloc_resource(holder, sizeof(PyObject*));
   *memory = object;
   ERL_NIF_TERM term = enif_make_resource(env, memory);
   enif_release_resource(memory);
   return term;
 }
 
-static PyObject **get_handle(ErlNifEnv *env, ERL_NIF_TERM term) {
-  void *memory;
+static PyObject** get_handle(ErlNifEnv* env, ERL_NIF_TERM term) {
+  void* memory;
   return enif_get_resource(env, term, holder, &memory) ? memory : NULL;
 }
 
 // ---- Elixir to Python ----
 
-static PyObject *encode_integers(ErlNifEnv *env, ERL_NIF_TERM rest) {
+static PyObject* encode_integers(ErlNifEnv* env, ERL_NIF_TERM rest) {
   unsigned size;
   enif_get_list_length(env, rest, &size);
-  PyObject *list = PyList_New(size);
+  PyObject* list = PyList_New(size);
   for (unsigned i = 0; i < size; i++) {
     ERL_NIF_TERM head;
     ErlNifSInt64 value;
@@ -39,10 +41,10 @@ static PyObject *encode_integers(ErlNifEnv *env, ERL_NIF_TERM rest) {
   return list;
 }
 
-static PyObject *encode_floats(ErlNifEnv *env, ERL_NIF_TERM rest) {
+static PyObject* encode_floats(ErlNifEnv* env, ERL_NIF_TERM rest) {
   unsigned size;
   enif_get_list_length(env, rest, &size);
-  PyObject *list = PyList_New(size);
+  PyObject* list = PyList_New(size);
   for (unsigned i = 0; i < size; i++) {
     ERL_NIF_TERM head;
     double value;
@@ -53,37 +55,37 @@ static PyObject *encode_floats(ErlNifEnv *env, ERL_NIF_TERM rest) {
   return list;
 }
 
-static PyObject *encode_bytes(ErlNifEnv *env, ERL_NIF_TERM rest) {
+static PyObject* encode_bytes(ErlNifEnv* env, ERL_NIF_TERM rest) {
   unsigned size;
   enif_get_list_length(env, rest, &size);
-  PyObject *list = PyList_New(size);
+  PyObject* list = PyList_New(size);
   for (unsigned i = 0; i < size; i++) {
     ERL_NIF_TERM head;
     ErlNifBinary binary;
     enif_get_list_cell(env, rest, &head, &rest);
     enif_inspect_binary(env, head, &binary);
-    PyList_SET_ITEM(list, i, PyBytes_FromStringAndSize((const char *)binary.data, binary.size));
+    PyList_SET_ITEM(list, i, PyBytes_FromStringAndSize((const char*)binary.data, binary.size));
   }
   return list;
 }
 
-static PyObject *encode_text(ErlNifEnv *env, ERL_NIF_TERM rest) {
+static PyObject* encode_text(ErlNifEnv* env, ERL_NIF_TERM rest) {
   unsigned size;
   enif_get_list_length(env, rest, &size);
-  PyObject *list = PyList_New(size);
+  PyObject* list = PyList_New(size);
   for (unsigned i = 0; i < size; i++) {
     ERL_NIF_TERM head;
     ErlNifBinary binary;
     enif_get_list_cell(env, rest, &head, &rest);
     enif_inspect_binary(env, head, &binary);
-    PyList_SET_ITEM(list, i, PyUnicode_DecodeUTF8((const char *)binary.data, binary.size, NULL));
+    PyList_SET_ITEM(list, i, PyUnicode_DecodeUTF8((const char*)binary.data, binary.size, NULL));
   }
   return list;
 }
 
 // A map from binaries to integers.
-static PyObject *encode_map(ErlNifEnv *env, ERL_NIF_TERM map) {
-  PyObject *dict = PyDict_New();
+static PyObject* encode_map(ErlNifEnv* env, ERL_NIF_TERM map) {
+  PyObject* dict = PyDict_New();
   ErlNifMapIterator iterator;
   ERL_NIF_TERM key, value;
   enif_map_iterator_create(env, map, &iterator, ERL_NIF_MAP_ITERATOR_FIRST);
@@ -92,8 +94,8 @@ static PyObject *encode_map(ErlNifEnv *env, ERL_NIF_TERM map) {
     ErlNifSInt64 integer;
     enif_inspect_binary(env, key, &binary);
     enif_get_int64(env, value, &integer);
-    PyObject *key_object = PyBytes_FromStringAndSize((const char *)binary.data, binary.size);
-    PyObject *value_object = PyLong_FromLongLong(integer);
+    PyObject* key_object = PyBytes_FromStringAndSize((const char*)binary.data, binary.size);
+    PyObject* value_object = PyLong_FromLongLong(integer);
     PyDict_SetItem(dict, key_object, value_object);
     Py_DECREF(key_object);
     Py_DECREF(value_object);
@@ -103,12 +105,12 @@ static PyObject *encode_map(ErlNifEnv *env, ERL_NIF_TERM map) {
   return dict;
 }
 
-static PyObject *encode_any(ErlNifEnv *env, ERL_NIF_TERM term);
+static PyObject* encode_any(ErlNifEnv* env, ERL_NIF_TERM term);
 
-static PyObject *encode_any_list(ErlNifEnv *env, ERL_NIF_TERM rest) {
+static PyObject* encode_any_list(ErlNifEnv* env, ERL_NIF_TERM rest) {
   unsigned size;
   enif_get_list_length(env, rest, &size);
-  PyObject *list = PyList_New(size);
+  PyObject* list = PyList_New(size);
   for (unsigned i = 0; i < size; i++) {
     ERL_NIF_TERM head;
     enif_get_list_cell(env, rest, &head, &rest);
@@ -117,14 +119,14 @@ static PyObject *encode_any_list(ErlNifEnv *env, ERL_NIF_TERM rest) {
   return list;
 }
 
-static PyObject *encode_any_map(ErlNifEnv *env, ERL_NIF_TERM map) {
-  PyObject *dict = PyDict_New();
+static PyObject* encode_any_map(ErlNifEnv* env, ERL_NIF_TERM map) {
+  PyObject* dict = PyDict_New();
   ErlNifMapIterator iterator;
   ERL_NIF_TERM key, value;
   enif_map_iterator_create(env, map, &iterator, ERL_NIF_MAP_ITERATOR_FIRST);
   while (enif_map_iterator_get_pair(env, &iterator, &key, &value)) {
-    PyObject *key_object = encode_any(env, key);
-    PyObject *value_object = encode_any(env, value);
+    PyObject* key_object = encode_any(env, key);
+    PyObject* value_object = encode_any(env, value);
     PyDict_SetItem(dict, key_object, value_object);
     Py_DECREF(key_object);
     Py_DECREF(value_object);
@@ -135,7 +137,7 @@ static PyObject *encode_any_map(ErlNifEnv *env, ERL_NIF_TERM map) {
 }
 
 // Rows: lists, maps, binaries, numbers and booleans.
-static PyObject *encode_any(ErlNifEnv *env, ERL_NIF_TERM term) {
+static PyObject* encode_any(ErlNifEnv* env, ERL_NIF_TERM term) {
   switch (enif_term_type(env, term)) {
     case ERL_NIF_TERM_TYPE_INTEGER: {
       ErlNifSInt64 value;
@@ -150,7 +152,7 @@ static PyObject *encode_any(ErlNifEnv *env, ERL_NIF_TERM term) {
     case ERL_NIF_TERM_TYPE_BITSTRING: {
       ErlNifBinary binary;
       enif_inspect_binary(env, term, &binary);
-      return PyBytes_FromStringAndSize((const char *)binary.data, binary.size);
+      return PyBytes_FromStringAndSize((const char*)binary.data, binary.size);
     }
     case ERL_NIF_TERM_TYPE_LIST:
       return encode_any_list(env, term);
@@ -164,9 +166,20 @@ static PyObject *encode_any(ErlNifEnv *env, ERL_NIF_TERM term) {
   }
 }
 
+// As many objects of no use as the integer says.
+static PyObject* encode_objects(ErlNifEnv* env, ERL_NIF_TERM term) {
+  unsigned size;
+  enif_get_uint(env, term, &size);
+  PyObject* list = PyList_New(size);
+  for (unsigned i = 0; i < size; i++) {
+    PyList_SET_ITEM(list, i, PyObject_CallNoArgs((PyObject*)&PyBaseObject_Type));
+  }
+  return list;
+}
+
 // ---- Python to Elixir ----
 
-static ERL_NIF_TERM decode_integers(ErlNifEnv *env, PyObject *list) {
+static ERL_NIF_TERM decode_integers(ErlNifEnv* env, PyObject* list) {
   ERL_NIF_TERM tail = enif_make_list(env, 0);
   for (Py_ssize_t i = PyList_GET_SIZE(list) - 1; i >= 0; i--) {
     tail = enif_make_list_cell(env, enif_make_int64(env, PyLong_AsLongLong(PyList_GET_ITEM(list, i))), tail);
@@ -174,7 +187,7 @@ static ERL_NIF_TERM decode_integers(ErlNifEnv *env, PyObject *list) {
   return tail;
 }
 
-static ERL_NIF_TERM decode_floats(ErlNifEnv *env, PyObject *list) {
+static ERL_NIF_TERM decode_floats(ErlNifEnv* env, PyObject* list) {
   ERL_NIF_TERM tail = enif_make_list(env, 0);
   for (Py_ssize_t i = PyList_GET_SIZE(list) - 1; i >= 0; i--) {
     tail = enif_make_list_cell(env, enif_make_double(env, PyFloat_AS_DOUBLE(PyList_GET_ITEM(list, i))), tail);
@@ -182,23 +195,23 @@ static ERL_NIF_TERM decode_floats(ErlNifEnv *env, PyObject *list) {
   return tail;
 }
 
-static ERL_NIF_TERM make_binary(ErlNifEnv *env, const char *data, size_t size) {
+static ERL_NIF_TERM make_binary(ErlNifEnv* env, const char* data, size_t size) {
   ERL_NIF_TERM term;
   memcpy(enif_make_new_binary(env, size, &term), data, size);
   return term;
 }
 
-static ERL_NIF_TERM decode_one_bytes(ErlNifEnv *env, PyObject *bytes) {
+static ERL_NIF_TERM decode_one_bytes(ErlNifEnv* env, PyObject* bytes) {
   return make_binary(env, PyBytes_AS_STRING(bytes), PyBytes_GET_SIZE(bytes));
 }
 
-static ERL_NIF_TERM decode_one_text(ErlNifEnv *env, PyObject *text) {
+static ERL_NIF_TERM decode_one_text(ErlNifEnv* env, PyObject* text) {
   Py_ssize_t size;
-  const char *data = PyUnicode_AsUTF8AndSize(text, &size);
+  const char* data = PyUnicode_AsUTF8AndSize(text, &size);
   return make_binary(env, data, size);
 }
 
-static ERL_NIF_TERM decode_bytes(ErlNifEnv *env, PyObject *list) {
+static ERL_NIF_TERM decode_bytes(ErlNifEnv* env, PyObject* list) {
   ERL_NIF_TERM tail = enif_make_list(env, 0);
   for (Py_ssize_t i = PyList_GET_SIZE(list) - 1; i >= 0; i--) {
     tail = enif_make_list_cell(env, decode_one_bytes(env, PyList_GET_ITEM(list, i)), tail);
@@ -206,7 +219,7 @@ static ERL_NIF_TERM decode_bytes(ErlNifEnv *env, PyObject *list) {
   return tail;
 }
 
-static ERL_NIF_TERM decode_text(ErlNifEnv *env, PyObject *list) {
+static ERL_NIF_TERM decode_text(ErlNifEnv* env, PyObject* list) {
   ERL_NIF_TERM tail = enif_make_list(env, 0);
   for (Py_ssize_t i = PyList_GET_SIZE(list) - 1; i >= 0; i--) {
     tail = enif_make_list_cell(env, decode_one_text(env, PyList_GET_ITEM(list, i)), tail);
@@ -214,7 +227,7 @@ static ERL_NIF_TERM decode_text(ErlNifEnv *env, PyObject *list) {
   return tail;
 }
 
-static ERL_NIF_TERM decode_map(ErlNifEnv *env, PyObject *dict) {
+static ERL_NIF_TERM decode_map(ErlNifEnv* env, PyObject* dict) {
   Py_ssize_t size = PyDict_GET_SIZE(dict), position = 0, i = 0;
   ERL_NIF_TERM *keys = enif_alloc(2 * size * sizeof(ERL_NIF_TERM)), *values = keys + size, map;
   PyObject *key, *value;
@@ -227,9 +240,9 @@ static ERL_NIF_TERM decode_map(ErlNifEnv *env, PyObject *dict) {
   return map;
 }
 
-static ERL_NIF_TERM decode_any(ErlNifEnv *env, PyObject *object);
+static ERL_NIF_TERM decode_any(ErlNifEnv* env, PyObject* object);
 
-static ERL_NIF_TERM decode_any_list(ErlNifEnv *env, PyObject *list) {
+static ERL_NIF_TERM decode_any_list(ErlNifEnv* env, PyObject* list) {
   ERL_NIF_TERM tail = enif_make_list(env, 0);
   for (Py_ssize_t i = PyList_GET_SIZE(list) - 1; i >= 0; i--) {
     tail = enif_make_list_cell(env, decode_any(env, PyList_GET_ITEM(list, i)), tail);
@@ -237,7 +250,7 @@ static ERL_NIF_TERM decode_any_list(ErlNifEnv *env, PyObject *list) {
   return tail;
 }
 
-static ERL_NIF_TERM decode_any_map(ErlNifEnv *env, PyObject *dict) {
+static ERL_NIF_TERM decode_any_map(ErlNifEnv* env, PyObject* dict) {
   Py_ssize_t size = PyDict_GET_SIZE(dict), position = 0, i = 0;
   ERL_NIF_TERM keys[size], values[size], map;
   PyObject *key, *value;
@@ -249,7 +262,7 @@ static ERL_NIF_TERM decode_any_map(ErlNifEnv *env, PyObject *dict) {
   return map;
 }
 
-static ERL_NIF_TERM decode_any(ErlNifEnv *env, PyObject *object) {
+static ERL_NIF_TERM decode_any(ErlNifEnv* env, PyObject* object) {
   if (PyLong_CheckExact(object)) return enif_make_int64(env, PyLong_AsLongLong(object));
   if (PyFloat_CheckExact(object)) return enif_make_double(env, PyFloat_AS_DOUBLE(object));
   if (PyUnicode_CheckExact(object)) return decode_one_text(env, object);
@@ -262,18 +275,22 @@ static ERL_NIF_TERM decode_any(ErlNifEnv *env, PyObject *object) {
 // ---- The NIFs ----
 
 typedef struct {
-  const char *name;
-  PyObject *(*encode)(ErlNifEnv *, ERL_NIF_TERM);
-  ERL_NIF_TERM (*decode)(ErlNifEnv *, PyObject *);
+  const char* name;
+  PyObject* (*encode)(ErlNifEnv*, ERL_NIF_TERM);
+  ERL_NIF_TERM (*decode)(ErlNifEnv*, PyObject*);
 } Work;
 
 static const Work works[] = {
-    {"integers", encode_integers, decode_integers}, {"floats", encode_floats, decode_floats},
-    {"bytes", encode_bytes, decode_bytes},          {"text", encode_text, decode_text},
-    {"map", encode_map, decode_map},                {"rows", encode_any, decode_any},
+    {"integers", encode_integers, decode_integers},
+    {"floats", encode_floats, decode_floats},
+    {"bytes", encode_bytes, decode_bytes},
+    {"text", encode_text, decode_text},
+    {"map", encode_map, decode_map},
+    {"rows", encode_any, decode_any},
+    {"objects", encode_objects, decode_any},
 };
 
-static const Work *get_work(ErlNifEnv *env, ERL_NIF_TERM term) {
+static const Work* get_work(ErlNifEnv* env, ERL_NIF_TERM term) {
   char name[16];
   if (!enif_get_atom(env, term, name, sizeof(name), ERL_NIF_LATIN1)) return NULL;
   for (size_t i = 0; i < sizeof(works) / sizeof(works[0]); i++) {
@@ -283,21 +300,21 @@ static const Work *get_work(ErlNifEnv *env, ERL_NIF_TERM term) {
 }
 
 // encode(work, term) -> handle
-static ERL_NIF_TERM nif_encode(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+static ERL_NIF_TERM nif_encode(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   (void)argc;
-  const Work *work = get_work(env, argv[0]);
+  const Work* work = get_work(env, argv[0]);
   if (work == NULL) return enif_make_badarg(env);
   PyGILState_STATE state = PyGILState_Ensure();
-  PyObject *object = work->encode(env, argv[1]);
+  PyObject* object = work->encode(env, argv[1]);
   PyGILState_Release(state);
   return make_handle(env, object);
 }
 
 // decode(work, handle) -> term
-static ERL_NIF_TERM nif_decode(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+static ERL_NIF_TERM nif_decode(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   (void)argc;
-  const Work *work = get_work(env, argv[0]);
-  PyObject **handle = get_handle(env, argv[1]);
+  const Work* work = get_work(env, argv[0]);
+  PyObject** handle = get_handle(env, argv[1]);
   if (work == NULL || handle == NULL) return enif_make_badarg(env);
   PyGILState_STATE state = PyGILState_Ensure();
   ERL_NIF_TERM term = work->decode(env, *handle);
@@ -305,10 +322,11 @@ static ERL_NIF_TERM nif_decode(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv
   return term;
 }
 
-// release(handle) -> :ok
-static ERL_NIF_TERM nif_release(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+// release(handle) -> :ok. On another kind of scheduler than `encode`: what the product makes is dropped by
+// another thread as well, and the allocator minds.
+static ERL_NIF_TERM nif_release(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   (void)argc;
-  PyObject **handle = get_handle(env, argv[0]);
+  PyObject** handle = get_handle(env, argv[0]);
   if (handle == NULL) return enif_make_badarg(env);
   PyGILState_STATE state = PyGILState_Ensure();
   Py_CLEAR(*handle);
@@ -317,13 +335,60 @@ static ERL_NIF_TERM nif_release(ErlNifEnv *env, int argc, const ERL_NIF_TERM arg
 }
 
 // nothing() -> :ok, for the price of a call of a dirty NIF
-static ERL_NIF_TERM nif_nothing(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+static ERL_NIF_TERM nif_nothing(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   (void)argc;
   (void)argv;
   return enif_make_atom(env, "ok");
 }
 
-static int load(ErlNifEnv *env, void **data, ERL_NIF_TERM info) {
+// ---- How long others hold the GIL ----
+
+static ErlNifTid watcher;
+static volatile int watching;
+static double waited_us;
+
+static double now_us(void) {
+  struct timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return time.tv_sec * 1e6 + time.tv_nsec / 1e3;
+}
+
+// Takes the GIL and gives it back, over and over. What that takes longer than usual is time that another had
+// it.
+static void* watch(void* unused) {
+  (void)unused;
+  PyThreadState* state = PyThreadState_New(PyInterpreterState_Main());
+  while (watching) {
+    const double start = now_us();
+    PyEval_RestoreThread(state);
+    PyEval_SaveThread();
+    const double waited = now_us() - start;
+    if (waited > 1) waited_us += waited;
+  }
+  PyEval_RestoreThread(state);
+  PyThreadState_Clear(state);
+  PyThreadState_DeleteCurrent();
+  return NULL;
+}
+
+static ERL_NIF_TERM nif_watch_gil(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
+  (void)argc;
+  (void)argv;
+  watching = 1;
+  waited_us = 0;
+  if (enif_thread_create("gil_watcher", &watcher, watch, NULL, NULL) != 0) return enif_make_badarg(env);
+  return enif_make_atom(env, "ok");
+}
+
+static ERL_NIF_TERM nif_gil_time(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
+  (void)argc;
+  (void)argv;
+  watching = 0;
+  enif_thread_join(watcher, NULL);
+  return enif_make_double(env, waited_us);
+}
+
+static int load(ErlNifEnv* env, void** data, ERL_NIF_TERM info) {
   (void)data;
   (void)info;
   holder = enif_open_resource_type(env, NULL, "reference", NULL, ERL_NIF_RT_CREATE, NULL);
@@ -333,8 +398,10 @@ static int load(ErlNifEnv *env, void **data, ERL_NIF_TERM info) {
 static ErlNifFunc functions[] = {
     {"encode", 2, nif_encode, ERL_NIF_DIRTY_JOB_CPU_BOUND},
     {"decode", 2, nif_decode, ERL_NIF_DIRTY_JOB_CPU_BOUND},
-    {"release", 1, nif_release, ERL_NIF_DIRTY_JOB_CPU_BOUND},
+    {"release", 1, nif_release, ERL_NIF_DIRTY_JOB_IO_BOUND},
     {"nothing", 0, nif_nothing, ERL_NIF_DIRTY_JOB_CPU_BOUND},
+    {"watch_gil", 0, nif_watch_gil, ERL_NIF_DIRTY_JOB_IO_BOUND},
+    {"gil_time", 0, nif_gil_time, ERL_NIF_DIRTY_JOB_IO_BOUND},
 };
 
 ERL_NIF_INIT(Elixir.Pythonx.Bench.Reference, functions, load, NULL, NULL, NULL)

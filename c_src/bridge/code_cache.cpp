@@ -31,15 +31,6 @@ Cache& cache() {
   return *instance;
 }
 
-std::string key_of(const Source& source) {
-  std::string key = source.file;
-  key.push_back('\0');
-  key += std::to_string(source.line);
-  key.push_back('\0');
-  key += source.text;
-  return key;
-}
-
 Code share(const Code& code) {
   Py_XINCREF(code.body);
   Py_XINCREF(code.expression);
@@ -71,13 +62,13 @@ void evict(std::vector<Code>* evicted) {
   }
 }
 
-void insert(std::string key, const Code& code) {
+void insert(const std::string& key, const Code& code) {
   std::vector<Code> evicted;
   {
     std::lock_guard<std::mutex> lock(cache().mutex);
     if (cache().index.count(key) != 0) return;
     cache().bytes += key.size();
-    cache().entries.push_front({std::move(key), share(code)});
+    cache().entries.push_front({key, share(code)});
     cache().index.emplace(cache().entries.front().key, cache().entries.begin());
     evict(&evicted);
   }
@@ -88,11 +79,11 @@ PyObject* to_reference(PyObject* object) { return object == Py_None ? nullptr : 
 
 // The splitting of statements and expression is Python's own ast work: priv/python/pythonx/_compile.py.
 bool compile(const Source& source, Code* out) {
-  PyObject* text = PyUnicode_DecodeUTF8(source.text.data(), static_cast<Py_ssize_t>(source.text.size()), nullptr);
+  PyObject* text = PyUnicode_DecodeUTF8(source.text().data(), static_cast<Py_ssize_t>(source.text().size()), nullptr);
   PyObject* module = text == nullptr ? nullptr : PyImport_ImportModule("pythonx._compile");
   PyObject* pair = module == nullptr ? nullptr
-                                     : PyObject_CallMethod(module, "compile_source", "Os#l", text, source.file.data(),
-                                                           static_cast<Py_ssize_t>(source.file.size()), source.line);
+                                     : PyObject_CallMethod(module, "compile_source", "Os#l", text, source.file().data(),
+                                                           static_cast<Py_ssize_t>(source.file().size()), source.line());
   const bool ok = pair != nullptr && PyTuple_Check(pair) && PyTuple_GET_SIZE(pair) == 2;
   if (ok) {
     out->body = to_reference(PyTuple_GET_ITEM(pair, 0));
@@ -106,11 +97,18 @@ bool compile(const Source& source, Code* out) {
 
 }  // namespace
 
+Source::Source(std::string_view text, std::string_view file, long line) : file_size_(file.size()), line_(line) {
+  key_.reserve(file.size() + text.size() + 24);
+  key_.append(file).push_back('\0');
+  key_.append(std::to_string(line)).push_back('\0');
+  text_offset_ = key_.size();
+  key_.append(text);
+}
+
 bool compile_cached(const Source& source, Code* out) {
-  std::string key = key_of(source);
-  if (find(key, out)) return true;
+  if (find(source.key(), out)) return true;
   if (!compile(source, out)) return false;
-  insert(std::move(key), *out);
+  insert(source.key(), *out);
   return true;
 }
 

@@ -1,4 +1,5 @@
-// Python's locks of single objects, which only builds without a GIL need and only CPython 3.13 and later know.
+// Python's locks of single objects, which only builds without a GIL need and only CPython 3.13 and later
+// know.
 #pragma once
 
 #include <Python.h>

@@ -69,8 +69,8 @@ bool Decoder::begin_subclass(PyObject* object, Py_ssize_t held, Term* out) {
 bool Decoder::begin_tuple(PyObject* tuple, Py_ssize_t held, Term* out) {
   const Py_ssize_t size = PyTuple_GET_SIZE(tuple);
   if (size <= largest_tuple) return begin_container(Kind::tuple, tuple, size, held, out);
-  return refuse(frames_.size(), "cannot decode a tuple of " + std::to_string(size) + " elements, Elixir's have at most " +
-                                    std::to_string(largest_tuple));
+  return refuse(frames_.size(), "cannot decode a tuple of " + std::to_string(size) +
+                                    " elements, Elixir's have at most " + std::to_string(largest_tuple));
 }
 
 bool Decoder::begin_container(Kind kind, PyObject* object, Py_ssize_t size, Py_ssize_t held, Term* out) {
@@ -115,7 +115,8 @@ void Decoder::push(Kind kind, PyObject* object, Py_ssize_t size, bool shared) {
     memo_.insert(object, 0);
     Py_INCREF(object);
   }
-  frames_.push_back({object, nullptr, index, size, 0, 0, first, enif_make_list(env_, 0), kind, shared, false});
+  frames_.push_back(
+      {object, nullptr, index, size, 0, 0, first, enif_make_list(env_, 0), kind, shared, false});
   Py_INCREF(object);
 #ifdef Py_GIL_DISABLED
   pin();
@@ -124,13 +125,20 @@ void Decoder::push(Kind kind, PyObject* object, Py_ssize_t size, bool shared) {
 
 // A key of a dict. Those of small dicts are likely to come again.
 bool Decoder::begin_key(PyObject* key, Py_ssize_t held, bool repeats, Term* out) {
-  if (!repeats || !(PyUnicode_CheckExact(key) || PyBytes_CheckExact(key))) return begin(key, held, out);
-  if (!keys_) keys_.emplace();
-  *out = keys_->find(key);
+  const bool cached = repeats && (PyUnicode_CheckExact(key) || PyBytes_CheckExact(key));
+  TermCache* cache = cached ? this->cache() : nullptr;
+  *out = cache != nullptr ? cache->find(key) : 0;
   if (*out != 0) return true;
   if (!begin(key, held, out)) return false;
-  keys_->remember(key, *out);
+  if (cache != nullptr) cache->remember(key, *out);
   return true;
+}
+
+// The cache of keys, once there is reason to believe that any come twice: it costs more to make than a small
+// dict.
+TermCache* Decoder::cache() {
+  if (!keys_ && ++keys_seen_ > 8) keys_.emplace();
+  return keys_ ? &*keys_ : nullptr;
 }
 
 bool Decoder::fill(Frame& frame, Term* out) {
@@ -256,7 +264,8 @@ void Decoder::place(Frame& frame, Term term) {
   }
 }
 
-// Goes on to the next element, and drops what was held of the one in hand while it is still in the processor's cache.
+// Goes on to the next element, and drops what was held of the one in hand while it is still in the
+// processor's cache.
 inline void Decoder::done_with(Frame& frame) {
   if (frame.contents != nullptr) {
     const bool pairs = frame.kind == Kind::dict;
@@ -268,24 +277,27 @@ inline void Decoder::done_with(Frame& frame) {
 }
 
 bool Decoder::finish_map(Frame& frame, Term* out) {
-  Term* keys = terms_.data() + frame.first;
-  Term* values = keys + frame.size;
   Term map;
-  // Fails when two keys are the same term.
-  if (!enif_make_map_from_arrays(env_, keys, values, static_cast<std::size_t>(frame.index), &map)) {
-    return refuse_meeting_keys(frame);
-  }
+  if (!make_map(frame, &map)) return refuse_meeting_keys(frame);
   return pop(map, out);
 }
 
 bool Decoder::finish_set(Frame& frame, Term* out) {
-  Term* keys = terms_.data() + frame.first;
-  std::fill(keys + frame.size, keys + 2 * frame.size, enif_make_list(env_, 0));
+  Term* values = terms_.data() + frame.first + frame.size;
+  std::fill(values, values + frame.size, enif_make_list(env_, 0));
   Term map;
-  if (!enif_make_map_from_arrays(env_, keys, keys + frame.size, static_cast<std::size_t>(frame.size), &map)) {
-    return refuse_meeting_keys(frame);
-  }
+  if (!make_map(frame, &map)) return refuse_meeting_keys(frame);
   return pop(make_map_set(env_, map, &map_set_), out);
+}
+
+// A map of what was read so far; false when two keys are the same term. The VM then makes no map of up to 32
+// entries, but larger ones with the other entries.
+bool Decoder::make_map(const Frame& frame, Term* out) {
+  Term* keys = terms_.data() + frame.first;
+  const auto count = static_cast<std::size_t>(frame.index);
+  std::size_t size;
+  if (!enif_make_map_from_arrays(env_, keys, keys + frame.size, count, out)) return false;
+  return enif_get_map_size(env_, *out, &size) && size == count;
 }
 
 bool Decoder::pop(Term term, Term* out) {
@@ -315,8 +327,9 @@ bool Decoder::pause() {
   return false;
 }
 
-// Before other threads run: a dict that changes meanwhile must neither lose its entries nor show some twice. Lists are
-// read by index, which is checked again; tuples do not change; of sets a copy is read from the start.
+// Before other threads run: a dict that changes meanwhile must neither lose its entries nor show some twice.
+// Lists are read by index, which is checked again; tuples do not change; of sets a copy is read from the
+// start.
 void Decoder::pin() {
   for (; pinned_ < frames_.size(); ++pinned_) {
     if (frames_[pinned_].kind == Kind::dict) pin_dict(frames_[pinned_]);
@@ -328,7 +341,8 @@ void Decoder::pin_dict(Frame& frame) {
   PyObject** next = frame.contents + 2 * frame.index;
   PyObject** const end = frame.contents + 2 * frame.size;
   Py_BEGIN_CRITICAL_SECTION(frame.object);
-  for (Py_ssize_t position = frame.position; next < end && PyDict_Next(frame.object, &position, next, next + 1); next += 2) {
+  for (Py_ssize_t position = frame.position;
+       next < end && PyDict_Next(frame.object, &position, next, next + 1); next += 2) {
     Py_INCREF(next[0]);
     Py_INCREF(next[1]);
   }

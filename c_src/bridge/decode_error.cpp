@@ -15,7 +15,8 @@ constexpr std::size_t shown = 10;
 constexpr std::size_t longest_key = 60;
 
 bool printable(std::string_view text) {
-  return std::all_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) >= 0x20 && c != 0x7F; });
+  return std::all_of(text.begin(), text.end(),
+                     [](char c) { return static_cast<unsigned char>(c) >= 0x20 && c != 0x7F; });
 }
 
 // Text as an Elixir literal.
@@ -67,10 +68,11 @@ bool Decoder::refuse_meeting_keys(const Frame& frame) {
     return enif_is_identical(keys[a], keys[b]) != 0;
   });
   std::string pair;
-  if (met != order.end()) pair = describe_element(frame, met[0]) + " and " + describe_element(frame, met[1]) + " ";
+  if (met != order.end())
+    pair = describe_element(frame, met[0]) + " and " + describe_element(frame, met[1]) + " ";
   const char* parts = frame.kind == Kind::dict ? " whose keys " : " whose elements ";
-  return refuse(frames_.size() - 1, std::string("cannot decode a ") + name(frame.kind) + parts + pair +
-                                        "are the same in Elixir");
+  return refuse(frames_.size() - 1,
+                std::string("cannot decode a ") + name(frame.kind) + parts + pair + "are the same in Elixir");
 }
 
 // The way from the root to the element in hand of the container at `depth`.
@@ -103,7 +105,8 @@ PyObject* Decoder::key_in_hand(const Frame& frame) {
   return key;
 }
 
-// Describes a key or element that was read before. If others have changed the container since, it may be another.
+// Describes a key or element that was read before. If others have changed the container since, it may be
+// another.
 std::string Decoder::describe_element(const Frame& frame, Py_ssize_t index) {
   PyObject* item = nullptr;
   Py_BEGIN_CRITICAL_SECTION(frame.object);

@@ -14,9 +14,11 @@
 namespace pythonx {
 namespace {
 
-// From this many bytes on, text and bytes are not copied: the binary refers to the memory of the Python object and
-// keeps the object alive. To do so costs TODO
-constexpr std::size_t zero_copy = 4096;
+// From this many bytes on, ASCII text and bytes are not copied: the binary refers to the memory of the Python
+// object, and keeps the object alive. That costs the same at any size, about 270 ns with what the VM and
+// Python pay later to collect it; a copy costs 145 ns at 256 bytes, 280 at 512 and 580 at 1024 (lists of
+// 50,000, CPython 3.13, OTP 27).
+constexpr std::size_t zero_copy = 512;
 
 // Text from this many characters on is encoded without the GIL: that takes some 100 us.
 constexpr Py_ssize_t large_text = 1 << 17;
@@ -24,7 +26,8 @@ constexpr Py_ssize_t large_text = 1 << 17;
 // Elements of a run between two looks at the clock.
 constexpr Py_ssize_t longest_run = 1024;
 
-// The template lives in an environment that is never freed, and is copied into that of each walk that needs it.
+// The template lives in an environment that is never freed, and is copied into that of each walk that needs
+// it.
 Term map_set_template = 0;
 
 Term binary_of(ErlNifEnv* env, PyObject* owner, const void* data, Py_ssize_t size) {
@@ -111,7 +114,8 @@ void Decoder::detached(PyObject* object, Work work) {
   drop(object, options_.user_code);
 }
 
-// Reads a list, from its end, as long as `convert` takes its elements. It takes only what it can make at once.
+// Reads a list, from its end, as long as `convert` takes its elements. It takes only what it can make at
+// once.
 template <typename Convert>
 bool Decoder::fill_run(Frame& frame, Convert convert) {
   PyObject** const items = PySequence_Fast_ITEMS(frame.object);

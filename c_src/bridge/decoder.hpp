@@ -33,21 +33,22 @@ class Decoder {
   // A container that is being read; the walk holds a reference to it.
   struct Frame {
     PyObject* object;
-    PyObject** contents;  // of a set, and of a dict once other threads may have run: what is still to be read (owned)
+    PyObject** contents;  // of a set, and of a dict once other threads may have run: what is still to be read
+                          // (owned)
     Py_ssize_t index;     // of the element in hand. Lists are read from their end, the way lists are consed
     Py_ssize_t size;      // in elements, or entries
-    Py_ssize_t position;       // of a dict: where PyDict_Next finds the entry in hand
+    Py_ssize_t position;  // of a dict: where PyDict_Next finds the entry in hand
     Py_ssize_t next_position;  // and the one after it
-    std::size_t first;         // where its terms begin in `terms_`. Of a dict or set: all keys, then all values
-    Term tail;                 // of a list: the elements read so far
+    std::size_t first;  // where its terms begin in `terms_`. Of a dict or set: all keys, then all values
+    Term tail;          // of a list: the elements read so far
     Kind kind;
     bool shared;    // others refer to it, so it may come again, inside itself even
     bool in_value;  // of a dict: the key of the entry in hand is done
   };
 
-  // Each of these makes the term of an object. False when a container was begun that has to be read first, or when the
-  // walk ends, for which the status gives the reason. `held` is how many of the references to the object are held by
-  // the container it is in and by the walk: if it has more, it may come again.
+  // Each of these makes the term of an object. False when a container was begun that has to be read first, or
+  // when the walk ends, for which the status gives the reason. `held` is how many of the references to the
+  // object are held by the container it is in and by the walk: if it has more, it may come again.
   bool begin(PyObject* object, Py_ssize_t held, Term* out);
   bool begin_subclass(PyObject* object, Py_ssize_t held, Term* out);
   bool begin_tuple(PyObject* tuple, Py_ssize_t held, Term* out);
@@ -79,6 +80,8 @@ class Decoder {
   void push(Kind kind, PyObject* object, Py_ssize_t size, bool shared);
   bool finish_map(Frame& frame, Term* out);
   bool finish_set(Frame& frame, Term* out);
+  bool make_map(const Frame& frame, Term* out);
+  TermCache* cache();
   bool pop(Term term, Term* out);
   void place(Frame& frame, Term term);
   void done_with(Frame& frame);
@@ -113,7 +116,7 @@ class Decoder {
   std::size_t pinned_ = 0;  // the frames below this one are pinned
   IdentityMap memo_;        // shared containers (a reference each): their terms, 0 while they are being read
   std::optional<TermCache> keys_;
-  std::size_t dicts_seen_ = 0;
+  std::size_t keys_seen_ = 0;
   Term map_set_ = 0;
   std::string message_;
   DecodeStatus status_ = DecodeStatus::ok;

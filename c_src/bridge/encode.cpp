@@ -14,15 +14,16 @@
 namespace pythonx {
 namespace {
 
-// Maps of up to this size are flat: their keys come in one order, so those of equal shape repeat each other's.
+// Maps of up to this size are flat: their keys come in one order, so those of equal shape repeat each
+// other's.
 constexpr std::size_t flat_map_size = 32;
 
-// How many tuples inside each other a key may be where user code may run: CPython hashes them recursively, without
-// looking at what stack is left.
+// How many tuples inside each other a key may be where user code may run: CPython hashes them recursively,
+// without looking at what stack is left.
 constexpr std::size_t deepest_key = 10000;
 
-// A dict with room for `size` entries. The function that makes one is exported by every CPython so far but in no
-// public header of the later ones, so it is asked for by name.
+// A dict with room for `size` entries. The function that makes one is exported by every CPython so far but in
+// no public header of the later ones, so it is asked for by name.
 PyObject* new_dict(std::size_t size) {
   using Function = PyObject* (*)(Py_ssize_t);
   static const auto presized = reinterpret_cast<Function>(dlsym(RTLD_DEFAULT, "_PyDict_NewPresized"));
@@ -33,8 +34,8 @@ PyObject* new_dict(std::size_t size) {
 
 Encoder::~Encoder() {
   while (!frames_.empty()) {
-    Py_XDECREF(frames_.back().key);
-    Py_DECREF(frames_.back().object);
+    if (frames_.back().key != nullptr) drop(frames_.back().key, options_.user_code);
+    drop(frames_.back().object, options_.user_code);
     frames_.pop_back();
   }
   for (ErlNifMapIterator& iterator : iterators_) enif_map_iterator_destroy(env_, &iterator);
@@ -43,14 +44,12 @@ Encoder::~Encoder() {
 EncodeStatus Encoder::run(Term root, PyObject** out) {
   PyObject* value = begin(root);
   while (status_ == EncodeStatus::ok) {
-    if (value == nullptr) {
-      value = fill(frames_.back());
-    } else if (frames_.empty()) {
+    if (value != nullptr && frames_.empty()) {
       *out = value;
-      return status_;
-    } else if (place(frames_.back(), value)) {
-      value = fill(frames_.back());
+      break;
     }
+    if (value != nullptr && !place(frames_.back(), value)) break;
+    value = fill(frames_.back());
   }
   return status_;
 }
@@ -104,7 +103,8 @@ PyObject* Encoder::begin_tuple(Term term) {
 
 PyObject* Encoder::begin_map(Term term) {
   Term name;
-  if (enif_get_map_value(env_, term, atoms.struct_, &name) && enif_is_atom(env_, name)) return begin_struct(term, name);
+  if (enif_get_map_value(env_, term, atoms.struct_, &name) && enif_is_atom(env_, name))
+    return begin_struct(term, name);
   std::size_t size;
   enif_get_map_size(env_, term, &size);
   return begin_pairs(Kind::dict, new_dict(size), term, size);
@@ -123,7 +123,8 @@ PyObject* Encoder::begin_struct(Term term, Term name) {
 PyObject* Encoder::begin_set(Term term) {
   std::size_t size;
   Term map;
-  if (!enif_get_map_value(env_, term, atoms.map, &map) || !enif_get_map_size(env_, map, &size)) return defer(term);
+  if (!enif_get_map_value(env_, term, atoms.map, &map) || !enif_get_map_size(env_, map, &size))
+    return defer(term);
   return begin_pairs(Kind::set, PySet_New(nullptr), map, size);
 }
 
@@ -185,16 +186,7 @@ PyObject* Encoder::fill_list(Frame& frame) {
     PyObject* item = begin(head);
     if (item == nullptr) return nullptr;
     PyList_SET_ITEM(frame.object, frame.index++, item);
-    // Lists tend to be of one type, and then a loop that expects it saves half of the way there.
-    bool more = true;
-    if (PyLong_CheckExact(item)) {
-      more = fill_integers(frame);
-    } else if (PyFloat_CheckExact(item)) {
-      more = fill_floats(frame);
-    } else if (PyBytes_CheckExact(item) || PyUnicode_CheckExact(item)) {
-      more = fill_binaries(frame);
-    }
-    if (!more) return nullptr;
+    if (!fill_like(frame, Py_TYPE(item))) return nullptr;
   }
   return pop();
 }
@@ -221,7 +213,9 @@ PyObject* Encoder::fill_dict(Frame& frame) {
       frame.key = key;
     }
     PyObject* value = begin(value_term);
-    if (value == nullptr || !place(frame, value)) return nullptr;
+    if (value == nullptr) return nullptr;
+    PyTypeObject* type = Py_TYPE(value);
+    if (!place(frame, value) || (!repeats && !fill_like(frame, type))) return nullptr;
   }
   return pop();
 }
@@ -260,13 +254,23 @@ bool Encoder::insert(Frame& frame, PyObject* key, PyObject* value) {
   enif_map_iterator_next(env_, frame.iterator);
   bool inserted = is_plain_scalar(key) || may_hash(key);
   if (inserted) {
-    const int failure = value != nullptr ? PyDict_SetItem(frame.object, key, value) : PySet_Add(frame.object, key);
-    if (failure != 0) python_error();
-    inserted = failure == 0;
+    inserted = value == nullptr ? PySet_Add(frame.object, key) == 0 : set_entry(frame.object, key, value);
+    if (!inserted) python_error();
   }
-  Py_DECREF(key);
-  Py_XDECREF(value);
+  drop(key, options_.user_code);
+  if (value != nullptr) drop(value, options_.user_code);
   return inserted;
+}
+
+// Of two keys that are equal in Python the value of the later one stays. The earlier value may not be dropped
+// here, so it must not be PyDict_SetItem that meets it.
+bool Encoder::set_entry(PyObject* dict, PyObject* key, PyObject* value) {
+  PyObject* current = PyDict_SetDefault(dict, key, value);
+  if (current == value || current == nullptr) return current != nullptr;
+  Py_INCREF(current);
+  const bool done = PyDict_SetItem(dict, key, value) == 0;
+  drop(current, options_.user_code);
+  return done;
 }
 
 // Whether a key may be hashed and compared on this thread; if not, the status says why.
@@ -309,8 +313,8 @@ bool Encoder::pause() {
   return false;
 }
 
-// Before other threads run: gc.get_objects() and its like must not show them lists and tuples with holes, that crash
-// whoever reads them. Sets and dicts have none.
+// Before other threads run: gc.get_objects() and its like must not show them lists and tuples with holes,
+// that crash whoever reads them. Sets and dicts have none.
 void Encoder::hide() {
   for (; hidden_ < frames_.size(); ++hidden_) {
     Frame& frame = frames_[hidden_];
@@ -320,7 +324,8 @@ void Encoder::hide() {
   }
 }
 
-// The cache of keys, once there is reason to believe that any come twice: it costs more to make than a small term.
+// The cache of keys, once there is reason to believe that any come twice: it costs more to make than a small
+// term.
 KeyCache* Encoder::cache() {
   if (!keys_ && ++seen_ > 8) keys_.emplace(options_.binaries_as_str);
   return keys_ ? &*keys_ : nullptr;
@@ -344,8 +349,9 @@ EncodeStatus encode(ErlNifEnv* env, Term term, const EncodeOptions& options,
   try {
     Encoder encoder(env, options, replacements, deferred);
     const EncodeStatus status = encoder.run(term, out);
-    if (status != EncodeStatus::ok || deferred->empty()) return status;
-    Py_CLEAR(*out);
+    if (*out == nullptr || deferred->empty()) return status;
+    drop(*out, options.user_code);
+    *out = nullptr;
     return EncodeStatus::deferred;
   } catch (const std::bad_alloc&) {
     if (!options.user_code) return EncodeStatus::needs_thread;

@@ -1,5 +1,6 @@
 // The parts of the encoding walk that make objects without elements, one at a time or in runs.
 #include <algorithm>
+#include <cstring>
 
 #include "encoder.hpp"
 #include "pid.hpp"
@@ -17,8 +18,8 @@ constexpr std::size_t short_size = 4096;
 // Elements of a run between two looks at the clock.
 constexpr Py_ssize_t longest_run = 1024;
 
-// The name of an atom that is no Latin-1, by way of the external term format: a version byte, a tag, the length (1 byte
-// or 2), the name in UTF-8. (erl_nif reads UTF-8 names only since OTP 26.)
+// The name of an atom that is no Latin-1, by way of the external term format: a version byte, a tag, the
+// length (1 byte or 2), the name in UTF-8. (erl_nif reads UTF-8 names only since OTP 26.)
 PyObject* wide_atom(ErlNifEnv* env, Term term) {
   constexpr unsigned char small_atom_tag = 119;
   ErlNifBinary external;
@@ -55,7 +56,8 @@ PyObject* Encoder::atom(Term term) {
 }
 
 inline PyObject* Encoder::short_binary(const ErlNifBinary& binary) {
-  return checked(options_.binaries_as_str ? make_text(binary.data, binary.size) : make_bytes(binary.data, binary.size));
+  return checked(options_.binaries_as_str ? make_text(binary.data, binary.size)
+                                          : make_bytes(binary.data, binary.size));
 }
 
 PyObject* Encoder::binary(const ErlNifBinary& binary) {
@@ -101,7 +103,8 @@ PyObject* Encoder::pid(Term term) {
   return enif_get_local_pid(env_, term, &pid) ? checked(make_pid(pid)) : defer(term);
 }
 
-// A term that only Elixir can encode: its replacement, or None to go on with until the walk has met all of them.
+// A term that only Elixir can encode: its replacement, or None to go on with until the walk has met all of
+// them.
 PyObject* Encoder::defer(Term term) {
   PyObject* object = Py_None;
   if (next_replacement_ < replacements_.size()) {
@@ -113,10 +116,10 @@ PyObject* Encoder::defer(Term term) {
   return object;
 }
 
-// Fills the list with elements as long as `convert` takes them: it says whether the element is of its type, and gives a
+// Fills a list as long as `convert` takes its elements: it says whether a term is of its type, and gives a
 // new reference, or nullptr when Python raised.
 template <typename Convert>
-bool Encoder::fill_run(Frame& frame, Convert convert) {
+bool Encoder::fill_list_run(Frame& frame, Convert convert) {
   const Py_ssize_t start = frame.index;
   const Py_ssize_t stop = std::min(frame.size, start + longest_run);
   PyObject** const items = PySequence_Fast_ITEMS(frame.object);
@@ -137,31 +140,56 @@ bool Encoder::fill_run(Frame& frame, Convert convert) {
   return !pacer_.due(static_cast<std::size_t>(i - start)) || pause();
 }
 
-bool Encoder::fill_integers(Frame& frame) {
-  return fill_run(frame, [this](Term head, PyObject** item) {
-    ErlNifSInt64 value;
-    if (!enif_get_int64(env_, head, &value)) return false;
-    *item = checked(PyLong_FromLongLong(value));
-    return true;
-  });
+// Fills a dict as long as its keys are short binaries and `convert` takes its values.
+template <typename Convert>
+bool Encoder::fill_dict_run(Frame& frame, Convert convert) {
+  std::size_t count = 0;
+  Term key_term;
+  Term value_term;
+  ErlNifBinary bytes;
+  while (count < longest_run && enif_map_iterator_get_pair(env_, frame.iterator, &key_term, &value_term)) {
+    PyObject* value;
+    if (!enif_inspect_binary(env_, key_term, &bytes) || bytes.size > short_size) break;
+    if (!convert(value_term, &value)) break;
+    if (value == nullptr) return false;
+    PyObject* key = short_binary(bytes);
+    if (key == nullptr) Py_DECREF(value);
+    if (key == nullptr || !insert(frame, key, value)) return false;
+    count += 1;
+  }
+  return !pacer_.due(count) || pause();
 }
 
-bool Encoder::fill_floats(Frame& frame) {
-  return fill_run(frame, [this](Term head, PyObject** item) {
-    double value;
-    if (!enif_get_double(env_, head, &value)) return false;
-    *item = checked(PyFloat_FromDouble(value));
-    return true;
-  });
-}
-
-bool Encoder::fill_binaries(Frame& frame) {
-  return fill_run(frame, [this](Term head, PyObject** item) {
-    ErlNifBinary bytes;
-    if (!enif_inspect_binary(env_, head, &bytes)) return false;
-    *item = bytes.size > short_size ? binary(bytes) : short_binary(bytes);
-    return true;
-  });
+// Lists and large dicts tend to be of one type, and then a loop that expects it saves half of the way there.
+bool Encoder::fill_like(Frame& frame, PyTypeObject* sample) {
+  const auto run = [&](auto convert) {
+    return frame.kind == Kind::list ? fill_list_run(frame, convert) : fill_dict_run(frame, convert);
+  };
+  if (sample == &PyLong_Type) {
+    return run([this](Term term, PyObject** out) {
+      ErlNifSInt64 value;
+      if (!enif_get_int64(env_, term, &value)) return false;
+      *out = checked(PyLong_FromLongLong(value));
+      return true;
+    });
+  }
+  if (sample == &PyFloat_Type) {
+    return run([this](Term term, PyObject** out) {
+      double value;
+      if (!enif_get_double(env_, term, &value)) return false;
+      *out = checked(PyFloat_FromDouble(value));
+      return true;
+    });
+  }
+  if (sample == &PyBytes_Type || sample == &PyUnicode_Type) {
+    return run([this](Term term, PyObject** out) {
+      ErlNifBinary bytes;
+      if (!enif_inspect_binary(env_, term, &bytes)) return false;
+      *out = bytes.size > short_size ? binary(bytes) : short_binary(bytes);
+      return true;
+    });
+  }
+  return true;
 }
 
 }  // namespace pythonx

@@ -33,24 +33,24 @@ class Encoder {
  private:
   enum class Kind : std::uint8_t { list, tuple, dict, set };
 
-  // A container that is being filled. The walk owns it until it is complete and only then puts it into its parent: on
-  // an error each is dropped by itself, however deep they are nested.
+  // A container that is being filled. The walk owns it until it is complete and only then puts it into its
+  // parent: on an error each is dropped by itself, however deep they are nested.
   struct Frame {
     PyObject* object;
     PyObject* key;     // of a dict: the finished key that waits for its value (owned)
     Py_ssize_t index;  // of a list or tuple: of the element that comes next
     Py_ssize_t size;   // in elements, or in pairs
     union {
-      Term rest;                   // of a list
-      const Term* items;           // of a tuple
+      Term rest;                    // of a list
+      const Term* items;            // of a tuple
       ErlNifMapIterator* iterator;  // of a dict or set: the back of `iterators_` when the frame is on top
     };
     Kind kind;
     bool hidden;
   };
 
-  // Each of these returns a new reference, or nullptr: then either a container was begun and has to be filled first,
-  // or the status says why the walk ends.
+  // Each of these returns a new reference, or nullptr: then either a container was begun and has to be filled
+  // first, or the status says why the walk ends.
   PyObject* begin(Term term);
   PyObject* begin_list(Term term);
   PyObject* begin_tuple(Term term);
@@ -76,15 +76,17 @@ class Encoder {
   PyObject* pid(Term term);
   PyObject* defer(Term term);
 
-  // Runs of elements of one type, as long as they last; false when the walk has to end.
+  // Goes on filling a list or a large dict as long as its values are like `sample`; false when the walk has
+  // to end.
+  bool fill_like(Frame& frame, PyTypeObject* sample);
   template <typename Convert>
-  bool fill_run(Frame& frame, Convert convert);
-  bool fill_integers(Frame& frame);
-  bool fill_floats(Frame& frame);
-  bool fill_binaries(Frame& frame);
+  bool fill_list_run(Frame& frame, Convert convert);
+  template <typename Convert>
+  bool fill_dict_run(Frame& frame, Convert convert);
 
   bool place(Frame& frame, PyObject* value);
   bool insert(Frame& frame, PyObject* key, PyObject* value);
+  bool set_entry(PyObject* dict, PyObject* key, PyObject* value);
   bool may_hash(PyObject* key);
   PyObject* pop();
   bool pause();
@@ -102,7 +104,7 @@ class Encoder {
   std::vector<Frame> frames_;
   std::deque<ErlNifMapIterator> iterators_;  // of the maps that are being read; a deque does not move them
   std::size_t hidden_ = 0;                   // the frames below this one are hidden
-  std::size_t seen_ = 0;                     // maps and atoms
+  std::size_t seen_ = 0;                     // keys and atoms
   std::optional<KeyCache> keys_;
   EncodeStatus status_ = EncodeStatus::ok;
 };

@@ -50,7 +50,8 @@ py::list format_surely(const Raised& raised, Frames frames) {
   for (int attempt = 0; attempt < 2; ++attempt) {
     try {
       return format(raised, frames);
-    } catch (py::error_already_set&) {
+    } catch (const py::error_already_set&) {
+      continue;
     }
   }
   return format_bare(raised);

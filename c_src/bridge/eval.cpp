@@ -16,6 +16,7 @@ namespace {
 PyObject* main_type = nullptr;   // pythonx._main.MainModule
 PyObject* builtins = nullptr;    // the dict of the builtins module
 PyObject* main_name = nullptr;   // "__main__"
+PyObject* builtins_name = nullptr;  // "__builtins__"
 PyObject* hidden_names = nullptr;  // what a fresh module holds, and so is no global of the user's
 
 // The fresh module that an evaluation runs in, as sys.modules["__main__"].
@@ -23,7 +24,7 @@ PyObject* make_main_module(Evaluation& evaluation) {
   PyObject* module = PyObject_CallOneArg(main_type, main_name);
   if (module == nullptr) return nullptr;
   evaluation.main_module = PyWeakref_NewRef(module, nullptr);
-  if (evaluation.main_module == nullptr || PyDict_SetItemString(PyModule_GetDict(module), "__builtins__", builtins) < 0 ||
+  if (evaluation.main_module == nullptr || PyDict_SetItem(PyModule_GetDict(module), builtins_name, builtins) < 0 ||
       PyDict_SetItem(PyImport_GetModuleDict(), main_name, module) < 0) {
     Py_CLEAR(module);
   }
@@ -116,6 +117,7 @@ struct Frame {
 bool init_eval() {
   try {
     main_name = PyUnicode_InternFromString("__main__");
+    builtins_name = PyUnicode_InternFromString("__builtins__");
     main_type = py::object(py::module_::import("pythonx._main").attr("MainModule")).release().ptr();
     builtins = py::object(py::module_::import("builtins").attr("__dict__")).release().ptr();
     py::set hidden;
@@ -135,7 +137,7 @@ EvalJob::EvalJob(ErlNifEnv* caller_env, Term reference, Source source, Term glob
   evaluation_ = std::make_shared<Evaluation>(caller_env, caller(), out, err, relay);
 }
 
-std::string EvalJob::label() const { return source_.text.substr(0, source_.text.find('\n')); }
+std::string EvalJob::label() const { return std::string(source_.text().substr(0, source_.text().find('\n'))); }
 
 Term EvalJob::run() {
   Frames frames = Frames::user;

@@ -46,7 +46,8 @@ class IdentityMap {
   Entry* probe(PyObject* object) {
     const std::size_t mask = entries_.size() - 1;
     // The low bits of addresses are all the same.
-    std::size_t i = (reinterpret_cast<std::uintptr_t>(object) * std::uint64_t{0x9E3779B97F4A7C15}) >> 32 & mask;
+    std::size_t i =
+        (reinterpret_cast<std::uintptr_t>(object) * std::uint64_t{0x9E3779B97F4A7C15}) >> 32 & mask;
     while (entries_[i].object != nullptr && entries_[i].object != object) i = (i + 1) & mask;
     return &entries_[i];
   }

@@ -7,9 +7,9 @@
 namespace pythonx {
 namespace {
 
-// Big integers cross in the external term format (https://www.erlang.org/doc/apps/erts/erl_ext_dist): erl_nif has no
-// other way to read or make them. A version byte, a tag, the length (1 byte or 4), a sign byte, then the magnitude,
-// least significant byte first.
+// Big integers cross in the external term format (https://www.erlang.org/doc/apps/erts/erl_ext_dist): erl_nif
+// has no other way to read or make them. A version byte, a tag, the length (1 byte or 4), a sign byte, then
+// the magnitude, least significant byte first.
 constexpr unsigned char version_tag = 131;
 constexpr unsigned char small_big_tag = 110;
 constexpr unsigned char large_big_tag = 111;
@@ -46,13 +46,15 @@ std::size_t signed_size(PyObject* object) {
 
 bool write_signed(PyObject* object, unsigned char* bytes, std::size_t size) {
 #if PY_VERSION_HEX >= 0x030D0000
-  return PyLong_AsNativeBytes(object, bytes, static_cast<Py_ssize_t>(size), Py_ASNATIVEBYTES_LITTLE_ENDIAN) >= 0;
+  return PyLong_AsNativeBytes(object, bytes, static_cast<Py_ssize_t>(size), Py_ASNATIVEBYTES_LITTLE_ENDIAN) >=
+         0;
 #else
   return _PyLong_AsByteArray(reinterpret_cast<PyLongObject*>(object), bytes, size, 1, 1) == 0;
 #endif
 }
 
-// Two's complement of a negative number to its magnitude, in place. (abs() would call the method of a subclass.)
+// Two's complement of a negative number to its magnitude, in place. (abs() would call the method of a
+// subclass.)
 void negate(unsigned char* bytes, std::size_t size) {
   unsigned carry = 1;
   for (std::size_t i = 0; i < size; ++i) {

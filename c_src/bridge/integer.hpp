@@ -1,4 +1,5 @@
-// Integers of any size, both ways, by their bytes: decimal text would meet CPython's limit of 4300 digits, and is slow.
+// Integers of any size, both ways, by their bytes: decimal text would meet CPython's limit of 4300 digits,
+// and is slow.
 #pragma once
 
 #include <Python.h>
@@ -10,8 +11,8 @@ namespace pythonx {
 // A new int for an integer term; nullptr with an exception set when memory is short.
 PyObject* make_long(ErlNifEnv* env, Term term);
 
-// The integer stored in an int or an instance of a subclass of it, whatever methods that class overrides. False when
-// Elixir cannot hold a number of that size (an exception may be set when memory is short).
+// The integer stored in an int or an instance of a subclass of it, whatever methods that class overrides.
+// False when Elixir cannot hold a number of that size (an exception may be set when memory is short).
 bool make_integer(ErlNifEnv* env, PyObject* object, Term* out);
 
 // Whether the int is known, at once, to fit 64 bits, and its value then.
@@ -24,7 +25,9 @@ inline bool small_value(PyObject* object, ErlNifSInt64* out) {
 #else
   const Py_ssize_t digits = Py_SIZE(object);
   if (digits < -1 || digits > 1) return false;
-  *out = digits == 0 ? 0 : digits * static_cast<ErlNifSInt64>(reinterpret_cast<PyLongObject*>(object)->ob_digit[0]);
+  *out = digits == 0
+             ? 0
+             : digits * static_cast<ErlNifSInt64>(reinterpret_cast<PyLongObject*>(object)->ob_digit[0]);
   return true;
 #endif
 }

@@ -64,13 +64,12 @@ class Job {
   std::atomic<Handoff> handoff_{Handoff::lingering};
 
   std::mutex mutex;
-  State state_ = State::queued;
-  bool cancelled_ = false;
+  std::atomic<State> state_{State::queued};
+  std::atomic<bool> cancelled_{false};
   bool mute_ = false;  // nobody waits for the reply any more
   Worker* worker_ = nullptr;
   std::shared_ptr<Call> call_;  // while its thread waits for an answer of Elixir's
   Job* outer_ = nullptr;  // the job that this one interrupted on the same thread, by way of a callback
-  std::chrono::steady_clock::time_point queued_at_ = std::chrono::steady_clock::now();
   std::chrono::steady_clock::time_point started_at_{};
 };
 

@@ -1,4 +1,5 @@
-// The keys of the maps of one walk: rows of a table repeat theirs, and each needs to become a Python object only once.
+// The keys of the maps of one walk: rows of a table repeat theirs, and each needs to become a Python object
+// only once.
 #pragma once
 
 #include <Python.h>
@@ -12,10 +13,10 @@
 
 namespace pythonx {
 
-// Finds keys in two ways. By the word of the term: within one walk the same word is the same term, and maps made by
-// one piece of code share the terms of their keys. By content, for short keys that do not (parsed JSON makes new ones
-// for each row). Both are direct-mapped tables: a collision costs a new object, never a wrong one.
-// Keys are bytes, or ASCII str, or str of atoms: none of them runs code when it is dropped.
+// Finds keys in two ways. By the word of the term: within one walk the same word is the same term, and maps
+// made by one piece of code share the terms of their keys. By content, for short keys that do not (parsed
+// JSON makes new ones for each row). Both are direct-mapped tables: a collision costs a new object, never a
+// wrong one. Keys are bytes, or ASCII str, or str of atoms: none of them runs code when it is dropped.
 class KeyCache {
  public:
   static constexpr std::size_t longest = 32;
@@ -43,12 +44,17 @@ class KeyCache {
   }
 
   // Where a key of these bytes, at most `longest`, is or belongs.
-  PyObject** slot(const unsigned char* data, std::size_t size) { return &by_content_[content_index(data, size)]; }
+  PyObject** slot(const unsigned char* data, std::size_t size) {
+    return &by_content_[content_index(data, size)];
+  }
 
   bool holds(PyObject* key, const unsigned char* data, std::size_t size) const {
     if (key == nullptr) return false;
-    if (text_) return static_cast<std::size_t>(PyUnicode_GET_LENGTH(key)) == size && same(PyUnicode_DATA(key), data, size);
-    return static_cast<std::size_t>(PyBytes_GET_SIZE(key)) == size && same(PyBytes_AS_STRING(key), data, size);
+    if (text_)
+      return static_cast<std::size_t>(PyUnicode_GET_LENGTH(key)) == size &&
+             same(PyUnicode_DATA(key), data, size);
+    return static_cast<std::size_t>(PyBytes_GET_SIZE(key)) == size &&
+           same(PyBytes_AS_STRING(key), data, size);
   }
 
   // Puts `key` in a slot of the cache, which takes a reference of its own.
@@ -84,12 +90,14 @@ class KeyCache {
   static std::size_t content_index(const unsigned char* data, std::size_t size) {
     std::uint64_t hash = size;
     if (size >= 8) {
-      for (std::size_t i = 0; i + 8 <= size; i += 8) hash = (hash ^ load<std::uint64_t>(data + i)) * multiplier;
+      for (std::size_t i = 0; i + 8 <= size; i += 8)
+        hash = (hash ^ load<std::uint64_t>(data + i)) * multiplier;
       hash ^= hash >> 32 ^ load<std::uint64_t>(data + size - 8);
     } else if (size >= 4) {
       hash ^= load<std::uint32_t>(data) << 8 ^ load<std::uint32_t>(data + size - 4) << 32;
     } else if (size > 0) {
-      hash ^= std::uint64_t{data[0]} << 8 ^ std::uint64_t{data[size / 2]} << 16 ^ std::uint64_t{data[size - 1]} << 24;
+      hash ^= std::uint64_t{data[0]} << 8 ^ std::uint64_t{data[size / 2]} << 16 ^
+              std::uint64_t{data[size - 1]} << 24;
     }
     return index_of(hash);
   }

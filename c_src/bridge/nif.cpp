@@ -47,7 +47,10 @@ Term nif_submit_eval(ErlNifEnv* env, int, const Term argv[]) {
   if (!is_booted()) return not_initialized(env);
   long line;
   if (!enif_get_long(env, argv[3], &line)) return enif_make_badarg(env);
-  Source source{get_string(env, argv[1]), get_string(env, argv[2]), line};
+  std::string_view text;
+  std::string_view file;
+  if (!get_binary(env, argv[1], &text) || !get_binary(env, argv[2], &file)) return enif_make_badarg(env);
+  Source source(text, file, line);
   return submit(env, new EvalJob(env, argv[0], std::move(source), argv[4], argv[5], argv[6], argv[7]));
 }
 
@@ -93,7 +96,7 @@ Term nif_encode(ErlNifEnv* env, int, const Term argv[]) {
   }
 }
 
-// decode(object) :: {:ok, term} | :object | :needs_thread | {:argument_error, text} | :error
+// decode(object) :: {:ok, term} | :unchanged | :needs_thread | {:argument_error, text} | :error
 Term nif_decode(ErlNifEnv* env, int, const Term argv[]) {
   if (!is_booted()) return not_initialized(env);
   PyObject* object = get_object(env, argv[0]);
@@ -105,7 +108,7 @@ Term nif_decode(ErlNifEnv* env, int, const Term argv[]) {
     case DecodeStatus::ok:
       return make_tuple(env, atoms.ok, term);
     case DecodeStatus::object:
-      return atoms.object;
+      return atoms.unchanged;
     case DecodeStatus::refused:
       return make_tuple(env, atoms.argument_error, make_binary(env, message));
     default:

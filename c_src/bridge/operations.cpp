@@ -37,6 +37,26 @@ Term repr(ErlNifEnv* env, Term arguments) {
   return object == nullptr ? 0 : ok_object(env, PyObject_Repr(object));
 }
 
+// The text of a repr for people to read: cut, where it is longer than anybody reads, with a note of what it was.
+Term repr_text(ErlNifEnv* env, Term arguments) {
+  constexpr Py_ssize_t limit = 64 << 10;
+  PyObject* object = object_argument(env, arguments, 0);
+  PyObject* text = object == nullptr ? nullptr : PyObject_Repr(object);
+  if (text == nullptr) return 0;
+  const Py_ssize_t length = PyUnicode_GetLength(text);
+  if (length > limit) {
+    PyObject* whole = text;
+    PyObject* head = PyUnicode_Substring(whole, 0, limit);
+    text = head == nullptr ? nullptr : PyUnicode_FromFormat("%U... (the first %zd of %zd characters)", head, limit, length);
+    Py_XDECREF(head);
+    Py_DECREF(whole);
+    if (text == nullptr) return 0;
+  }
+  const Term reply = make_tuple(env, atoms.ok, make_text(env, text));
+  Py_DECREF(text);
+  return reply;
+}
+
 Term str(ErlNifEnv* env, Term arguments) {
   PyObject* object = object_argument(env, arguments, 0);
   return object == nullptr ? 0 : ok_object(env, PyObject_Str(object));
@@ -92,7 +112,7 @@ Term decode_object(ErlNifEnv* env, Term arguments) {
     case DecodeStatus::ok:
       return make_tuple(env, atoms.ok, term);
     case DecodeStatus::object:
-      return atoms.object;
+      return atoms.unchanged;
     case DecodeStatus::refused:
       return make_tuple(env, atoms.argument_error, make_binary(env, message));
     default:
@@ -148,6 +168,7 @@ struct Operation {
 
 constexpr Operation operations[] = {
     {"repr", repr},
+    {"repr_text", repr_text},
     {"str", str},
     {"unicode_to_string", unicode_to_string},
     {"unicode_from_string", unicode_from_string},

@@ -13,7 +13,8 @@ PyObject* make_empty_function() {
   return function;
 }
 
-// Interrupts arrive between bytecodes only, and a walk runs none: a call of an empty function is where they can.
+// Interrupts arrive between bytecodes only, and a walk runs none: a call of an empty function is where they
+// can.
 bool take_interrupts() {
   static PyObject* function = nullptr;
   if (function == nullptr) function = make_empty_function();

@@ -1,5 +1,5 @@
-// How a long walk over data shares the interpreter: it lets the GIL go about every millisecond, keeps Python's
-// collector out, and notices that nobody waits for the result any more.
+// How a long walk over data shares the interpreter: it lets the GIL go about every millisecond, keeps
+// Python's collector out, and notices that nobody waits for the result any more.
 #pragma once
 
 #include <Python.h>
@@ -11,9 +11,10 @@
 
 namespace pythonx {
 
-// Up to CPython 3.11 the allocation of a container may run the cyclic collector, which calls finalizers: user code, that
-// may not run on a scheduler's small stack. Later versions collect between bytecodes only, so there is nothing to do.
-// The collector is off only while this thread holds the GIL, so no other thread ever sees it off.
+// Up to CPython 3.11 the allocation of a container may run the cyclic collector, which calls finalizers: user
+// code, that may not run on a scheduler's small stack. Later versions collect between bytecodes only, so
+// there is nothing to do. The collector is off only while this thread holds the GIL, so no other thread ever
+// sees it off.
 class CollectorPause {
  public:
   explicit CollectorPause(bool user_code) : wanted_(!user_code) { impose(); }
@@ -46,12 +47,12 @@ class Pacer {
  public:
   Pacer(ErlNifEnv* env, PacerOptions options) : env_(env), options_(options), collector_(options.user_code) {}
 
-  // Counts work, in units of about 30 ns. True when the walk must call `pause`, after having made safe whatever other
-  // threads must not see or could change.
+  // Counts work, in units of about 30 ns. True when the walk must call `pause`, after having made safe
+  // whatever other threads must not see or could change.
   bool due(std::size_t work = 1) { return (work_ += work) >= interval; }
 
-  // Lets others have the GIL if a millisecond has passed. False when the walk must stop: with a Python exception set
-  // (only with user_code) or because the caller died.
+  // Lets others have the GIL if a millisecond has passed. False when the walk must stop: with a Python
+  // exception set (only with user_code) or because the caller died.
   bool pause();
 
   // Runs `work`, which must touch nothing of Python but memory that the walk alone knows, without the GIL.

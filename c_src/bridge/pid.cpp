@@ -4,8 +4,7 @@ namespace pythonx {
 namespace {
 
 struct Pid {
-  PyObject_HEAD
-  ErlNifPid value;
+  PyObject_HEAD ErlNifPid value;
 };
 
 PyTypeObject* type = nullptr;
@@ -56,7 +55,7 @@ const char doc[] =
     "use them as keys, send messages to them and give them back.";
 
 template <typename Function>
-void* slot(Function* function) {
+void* slot(Function* function) noexcept {
   return reinterpret_cast<void*>(function);
 }
 

@@ -23,6 +23,7 @@ using Term = ERL_NIF_TERM;
   X(neg_infinity, "neg_infinity")          \
   X(struct_, "__struct__")                 \
   X(object, "Elixir.Pythonx.Object")       \
+  X(unchanged, "unchanged")                \
   X(map_set, "Elixir.MapSet")              \
   X(map, "map")                            \
   X(resource, "resource")                  \

@@ -11,9 +11,9 @@
 
 namespace pythonx {
 
-// A direct-mapped table by identity: rows made by one piece of Python code, or by one json.loads, share their keys.
-// Holds a reference to each key, or its address might come back as another's while the GIL is let go. Keys are str or
-// bytes: neither runs code when it is dropped.
+// A direct-mapped table by identity: rows made by one piece of Python code, or by one json.loads, share their
+// keys. Holds a reference to each key, or its address might come back as another's while the GIL is let go.
+// Keys are str or bytes: neither runs code when it is dropped.
 class TermCache {
  public:
   TermCache() = default;

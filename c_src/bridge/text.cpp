@@ -3,7 +3,8 @@
 namespace pythonx {
 namespace {
 
-// How many ASCII bytes the text begins with, in steps of a word: less than all of them, by up to seven, is no harm.
+// How many ASCII bytes the text begins with, in steps of a word: less than all of them, by up to seven, is no
+// harm.
 std::size_t ascii_prefix(const unsigned char* data, std::size_t size) {
   constexpr std::uint64_t high_bits = 0x8080808080808080;
   std::size_t i = 0;
@@ -24,7 +25,9 @@ bool continues(const unsigned char* p, int count) {
 
 Py_UCS4 low_bits(unsigned char byte, int shift) { return static_cast<Py_UCS4>(byte & 0x3F) << shift; }
 
-Py_UCS4 decode_2(const unsigned char* p) { return static_cast<Py_UCS4>(p[0] & 0x1F) << 6 | low_bits(p[1], 0); }
+Py_UCS4 decode_2(const unsigned char* p) {
+  return static_cast<Py_UCS4>(p[0] & 0x1F) << 6 | low_bits(p[1], 0);
+}
 
 Py_UCS4 decode_3(const unsigned char* p) {
   return static_cast<Py_UCS4>(p[0] & 0x0F) << 12 | low_bits(p[1], 6) | low_bits(p[2], 0);
@@ -143,8 +146,8 @@ void fill_text(PyObject* text, const unsigned char* data, std::size_t size) {
 
 PyObject* make_any_text(const unsigned char* data, std::size_t size) {
   TextShape shape;
-  // CPython keeps one shared str for each text of no or one Latin-1 character: it has to find those. And it reports
-  // what is not valid.
+  // CPython keeps one shared str for each text of no or one Latin-1 character: it has to find those. And it
+  // reports what is not valid.
   if (size < 2 || !measure_utf8(data, size, &shape) || shape.characters < 2) {
     return PyUnicode_DecodeUTF8(reinterpret_cast<const char*>(data), static_cast<Py_ssize_t>(size), nullptr);
   }
@@ -162,8 +165,10 @@ std::ptrdiff_t utf8_size(PyObject* text) {
 
 void write_utf8(PyObject* text, unsigned char* out) {
   const auto count = static_cast<std::size_t>(PyUnicode_GET_LENGTH(text));
-  if (PyUnicode_KIND(text) == PyUnicode_1BYTE_KIND) return encode_units(PyUnicode_1BYTE_DATA(text), count, out);
-  if (PyUnicode_KIND(text) == PyUnicode_2BYTE_KIND) return encode_units(PyUnicode_2BYTE_DATA(text), count, out);
+  if (PyUnicode_KIND(text) == PyUnicode_1BYTE_KIND)
+    return encode_units(PyUnicode_1BYTE_DATA(text), count, out);
+  if (PyUnicode_KIND(text) == PyUnicode_2BYTE_KIND)
+    return encode_units(PyUnicode_2BYTE_DATA(text), count, out);
   return encode_units(PyUnicode_4BYTE_DATA(text), count, out);
 }
 

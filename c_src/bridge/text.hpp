@@ -1,7 +1,7 @@
 // Text, both ways: UTF-8 bytes of a binary to str, and str to a binary.
 //
-// Each way is in steps, of which all but `new_text` touch only memory that cannot change, and so may run without the
-// GIL.
+// Each way is in steps, of which all but `new_text` touch only memory that cannot change, and so may run
+// without the GIL.
 #pragma once
 
 #include <Python.h>
@@ -41,7 +41,8 @@ inline PyObject* new_text(const TextShape& shape) { return PyUnicode_New(shape.c
 // A new bytes object; nullptr with a MemoryError set otherwise.
 inline PyObject* make_bytes(const unsigned char* data, std::size_t size) {
   // CPython keeps one shared object for each value of no or one byte: it has to find those.
-  if (size < 2) return PyBytes_FromStringAndSize(reinterpret_cast<const char*>(data), static_cast<Py_ssize_t>(size));
+  if (size < 2)
+    return PyBytes_FromStringAndSize(reinterpret_cast<const char*>(data), static_cast<Py_ssize_t>(size));
   PyObject* bytes = PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(size));
   if (bytes != nullptr) copy_short(reinterpret_cast<unsigned char*>(PyBytes_AS_STRING(bytes)), data, size);
   return bytes;
@@ -74,7 +75,8 @@ inline PyObject* make_text(const unsigned char* data, std::size_t size) {
   return text;
 }
 
-// The size in bytes of a str as UTF-8; -1 when it has lone surrogates, for which there is no UTF-8. Sets no error.
+// The size in bytes of a str as UTF-8; -1 when it has lone surrogates, for which there is no UTF-8. Sets no
+// error.
 std::ptrdiff_t utf8_size(PyObject* text);
 
 // Writes exactly `utf8_size(text)` bytes.

@@ -72,8 +72,9 @@ Worker* ThreadPool::pick(const ErlNifPid& caller) {
 
 void ThreadPool::assign(Worker* worker, Job* job) {
   if (worker->idle) take_from_idle(worker);
-  affinity_[key_of(job->caller_)] = worker;
+  affinity_.emplace(key_of(job->caller_), worker);
   if (affinity_.size() > affinity_limit) forget_dead_callers();
+  worker->current = job;
   worker->inbox = job;
   worker->wake.notify_one();
 }
@@ -153,12 +154,14 @@ void ThreadPool::serve(Worker* worker) {
 Job* ThreadPool::next_or_idle(Worker* worker) {
   std::lock_guard<std::mutex> lock(mutex_);
   if (waiting_.empty()) {
+    worker->current = nullptr;
     make_idle(worker);
     return nullptr;
   }
   Job* job = waiting_.front();
   waiting_.pop_front();
-  affinity_[key_of(job->caller_)] = worker;
+  worker->current = job;
+  affinity_.emplace(key_of(job->caller_), worker);
   return job;
 }
 
@@ -225,48 +228,33 @@ Job* ThreadPool::run(Worker* worker, Job* job) {
     Attach attached;
     reply = job->run();
     finish(worker, job);
-    drop_pending(drop_budget_us);
+    if (has_pending()) drop_pending(drop_budget_us);
   }
   Job* next = next_or_idle(worker);
   deliver(job, reply);
   return next;
 }
 
-// `current` changes under the pool's mutex, so that whoever finds a job there under it may keep the job's resource.
 // Returns false for a job that was cancelled while it waited.
 bool ThreadPool::start(Worker* worker, Job* job) {
-  job->outer_ = worker->current.load();
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    if (shut_down_) return false;
-    worker->current = job;
-  }
-  {
-    std::lock_guard<std::mutex> lock(job->mutex);
-    if (!job->cancelled_) {
-      job->state_ = Job::State::running;
-      job->worker_ = worker;
-      job->started_at_ = std::chrono::steady_clock::now();
-      return true;
-    }
-  }
-  std::lock_guard<std::mutex> lock(mutex_);
-  worker->current = job->outer_;
-  return false;
+  std::lock_guard<std::mutex> lock(job->mutex);
+  if (job->cancelled_ || shut_down_) return false;
+  job->worker_ = worker;
+  job->started_at_ = std::chrono::steady_clock::now();
+  job->state_ = Job::State::running;
+  return true;
 }
 
 // Ends the job, attached. After this no interrupt can be meant for it, and one that was sent and has not fired is
 // cleared: it would kill the next job on this thread.
 void ThreadPool::finish(Worker* worker, Job* job) {
   {
-    std::lock_guard<std::mutex> lock(mutex_);
-    worker->current = job->outer_;
-  }
-  {
     std::lock_guard<std::mutex> lock(job->mutex);
     job->state_ = Job::State::done;
     job->worker_ = nullptr;
   }
+  if (!worker->exception_sent) return;
+  worker->exception_sent = false;
   PyThreadState_SetAsyncExc(worker->python_id, nullptr);
 }
 
@@ -405,14 +393,16 @@ bool ThreadPool::raise_on_worker(Job* job) {
   Attach attached;
   std::lock_guard<std::mutex> lock(job->mutex);
   if (job->state_ == Job::State::done) return false;
-  // An outer job waits below an inner one on the same thread: the exception would hit the inner one.
-  if (job->worker_->current == job) PyThreadState_SetAsyncExc(job->worker_->python_id, PyExc_KeyboardInterrupt);
+  // It waits below another job by now, which the exception would hit.
+  if (job->call_ != nullptr || job->worker_->current != job) return true;
+  job->worker_->exception_sent = true;
+  PyThreadState_SetAsyncExc(job->worker_->python_id, PyExc_KeyboardInterrupt);
   return true;
 }
 
 bool ThreadPool::main_job_cancelled() const {
   Job* job = main_ == nullptr ? nullptr : main_->current.load();
-  return job != nullptr && job->cancelled_;
+  return job != nullptr && job->cancelled_ && job->state_ == Job::State::running;
 }
 
 void ThreadPool::shut_down() {
@@ -465,6 +455,7 @@ Term ThreadPool::running(ErlNifEnv* env) {
   std::lock_guard<std::mutex> lock(mutex_);
   for (Worker* worker : workers_) {
     for (Job* job = worker->current.load(); job != nullptr; job = job->outer_) {
+      if (job->state_ != Job::State::running) continue;
       const Term entry = make_tuple(env, enif_make_pid(env, &job->caller_), enif_make_uint64(env, worker->id),
                                     worker->is_main ? atoms.true_ : atoms.false_, elapsed_us(env, job->started_at_),
                                     make_binary(env, job->label()));

@@ -4,8 +4,8 @@
 // deep data, and there are only as many of them as cores. Each thread has a stack of 16 MiB and one thread state for
 // life. One of them initialised Python and so is its main thread, the only one that signals reach.
 //
-// A process gets the thread that served it last whenever that one is free, and the main thread first if none did, so
-// that what Python ties to a thread (sqlite3 connections, threading.local) works from one evaluation to the next.
+// A process gets the thread that served it first whenever that one is free, which is the main thread if that was free then,
+// so that what Python ties to a thread (sqlite3 connections, threading.local) works from one evaluation to the next.
 // Threads are added when all are busy and retire when idle, unless a living process is tied to them.
 #pragma once
 
@@ -33,7 +33,8 @@ struct Worker {
   std::condition_variable wake;
   std::atomic<Job*> inbox{nullptr};
   std::atomic<bool> awake{false};  // spinning, see ThreadPool::spin
-  std::atomic<Job*> current{nullptr};
+  std::atomic<Job*> current{nullptr};  // keeps the job's resource for whoever finds it here under the pool's mutex
+  bool exception_sent = false;         // an interrupt may be pending in Python; belongs to the GIL
 };
 
 struct PoolLimits {
@@ -137,7 +138,7 @@ class ThreadPool {
   std::unordered_map<std::uint64_t, CallPtr> hosts_;  // by handler: the calls whose threads serve it
   std::uint64_t next_id_ = 0;
   std::atomic<bool> spinner_{false};
-  bool shut_down_ = false;
+  std::atomic<bool> shut_down_{false};
   void (*farewell_)() = nullptr;
   bool farewell_said_ = false;
   std::condition_variable farewell_wake_;

@@ -70,7 +70,7 @@ CallState ThreadPool::await_answer(const CallPtr& call) {
 // Lets a cancellation of the job reach the wait; false for a job that is cancelled already.
 bool ThreadPool::begin_wait(Job* job, const CallPtr& call) {
   std::lock_guard<std::mutex> lock(job->mutex);
-  if (job->cancelled_) return false;
+  if (job->cancelled_ && job->state_ == Job::State::running) return false;
   job->call_ = call;
   return true;
 }
@@ -93,12 +93,21 @@ void ThreadPool::interrupt_call(const CallPtr& call) {
 
 // Runs a job on top of the one that waits on this thread.
 void ThreadPool::run_nested(Worker* worker, Job* job) {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    job->outer_ = worker->current;
+    worker->current = job;
+  }
   Term reply = make_tuple(job->env_, atoms.error, atoms.cancelled);
   if (start(worker, job)) {
     Attach attached;
     reply = job->run();
     finish(worker, job);
-    drop_pending(drop_budget_us);
+    if (has_pending()) drop_pending(drop_budget_us);
+  }
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    worker->current = job->outer_;
   }
   deliver(job, reply);
 }

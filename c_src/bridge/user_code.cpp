@@ -67,7 +67,8 @@ std::string describe(PyObject* object) {
   // CPython refuses the repr of an int of more than 4300 digits.
   PyObject* repr = is_plain_key(object) ? PyObject_Repr(object) : nullptr;
   const char* text = repr != nullptr ? PyUnicode_AsUTF8(repr) : nullptr;
-  std::string result = text != nullptr ? shortened(text) : std::string("an object of type ") + Py_TYPE(object)->tp_name;
+  std::string result =
+      text != nullptr ? shortened(text) : std::string("an object of type ") + Py_TYPE(object)->tp_name;
   Py_XDECREF(repr);
   PyErr_Clear();
   return result;

@@ -3,6 +3,9 @@ defmodule Pythonx.Application do
 
   use Application
 
+  # What a release was built with must be what it runs with: reading it at compile time has Elixir check that.
+  @project Pythonx.Uv.Config.parse!(Application.compile_env(:pythonx, :uv_init))
+
   @impl true
   def start(_type, _args) do
     # The BEAM ignores SIGCHLD. Children that Python starts would then leave no exit status behind.
@@ -11,8 +14,15 @@ defmodule Pythonx.Application do
     children = [Pythonx.Janitor, Pythonx.ObjectTracker, Pythonx.Callbacks, Pythonx.Watch]
 
     with {:ok, supervisor} <- Supervisor.start_link(children, strategy: :one_for_one, name: Pythonx.Supervisor) do
-      Pythonx.maybe_init_from_env()
+      # Python outlives the application, which may be stopped and started again.
+      unless Pythonx.NIF.initialized?(), do: start_python()
       {:ok, supervisor}
     end
+  end
+
+  # Defined in one way or the other, as the compiler sees through a condition that can never be true.
+  case @project do
+    {toml, opts} -> defp start_python, do: Pythonx.Uv.init_from_priv(unquote(toml), unquote(opts))
+    nil -> defp start_python, do: Pythonx.maybe_init_from_env()
   end
 end

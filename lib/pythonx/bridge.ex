@@ -92,9 +92,20 @@ defmodule Pythonx.Bridge do
   def prebuild!(python, opts \\ []) do
     opts = defaults(opts)
     {tag, _probe} = probe!(python)
-    path = Path.join(opts[:priv_dir], "#{tag}-#{key(tag, opts[:source_dir])}")
+    name = "#{tag}-#{key(tag, opts[:source_dir])}"
+    path = Path.join(opts[:priv_dir], name)
     Cache.mkdir!(opts[:priv_dir])
+    unless library?(path), do: copy_cached!(name, path, opts)
     {tag, build!(tag, python, path, fn -> :ok end, opts) <> ".so"}
+  end
+
+  defp copy_cached!(name, path, opts) do
+    cached = Path.join(Store.dir(opts[:cache_dir]), name)
+
+    if library?(cached) do
+      Store.check_owner!(opts[:cache_dir], cached <> ".so")
+      Cache.write_atomically!(path <> ".so", File.read!(cached <> ".so"), 0o755)
+    end
   end
 
   @doc "The environment variables for c_src/bridge/Makefile, to build the bridge for a Python by hand."

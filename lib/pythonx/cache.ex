@@ -12,6 +12,8 @@ defmodule Pythonx.Cache do
   # Every function that writes raises a `RuntimeError` which names the path, the reason and the remedy.
   @moduledoc false
 
+  alias Pythonx.Program
+
   @doc "The base folder: PYTHONX_CACHE_DIR, else the cache folder of the user."
   @spec base_dir() :: String.t()
   def base_dir do
@@ -35,7 +37,16 @@ defmodule Pythonx.Cache do
 
   @doc "Makes a folder and its parents."
   @spec mkdir!(Path.t()) :: :ok
-  def mkdir!(path), do: check!(File.mkdir_p(path), "create the folder", path)
+  def mkdir!(path), do: check!(mkdir_p(path), "create the folder", path)
+
+  # As File.mkdir_p/1, which loses the reason when a parent cannot be made.
+  defp mkdir_p(path) do
+    case File.mkdir(path) do
+      {:error, :eexist} -> if File.dir?(path), do: :ok, else: {:error, :eexist}
+      {:error, :enoent} -> with(:ok <- mkdir_p(Path.dirname(path)), do: mkdir_p(path))
+      result -> result
+    end
+  end
 
   @doc "Writes a file that nobody else reads yet."
   @spec write!(Path.t(), iodata()) :: :ok
@@ -106,19 +117,13 @@ defmodule Pythonx.Cache do
 
   # Linux tells it without a process. Windows has no such ids: all files have the same there.
   defp own_uid do
-    with {:error, _reason} <- File.stat("/proc/self"), {:error, _reason} <- ask_for_uid() do
-      0
+    with {:error, _reason} <- File.stat("/proc/self"),
+         {:ok, output, 0} <- Program.run("id", ["-u"]) do
+      output |> String.trim() |> String.to_integer()
     else
       {:ok, %File.Stat{uid: uid}} -> uid
-      {:ok, uid} -> uid
+      _unknown -> 0
     end
-  end
-
-  defp ask_for_uid do
-    {output, 0} = System.cmd("id", ["-u"])
-    {:ok, output |> String.trim() |> String.to_integer()}
-  rescue
-    error in ErlangError -> {:error, error.original}
   end
 
   @spec check!(:ok | {:error, File.posix()}, String.t(), Path.t()) :: :ok

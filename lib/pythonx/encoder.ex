@@ -108,7 +108,29 @@ defmodule Pythonx.Encoder.Native do
       {:deferred, terms} -> {:deferred, terms}
       object -> {:ok, object}
     end
+  rescue
+    error in Pythonx.Error -> reraise with_place(error, term, binaries_as_str), __STACKTRACE__
   end
+
+  # Python knows what it refused, not where in the term that was.
+  defp with_place(error, term, binaries_as_str) do
+    case Pythonx.Encoder.Path.find_by(term, &refused?(&1, binaries_as_str)) do
+      "" -> error
+      path -> %{error | lines: error.lines ++ ["while encoding #{path}\n"]}
+    end
+  end
+
+  defp refused?(text, true) when is_binary(text), do: not String.valid?(text)
+  defp refused?(%MapSet{} = set, _binaries_as_str), do: Enum.any?(set, &unhashable?/1)
+
+  defp refused?(map, _binaries_as_str) when is_map(map) and not is_struct(map),
+    do: Enum.any?(map, &unhashable?(elem(&1, 0)))
+
+  defp refused?(_term, _binaries_as_str), do: false
+
+  defp unhashable?(%Pythonx.Object{}), do: false
+  defp unhashable?(tuple) when is_tuple(tuple), do: tuple |> Tuple.to_list() |> Enum.any?(&unhashable?/1)
+  defp unhashable?(term), do: is_list(term) or is_map(term)
 
   defp encode_one(term, root, encoder) do
     checked(encode_by_protocol(term, encoder), term)
@@ -165,11 +187,19 @@ defmodule Pythonx.Encoder.Path do
   The path to the first occurrence of `wanted` in `term`; empty for the term itself or one that is not found.
   """
   @spec find(term(), term()) :: String.t()
-  def find(term, wanted), do: search([{term, ""}], wanted)
+  def find(term, wanted), do: find_by(term, &(&1 === wanted))
 
-  defp search([], _wanted), do: ""
-  defp search([{term, path} | _rest], wanted) when term === wanted, do: path
-  defp search([{term, path} | rest], wanted), do: search(children(term, path) ++ rest, wanted)
+  @doc """
+  The path to the first part of `term` of which `fun` is true; empty for the term itself or when there is none.
+  """
+  @spec find_by(term(), (term() -> boolean())) :: String.t()
+  def find_by(term, fun), do: search([{term, ""}], fun)
+
+  defp search([], _fun), do: ""
+
+  defp search([{term, path} | rest], fun) do
+    if fun.(term), do: path, else: search(children(term, path) ++ rest, fun)
+  end
 
   defp children([_ | _] = list, path), do: list_children(list, path, 0)
   defp children(tuple, path) when is_tuple(tuple), do: tuple |> Tuple.to_list() |> list_children(path, 0)

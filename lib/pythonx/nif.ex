@@ -166,7 +166,7 @@ defmodule Pythonx.NIF do
 
   defp result!({:ok, result}), do: result
   defp result!({:deferred, _terms} = deferred), do: deferred
-  defp result!(:object), do: :object
+  defp result!(:unchanged), do: :unchanged
   defp result!({:python_error, error}), do: raise_python_error(error)
   defp result!({:argument_error, message}), do: raise(ArgumentError, message)
   defp result!({:error, :cancelled}), do: raise("the Python interpreter is shutting down")

@@ -40,7 +40,7 @@ defmodule Pythonx.Object do
 
   @doc false
   @spec repr_text(t()) :: String.t()
-  def repr_text(object), do: object |> Pythonx.NIF.object_repr() |> Pythonx.NIF.unicode_to_string()
+  def repr_text(object), do: Pythonx.NIF.call("repr_text", {Pythonx.NIF.local!(object)}, repr_timeout())
 
   @doc false
   @spec str_text(t()) :: String.t()
@@ -64,6 +64,9 @@ defmodule Pythonx.Object do
   @doc false
   @impl Access
   def pop(_object, _key), do: refuse_change!()
+
+  # A `__repr__` that hangs must not take the shell with it that shows its object.
+  defp repr_timeout(), do: Application.get_env(:pythonx, :inspect_timeout, 10_000)
 
   defp refuse_change!() do
     raise ArgumentError, "a Python object is changed in place, use Pythonx.setitem/3"

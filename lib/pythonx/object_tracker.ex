@@ -9,8 +9,8 @@ defmodule Pythonx.ObjectTracker do
   #
   #   * The holder's process gives the handle a notifier (`remote_info`), a reference that exists on its node only.
   #     Processes that copy the handle copy the notifier. When the last copy has been collected, the ledger is told.
-  #   * `Pythonx.ObjectTracker.Ledger` owns two tables, which so survive a tracker that crashes: what this node holds
-  #     of others ("held"), and what it keeps for others ("kept").
+  #   * `Pythonx.ObjectTracker.Ledger` owns the tables, which so survive a tracker that crashes: what this node holds
+  #     ("held"), who may keep something for it ("keepers"), and what it keeps for others ("kept").
   #   * The tracker owns the conversations with other trackers, and nothing that cannot be rebuilt from those tables.
   #
   # What is said. A holder is known to owners by its ledger, an entry by a number that the holder chose, so that each
@@ -19,9 +19,11 @@ defmodule Pythonx.ObjectTracker do
   #
   #     holder -> owner   {:track, tracker, ledger, seq, :all | :more, [{id, resource}]}
   #     owner -> holder   {:tracked, node, seq, marker, [id of a resource that is no more]}
-  #     holder -> owner   {:untrack, ledger, [id]}
+  #     holder -> owner   {:untrack, tracker, ledger, [id]}
+  #     owner -> holder   {:done, node}
   #
   # `:all` is said first, and again whenever a message may have been lost: it makes what the owner keeps exactly this.
+  # That may be nothing; an owner says `:done` when it keeps nothing more for the holder, until then it may.
   # An answer to a number answers all before it. Neither side waits for the other, only callers do.
   #
   # When the connection breaks, each side tries once to talk to the same process of the other again, which Erlang
@@ -172,7 +174,7 @@ defmodule Pythonx.ObjectTracker do
     :net_kernel.monitor_nodes(true, node_type: :all)
     state = %{sessions: %{}, holders: %{}, probed: MapSet.new(), seq: 0}
     state = Enum.reduce(Kept.holders(), state, &monitor_holder(&2, &1))
-    {:ok, Enum.reduce(Ledger.owners(), state, &open(&2, &1, 0, []))}
+    {:ok, Enum.reduce(Ledger.keepers(), state, &open(&2, &1, 0, []))}
   end
 
   @impl true
@@ -201,7 +203,7 @@ defmodule Pythonx.ObjectTracker do
   def handle_info({:dropped, owners}, state) do
     ledger = Ledger.whereis!()
     # Where there is no session, the next one begins with what is held then.
-    for {owner, ids} <- owners, is_map_key(state.sessions, owner), do: tell(owner, {:untrack, ledger, ids})
+    for {owner, ids} <- owners, is_map_key(state.sessions, owner), do: tell(owner, {:untrack, self(), ledger, ids})
     {:noreply, state}
   end
 
@@ -217,6 +219,13 @@ defmodule Pythonx.ObjectTracker do
     end
   end
 
+  def handle_info({:done, owner}, state) do
+    case state.sessions do
+      %{^owner => %{pending: []} = session} -> {:noreply, finish_unless_held(state, owner, session)}
+      _other -> {:noreply, state}
+    end
+  end
+
   def handle_info({:reopen, owner}, state) do
     case state.sessions do
       %{^owner => %{monitor: nil} = session} -> {:noreply, open(state, owner, session.attempts, session.pending)}
@@ -225,7 +234,7 @@ defmodule Pythonx.ObjectTracker do
   end
 
   def handle_info({:nodeup, node, _info}, state) do
-    if is_map_key(state.sessions, node) or not Ledger.owner?(node) do
+    if is_map_key(state.sessions, node) or not (Ledger.owner?(node) or Ledger.keeper?(node)) do
       {:noreply, state}
     else
       {:noreply, open(state, node, 0, [])}
@@ -242,14 +251,14 @@ defmodule Pythonx.ObjectTracker do
     send(tracker, {:tracked, node(), seq, marker, Enum.map(stale, &elem(&1, 0))})
     # An `:all` may have ended what was kept.
     collect()
-    {:noreply, forget_if_done(state, ledger)}
+    {:noreply, say_if_done(state, tracker, ledger)}
   end
 
-  def handle_info({:untrack, ledger, ids}, state) when is_pid(ledger) and is_list(ids) do
+  def handle_info({:untrack, tracker, ledger, ids}, state) when is_pid(tracker) and is_pid(ledger) and is_list(ids) do
     Kept.drop(ledger, ids)
     Kept.update_marker()
     collect()
-    {:noreply, forget_if_done(state, ledger)}
+    {:noreply, say_if_done(state, tracker, ledger)}
   end
 
   def handle_info({:DOWN, _monitor, :process, {__MODULE__, owner}, reason}, state) do
@@ -274,15 +283,13 @@ defmodule Pythonx.ObjectTracker do
   defp open(state, owner, attempts, pending) do
     state = %{state | seq: state.seq + 1}
     monitor = Process.monitor({__MODULE__, owner})
+    Ledger.keeper(owner)
     tell(owner, {:track, self(), Ledger.whereis!(), state.seq, :all, Ledger.entries(owner)})
     put_session(state, owner, %{monitor: monitor, attempts: attempts, pending: pending})
   end
 
   defp session_down(state, owner, session, reason) do
     cond do
-      session.pending == [] and not Ledger.owner?(owner) ->
-        close(state, owner)
-
       session.attempts == 0 and reason == :noconnection ->
         # The next failure is the last.
         open(state, owner, @reopen_attempts, session.pending)
@@ -308,7 +315,19 @@ defmodule Pythonx.ObjectTracker do
 
   defp put_session(state, owner, session), do: put_in(state.sessions[owner], session)
 
+  # With an owner that cannot be reached. The ledger knows that it may keep something still.
   defp close(state, owner), do: %{state | sessions: Map.delete(state.sessions, owner)}
+
+  # What is held by now, the owner had not been told of when it said that it was done.
+  defp finish_unless_held(state, owner, session) do
+    if Ledger.owner?(owner) do
+      state
+    else
+      session.monitor && Process.demonitor(session.monitor, [:flush])
+      Ledger.keeper_done(owner)
+      close(state, owner)
+    end
+  end
 
   ## Holders
 
@@ -328,10 +347,11 @@ defmodule Pythonx.ObjectTracker do
     end
   end
 
-  defp forget_if_done(state, ledger) do
+  defp say_if_done(state, tracker, ledger) do
     if Kept.holder?(ledger) do
       state
     else
+      send(tracker, {:done, node()})
       {monitor, holders} = Map.pop(state.holders, ledger)
       monitor && Process.demonitor(monitor, [:flush])
       %{state | holders: holders}

@@ -2,6 +2,8 @@ defmodule Pythonx.Python do
   # An installed Python, as it describes itself: where it lives and whether it can be embedded.
   @moduledoc false
 
+  alias Pythonx.Program
+
   @script_path Path.expand("../../priv/python/pythonx_probe.py", __DIR__)
   @external_resource @script_path
   @script File.read!(@script_path)
@@ -36,16 +38,18 @@ defmodule Pythonx.Python do
   def probe(executable) do
     # Isolated (-I), or PYTHONHOME and its like would answer for another Python; without site (-S), which is slow and
     # runs code of installed packages.
-    {output, status} = System.cmd(executable, ["-I", "-S", "-c", @script], stderr_to_stdout: true)
+    case Program.run(executable, ["-I", "-S", "-c", @script]) do
+      {:ok, output, status} -> understand(executable, output, status)
+      {:error, reason} -> {:error, "the Python at #{executable} cannot be run: #{reason}"}
+    end
+  end
 
+  defp understand(executable, output, status) do
     with 0 <- status, {:ok, python} <- parse(output) do
       {:ok, python}
     else
       _failure -> {:error, "the Python at #{executable} does not work, it says: #{String.trim(output)}"}
     end
-  rescue
-    error in ErlangError ->
-      {:error, "the Python at #{executable} cannot be run: #{:file.format_error(error.original)}"}
   end
 
   defp parse(output) do
@@ -131,7 +135,9 @@ defmodule Pythonx.Python do
 
   defp pyenv?(prefix), do: Path.basename(Path.dirname(prefix)) == "versions" and prefix =~ "pyenv"
 
-  defp short_version(python) do
+  @doc "The version in names of files, such as `3.13` or `3.14t`."
+  @spec short_version(t()) :: String.t()
+  def short_version(python) do
     [major, minor | _rest] = String.split(python.version, ".")
     "#{major}.#{minor}#{if python.free_threaded, do: "t"}"
   end

@@ -135,14 +135,15 @@ defmodule Pythonx.Remote do
 
   ## Encoding values that came from elsewhere
 
-  # Objects of other nodes are replaced by copies, wherever they are; all the rest is for the native walk to encode.
+  # Objects of other nodes are replaced by copies, wherever they are; all the rest is for the native walk to encode. It
+  # takes one of this node that has been collected for one of another, so these are found here too.
   @spec encode(term(), keyword()) :: Object.t()
   defp encode(value, opts) do
     value = if foreign_inside?(value), do: localize(value, opts), else: value
     Pythonx.encode!(value, opts)
   end
 
-  defp foreign_inside?(%Object{resource: resource}), do: node(resource) != node()
+  defp foreign_inside?(%Object{} = object), do: not NIF.local_object?(object)
   defp foreign_inside?(%MapSet{} = set), do: Enum.any?(set, &foreign_inside?/1)
   defp foreign_inside?([head | tail]), do: foreign_inside?(head) or foreign_inside?(tail)
   defp foreign_inside?(tuple) when is_tuple(tuple), do: tuple |> Tuple.to_list() |> foreign_inside?()
@@ -154,7 +155,10 @@ defmodule Pythonx.Remote do
 
   defp foreign_inside?(_term), do: false
 
-  defp localize(%Object{} = object, _opts), do: copy(object)
+  defp localize(%Object{resource: resource} = object, _opts) do
+    if node(resource) == node(), do: NIF.local!(object), else: copy(object)
+  end
+
   defp localize(%MapSet{} = set, opts), do: MapSet.new(set, &localize(&1, opts))
   defp localize([head | tail], opts), do: [localize(head, opts) | localize(tail, opts)]
 

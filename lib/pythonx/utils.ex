@@ -4,6 +4,7 @@ defmodule Pythonx.Utils do
 
   require Logger
 
+  @client :pythonx
   @connect_timeout_ms 30_000
   # For a whole answer. A stalled connection must end some day, a slow one may take its time.
   @timeout_ms 600_000
@@ -22,23 +23,32 @@ defmodule Pythonx.Utils do
   @spec fetch_body(String.t()) :: {:ok, binary()} | {:error, term()}
   defp fetch_body(url) do
     {:ok, _apps} = Application.ensure_all_started([:inets, :ssl])
-    # A client of our own: the options of the default one belong to the application that we are part of.
-    {:ok, client} = :inets.start(:httpc, [profile: :pythonx], :stand_alone)
+
+    with {:error, {:failed_connect, info} = reason} <- get(url, :inet) do
+      if unreachable?(info), do: get(url, :inet6), else: {:error, reason}
+    end
+  end
+
+  # One at a time, because they share a client.
+  defp get(url, ip_family) do
+    :global.trans({__MODULE__, self()}, fn -> with_client(&get(&1, url, ip_family)) end, [node()])
+  end
+
+  # A client of our own: the options of the default one belong to the application that we are part of. Its name must be
+  # registered (not `:stand_alone`) or redirections get lost, and it must be new, because a proxy cannot be unset.
+  defp with_client(fun) do
+    :inets.stop(:httpc, @client)
+    {:ok, _pid} = :inets.start(:httpc, profile: @client)
 
     try do
-      set_proxy(client, url)
-
-      with {:error, {:failed_connect, info} = reason} <- get(client, url, :inet) do
-        if unreachable?(info), do: get(client, url, :inet6), else: {:error, reason}
-      end
+      fun.(@client)
     after
-      # Linked until here, so that it dies with us. It exits with :shutdown, which a link would pass on.
-      Process.unlink(client)
-      :inets.stop(:stand_alone, client)
+      :inets.stop(:httpc, @client)
     end
   end
 
   defp get(client, url, ip_family) do
+    set_proxy(client, url)
     :ok = :httpc.set_options([ipfamily: ip_family], client)
     request = {String.to_charlist(url), [{~c"user-agent", ~c"pythonx"}]}
 

@@ -86,6 +86,13 @@ defmodule Pythonx.Uv do
     [root, project.dir]
   end
 
+  @doc "The Python of the environment in priv, which must be there."
+  @spec priv_python(String.t(), keyword()) :: Path.t()
+  def priv_python(pyproject_toml, opts \\ []) do
+    project = Project.new(pyproject_toml, true, Options.validate!(opts))
+    Environment.load!(project).executable
+  end
+
   @doc "Finds a uv program, or downloads one. See `Pythonx.Uv.Binary`."
   @spec find_uv(keyword()) :: {:ok, String.t()} | {:error, message :: String.t()}
   def find_uv(opts \\ []), do: opts |> Options.validate!() |> Binary.find()

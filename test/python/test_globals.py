@@ -18,7 +18,9 @@ class ScanCase(unittest.TestCase):
     def assert_scan(self, code, referenced="", defined="", kept=None):
         # Read anywhere, and bound or unbound: what the sigil passes in and out.
         found = [set(group) for group in scan_globals(code.encode())]
-        self.assertEqual((names(referenced), names(defined)), (found[0] | found[3], found[1] | found[4]), code)
+        self.assertEqual(
+            (names(referenced), names(defined)), (found[0] | found[3], found[1] | found[4]), code
+        )
         if kept is not None:
             self.assertEqual(names(kept), found[2], code)
 
@@ -299,7 +301,9 @@ class SourceTest(unittest.TestCase):
         self.assertEqual([], shown)
 
     def test_names_come_sorted(self):
-        self.assertEqual((["a", "b"], ["x", "y", "z"], ["x"], [], []), scan_globals(b"z = y = b, a\nif a: x = 1"))
+        self.assertEqual(
+            (["a", "b"], ["x", "y", "z"], ["x"], [], []), scan_globals(b"z = y = b, a\nif a: x = 1")
+        )
 
     def test_deep_tree(self):
         outcome = []

@@ -141,7 +141,7 @@ defmodule Pythonx.BridgeTest do
 
       cxx =
         script!(
-          Path.join(dir, "../cxx"),
+          Path.join(dir, "cxx"),
           ~s|echo run >> "#{shell(log)}"; while [ ! -e "#{shell(go)}" ]; do sleep 0.02; done; exec c++ "$@"\n|
         )
 
@@ -164,7 +164,7 @@ defmodule Pythonx.BridgeTest do
       tag: tag
     } do
       started = Path.join(dir, "started")
-      cxx = script!(Path.join(dir, "../cxx"), ~s|echo $$ > "#{shell(started)}"; exec sleep 60\n|)
+      cxx = script!(Path.join(dir, "cxx"), ~s|echo $$ > "#{shell(started)}"; exec sleep 60\n|)
       vm = start_vm!()
       :peer.call(vm, :os, :putenv, [~c"CXX", String.to_charlist(Path.expand(cxx))])
       spawn(fn -> :peer.call(vm, Bridge, :ensure!, [tag, python!(), opts], 60_000) end)
@@ -236,7 +236,7 @@ defmodule Pythonx.BridgeTest do
     test "a full disk", %{opts: opts, dir: dir, tag: tag} do
       put_env(
         "CXX",
-        script!(Path.join(dir, "../cxx"), "echo 'fatal: No space left on device'; exit 1\n") |> Path.expand()
+        script!(Path.join(dir, "cxx"), "echo 'fatal: No space left on device'; exit 1\n") |> Path.expand()
       )
 
       {message, _printed} = fails(opts, tag)
@@ -350,9 +350,11 @@ defmodule Pythonx.BridgeTest do
 
     # Debian keeps pip in another package than Python.
     @tag skip: match?({_output, 0}, System.cmd(python!(), ~w(-m pip --version), stderr_to_stdout: true)) == false
-    test "are installed by pip where there is no uv", %{dir: dir} do
+    test "are installed by pip where uv fails, and leaves half of them", %{dir: dir} do
       cache = Path.join(dir, "fresh")
-      include = Bridge.Headers.pybind11!(cache, python!(), "/no/uv")
+      # uv pip install --no-config --python PYTHON --target FOLDER ...
+      uv = script!(Path.join(dir, "uv"), ~s|mkdir -p "$7/pybind11/include/pybind11"; exit 1\n|)
+      include = Bridge.Headers.pybind11!(cache, python!(), uv)
       assert File.read!(Path.join(include, "pybind11/detail/common.h")) =~ "#define PYBIND11_VERSION_MINOR 1\n"
     end
 

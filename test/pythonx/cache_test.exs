@@ -53,6 +53,22 @@ defmodule Pythonx.CacheTest do
                  fn -> Cache.mkdir!(Path.join(file, "folder")) end
   end
 
+  test "a folder in which we may not write", %{tmp_dir: dir} do
+    own = File.stat!(dir).uid
+
+    without_writing(dir, fn ->
+      error = assert_raise RuntimeError, fn -> Cache.mkdir!(Path.join(dir, "a/b")) end
+
+      # The reason is one word or the other, depending on why we may not.
+      assert error.message =~
+               ~r"""
+               \Acould not create the folder \Q#{dir}\E/a/b: (permission denied|not owner)\. \
+               \Q#{dir}\E belongs to the user with the id #{own}\. \
+               Set PYTHONX_CACHE_DIR to a folder of your own, or have this one made writable for you\z\
+               """
+    end)
+  end
+
   test "a cache that belongs to another user is not trusted", %{tmp_dir: dir} do
     folder = Path.join(dir, "of another")
     File.mkdir!(folder)

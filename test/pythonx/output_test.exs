@@ -173,7 +173,12 @@ defmodule Pythonx.OutputTest do
     assert output("import warnings\nwarnings.warn('careful')") =~ "UserWarning: careful"
     assert output("import logging\nlogging.getLogger('x').warning('logged')") =~ "logged"
 
-    {nil, globals} = Pythonx.eval("import logging\nhandler = logging.StreamHandler()\nlogger = logging.getLogger('handled')\nlogger.addHandler(handler)\nlogger.propagate = False", %{})
+    {nil, globals} =
+      Pythonx.eval(
+        "import logging\nhandler = logging.StreamHandler()\nlogger = logging.getLogger('handled')\nlogger.addHandler(handler)\nlogger.propagate = False",
+        %{}
+      )
+
     assert output("logger.warning('by a handler')", globals: globals) == "by a handler\n"
   end
 
@@ -184,7 +189,11 @@ defmodule Pythonx.OutputTest do
     assert output("import sys; sys.stdout.buffer.write('ż'.encode()); sys.stdout.flush()") == "ż"
     assert output("import sys; sys.stdout.writelines(['a', 'b'])") == "ab"
     assert eval!("import io, sys; isinstance(sys.stdout, io.TextIOBase)")
-    assert_raise Pythonx.Error, ~r/io.UnsupportedOperation/, fn -> Pythonx.eval("import sys; sys.stdout.fileno()", %{}) end
+
+    assert_raise Pythonx.Error, ~r/io.UnsupportedOperation/, fn ->
+      Pythonx.eval("import sys; sys.stdout.fileno()", %{})
+    end
+
     assert_raise Pythonx.Error, ~r/TypeError/, fn -> Pythonx.eval("import sys; sys.stdout.write(b'x')", %{}) end
     capture_io(fn -> assert eval!("import sys; sys.stdout.write('żó')") == 2 end)
   end

@@ -174,7 +174,10 @@ defmodule Pythonx.ThreadsTest do
       """
 
       assert eval!(code) == {"spawn", [-1, -2]}
-      assert eval!("import subprocess, sys\nsubprocess.run([sys.executable, '-c', 'import sys, numpy; print(sys.prefix)'], capture_output=True, text=True).stdout.strip() == sys.prefix")
+
+      assert eval!(
+               "import subprocess, sys\nsubprocess.run([sys.executable, '-c', 'import sys, numpy; print(sys.prefix)'], capture_output=True, text=True).stdout.strip() == sys.prefix"
+             )
     end
   end
 

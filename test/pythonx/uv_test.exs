@@ -16,6 +16,21 @@ defmodule Pythonx.UvTest do
 
   defp visible(dir), do: dir |> File.ls!() |> Enum.sort()
 
+  # The other end of a pipe, where the fake uv waits until the test has got as far. Opened by programs with a limit of
+  # time: the VM itself cannot give up on it.
+  defp fifo!(context) do
+    path = Path.join(context.tmp_dir, "fifo")
+    {_output, 0} = System.cmd("mkfifo", [path])
+    path
+  end
+
+  defp let_go(fifo), do: {_output, 0} = System.cmd("timeout", ["10", "sh", "-c", "echo > '#{fifo}'"])
+
+  defp read(fifo) do
+    {text, 0} = System.cmd("timeout", ["10", "cat", fifo])
+    String.trim(text)
+  end
+
   test "the default version of uv" do
     assert Uv.default_uv_version() == "0.8.5"
   end
@@ -44,8 +59,7 @@ defmodule Pythonx.UvTest do
     end
 
     test "says which Python it uses, and passes on both outputs of uv as they come", context do
-      fifo = Path.join(context.tmp_dir, "fifo")
-      {_output, 0} = System.cmd("mkfifo", [fifo])
+      fifo = fifo!(context)
       fake_uv!(context.log, sync: ~s(printf 'first \\305' >&2; cat '#{fifo}' >/dev/null; printf '\\274\\n\\377 last'))
       test = self()
       device = spawn_link(fn -> forward_output(test) end)
@@ -62,7 +76,7 @@ defmodule Pythonx.UvTest do
       assert text == "#{version} at #{prefix}\n"
       # uv waits until this has been seen. The half character waits for its other half.
       assert_receive {:output, "first "}, 10_000
-      File.write!(fifo, "go on")
+      let_go(fifo)
       assert_receive {:output, "ż\n\uFFFD last"}, 10_000
       assert Task.await(fetching) == :ok
     end
@@ -231,38 +245,33 @@ defmodule Pythonx.UvTest do
     end
 
     test "in parallel, in two processes and another VM: uv runs once", context do
-      fifo = Path.join(context.tmp_dir, "fifo")
-      {_output, 0} = System.cmd("mkfifo", [fifo])
+      fifo = fifo!(context)
       fake_uv!(context.log, sync: "cat '#{fifo}' >/dev/null")
       vm = start_stubbed_vm!()
       test = self()
 
-      first = Task.async(fn -> fetch(toml()) end)
+      # Of the two here, at least one has to wait.
+      here = fn ->
+        Process.group_leader(self(), spawn_link(fn -> forward_output(test) end))
+        Uv.fetch(toml(), false)
+      end
 
-      others = [
-        Task.async(fn ->
-          Process.group_leader(self(), spawn_link(fn -> forward_output(test) end)) && Uv.fetch(toml(), false)
-        end),
-        Task.async(fn -> call_in(vm, Uv, :fetch, [toml(), false]) end)
-      ]
-
+      tasks = [Task.async(here), Task.async(here), Task.async(fn -> call_in(vm, Uv, :fetch, [toml(), false]) end)]
       assert_receive {:output, "Waiting for another process that makes the same environment\n"}, 10_000
-      File.write!(fifo, "go on")
-      # Whoever was first to take the lock did the work for all.
-      assert Task.await_many([first | others], 20_000) == [:ok, :ok, :ok]
+      let_go(fifo)
+      assert Task.await_many(tasks, 20_000) == [:ok, :ok, :ok]
       assert length(calls(context.log, "sync")) == 1
     end
 
     test "kill -9 of the VM half-way: the next start makes the environment, and uv does not go on", context do
-      fifo = Path.join(context.tmp_dir, "fifo")
-      {_output, 0} = System.cmd("mkfifo", [fifo])
+      fifo = fifo!(context)
       fake_uv!(context.log, sync: "echo $$ > '#{fifo}'; exec sleep 600")
       vm = start_stubbed_vm!()
       Process.flag(:trap_exit, true)
       spawn(fn -> catch_exit(call_in(vm, Uv, :fetch, [toml(), false])) end)
 
       # Reading waits for uv to be there.
-      uv_pid = fifo |> File.read!() |> String.trim()
+      uv_pid = read(fifo)
       assert [".tmp-" <> _half] = visible(context.projects)
       kill_vm!(vm)
       wait_for_exit!(uv_pid)
@@ -273,11 +282,10 @@ defmodule Pythonx.UvTest do
     end
 
     test "a killed caller: uv ends, and the next one may try", context do
-      fifo = Path.join(context.tmp_dir, "fifo")
-      {_output, 0} = System.cmd("mkfifo", [fifo])
+      fifo = fifo!(context)
       fake_uv!(context.log, sync: "echo $$ > '#{fifo}'; exec sleep 600")
       caller = spawn(fn -> fetch(toml()) end)
-      uv_pid = fifo |> File.read!() |> String.trim()
+      uv_pid = read(fifo)
       Process.exit(caller, :kill)
       wait_for_exit!(uv_pid)
 

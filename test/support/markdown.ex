@@ -8,6 +8,7 @@ defmodule Pythonx.Markdown do
   #     system process of its own. With one block it is a script. With more it is a notebook: `elixir` blocks are Elixir
   #     cells, `python` blocks Python cells, `toml` blocks pyproject.toml cells, run as Livebook runs them
   #   * a `text` block shows what the block before it prints or, if that prints nothing, its value
+  #   * an `elixir` block that begins with `import Config` is a configuration, and must load as one
   #   * other `elixir` blocks are not allowed: nothing would run them
 
   @type block :: %{lang: String.t(), code: String.t(), line: pos_integer()}
@@ -19,11 +20,14 @@ defmodule Pythonx.Markdown do
   @spec read!(Path.t()) :: {[program()], unused :: [block()]}
   def read!(path) do
     {programs, others} = path |> File.read!() |> sections() |> Enum.split_with(&program?/1)
-    unused = for {_name, blocks} <- others, %{lang: "elixir"} = block <- blocks, not doctest?(block), do: block
-    {Enum.map(programs, &program/1), unused}
+    rest = for {_name, blocks} <- others, %{lang: "elixir"} = block <- blocks, not doctest?(block), do: block
+    {Enum.map(programs, &program/1), Enum.reject(rest, &config?/1)}
   end
 
   defp program?({_name, blocks}), do: Enum.any?(blocks, &(&1.code =~ "Mix.install("))
+
+  defp config?(%{code: "import Config\n" <> _ = code}), do: Config.Reader.eval!("config.exs", code) != []
+  defp config?(_block), do: false
 
   defp doctest?(block), do: block.code =~ ~r/^iex(\(\d+\))?>/m
 
@@ -106,12 +110,20 @@ defmodule Pythonx.Markdown do
     end
   end
 
-  # Nothing of the suite's own environment, and an installation that all scripts and later runs share. From its second use on
-  # Mix would ask for Hex, which takes a network, unless it is forced to begin anew.
+  # Nothing of the suite's own environment, an installation that all scripts and later runs share, and the Python of the
+  # suite as the first choice, for which there is a bridge.
   defp env() do
+    # From its second use of an installation on, Mix asks for Hex, which takes a network, unless it begins anew.
     force = if Code.ensure_loaded?(Hex), do: nil, else: "1"
-    dir = Path.join(Mix.Project.build_path(), "mix_install")
-    [{"MIX_ENV", nil}, {"PYTHONX_INIT_STATE", nil}, {"MIX_INSTALL_DIR", dir}, {"MIX_INSTALL_FORCE", force}]
+    path = Path.dirname(Pythonx.NativeCase.python!()) <> ":" <> System.get_env("PATH")
+
+    [
+      {"MIX_ENV", nil},
+      {"PYTHONX_INIT_STATE", nil},
+      {"MIX_INSTALL_DIR", Path.join(Mix.Project.build_path(), "mix_install")},
+      {"MIX_INSTALL_FORCE", force},
+      {"PATH", path}
+    ]
   end
 
   # A Python cell is a sigil that is expanded in the environment of the cells before it.

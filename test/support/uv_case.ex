@@ -13,6 +13,7 @@ defmodule Pythonx.UvCase do
     quote do
       import Pythonx.{NativeCase, UvCase}
       @moduletag :tmp_dir
+      @moduletag :capture_log
     end
   end
 
@@ -80,8 +81,30 @@ defmodule Pythonx.UvCase do
     }
 
     pairs = for {key, value} <- Map.merge(defaults, fields), do: ~s|printf '%s\\0' "#{key}=#{value}"\n|
-    program = Path.join(prefix, "bin/python3.13")
-    script!(program, ~s|root=$(cd -P "$(dirname "$(realpath "$0")")/.." && pwd)\n#{pairs}|)
+
+    script!(Path.join(prefix, "bin/python3.13"), """
+    root=$(cd -P "$(dirname "$(realpath "$0")")/.." && pwd)
+    case "$*" in
+    *getsitepackages*) printf %s "$root/lib/python3.13/site-packages" ;;
+    "-I -S -c "*) #{pairs} ;;
+    *) echo "unexpected arguments: $*"; exit 64 ;;
+    esac
+    """)
+  end
+
+  @doc "Limits the PATH of the tests of a module to a folder with the few programs that the scripts here need. Returns it."
+  def limit_path!(dir) do
+    path = System.get_env("PATH")
+    ExUnit.Callbacks.on_exit(fn -> System.put_env("PATH", path) end)
+    bin = Path.join(dir, "bin")
+    File.mkdir!(bin)
+
+    for name <- ~w(sh dirname realpath mkdir ln cat env grep sort timeout id) do
+      File.ln_s!(System.find_executable(name), Path.join(bin, name))
+    end
+
+    System.put_env("PATH", bin)
+    bin
   end
 
   @doc "The calls of the uv made by `fake_uv!/2`, as the lists of their arguments. Only those that start with `command`."
@@ -174,6 +197,19 @@ defmodule Pythonx.UvCase do
   @doc "The text of another answer."
   def status(line), do: fn _request -> "HTTP/1.1 #{line}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n" end
 
+  @doc "Calls `fun` while nothing can be made in a folder. Not for root where the file system knows no immutable folders."
+  def without_writing(folder, fun) do
+    # Root may write everywhere, except into what is immutable.
+    immutable? = match?({_output, 0}, System.cmd("chattr", ["+i", folder], stderr_to_stdout: true))
+    unless immutable?, do: File.chmod!(folder, 0o555)
+
+    try do
+      if File.write(Path.join(folder, "x"), "") != :ok, do: fun.()
+    after
+      if immutable?, do: System.cmd("chattr", ["-i", folder]), else: File.chmod!(folder, 0o755)
+    end
+  end
+
   @doc "Waits until an OS process has ended."
   def wait_for_exit!(pid) do
     {_output, 0} = System.cmd("timeout", ["10", "tail", "--pid=#{pid}", "-f", "/dev/null"])
@@ -186,6 +222,7 @@ defmodule Pythonx.UvCase do
   def start_stubbed_vm! do
     vm = start_vm!()
     for name <- @variables, value = System.get_env(name), do: :peer.call(vm, System, :put_env, [name, value])
+    {:ok, _apps} = :peer.call(vm, :application, :ensure_all_started, [:elixir])
     :peer.call(vm, Code, :put_compiler_option, [:ignore_module_conflict, true])
     {_value, _binding} = :peer.call(vm, Code, :eval_string, [stub()])
     vm

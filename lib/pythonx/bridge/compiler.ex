@@ -5,7 +5,7 @@ defmodule Pythonx.Bridge.Compiler do
   # Who works on the bridge sets PYTHONX_BRIDGE_BUILD_DIR to a folder, which is then kept: only what changed is compiled again.
   @moduledoc false
 
-  alias Pythonx.Cache
+  alias Pythonx.{Cache, Program}
 
   # What else lies in the folder of the sources, such as the files of editors, makes no difference.
   @extensions ~w(.cpp .hpp .h .inc)
@@ -52,17 +52,21 @@ defmodule Pythonx.Bridge.Compiler do
 
   defp programs!(tag) do
     # BSDs call GNU make gmake.
-    make = find_program(System.get_env("MAKE"), ["gmake", "make"])
-    cxx = find_program(System.get_env("CXX"), ["c++", "g++", "clang++"])
+    make = Enum.find_value(["gmake", "make"], &System.find_executable/1)
+    cxx = find_cxx(System.get_env("CXX", ""))
     if make && cxx, do: %{make: make, cxx: cxx}, else: raise(missing_programs(make, cxx, tag))
   end
 
-  # A variable may carry arguments, as in "ccache g++": it is kept whole. One that names nothing is an error, not a hint.
-  defp find_program(variable, names) when variable in [nil, ""], do: Enum.find_value(names, &System.find_executable/1)
+  # As the shell reads it. The variable is a path, or a program with arguments, as in "ccache g++".
+  defp find_cxx(""), do: Enum.find_value(["c++", "g++", "clang++"], &find_cxx/1)
 
-  defp find_program(variable, _names) do
-    [program | _args] = String.split(variable)
-    System.find_executable(program) && variable
+  defp find_cxx(variable) do
+    with nil <- System.find_executable(variable) do
+      [program | _arguments] = String.split(variable <> " ", " ", trim: false)
+      System.find_executable(program) && variable
+    else
+      path -> "'" <> String.replace(path, "'", "'\\''") <> "'"
+    end
   end
 
   defp missing_programs(make, cxx, tag) do
@@ -106,12 +110,12 @@ defmodule Pythonx.Bridge.Compiler do
   end
 
   defp make!(programs, build_dir, includes, path, tag) do
-    args = ["-j#{System.schedulers_online()}", "CXX=#{programs.cxx}"]
-    options = [cd: build_dir, stderr_to_stdout: true, env: make_env(includes) ++ @make_env]
+    args = ["-j#{System.schedulers_online()}", "CXX=" <> String.replace(programs.cxx, "$", "$$")]
 
-    case System.cmd(programs.make, args, options) do
-      {_output, 0} -> :ok
-      {output, _status} -> raise failure(output, Path.rootname(path, ".so") <> ".log", tag)
+    case Program.run(programs.make, args, cd: build_dir, env: make_env(includes) ++ @make_env) do
+      {:ok, _output, 0} -> :ok
+      {:ok, output, _status} -> raise failure(output, Path.rootname(path, ".so") <> ".log", tag)
+      {:error, reason} -> raise "#{programs.make} cannot be run: #{reason}"
     end
   end
 

@@ -3,7 +3,7 @@ defmodule Pythonx.Bridge.Headers do
   # and of the running Erlang.
   @moduledoc false
 
-  alias Pythonx.{Cache, Python, Uv}
+  alias Pythonx.{Cache, Program, Python, Uv}
   alias Pythonx.Bridge.Store
 
   @pybind11_version "3.1.0"
@@ -75,42 +75,48 @@ defmodule Pythonx.Bridge.Headers do
   end
 
   defp install_pybind11!(folder, python, uv) do
-    target = Cache.temporary_beside(folder)
-    Cache.mkdir!(target)
+    temporary = Cache.temporary_beside(folder)
+    Cache.mkdir!(temporary)
 
     try do
-      download!(target, python, uv)
-      Cache.rename!(Path.join(target, "pybind11"), folder)
+      temporary |> download!(python, uv) |> Path.join("pybind11") |> Cache.rename!(folder)
     after
-      File.rm_rf(target)
+      File.rm_rf(temporary)
     end
   end
 
-  defp download!(target, python, uv) do
-    requirements = Path.join(target, "requirements.txt")
+  # Returns the folder where it is. Each installer has one of its own: pip leaves alone what it finds, such as half of what
+  # uv wrote before the disk was full, and calls that a success.
+  defp download!(temporary, python, uv) do
+    requirements = Path.join(temporary, "requirements.txt")
     Cache.write!(requirements, "pybind11==#{@pybind11_version} --hash=sha256:#{@pybind11_sha256}\n")
-    args = install_args(target, requirements)
 
-    with {:error, by_uv} <- by_uv(uv, python, args),
-         {:error, by_pip} <- run(python, ["-I", "-m", "pip", "install", "--no-compile" | args]) do
+    with {:error, by_uv} <- by_uv(uv, python, Path.join(temporary, "uv"), requirements),
+         {:error, by_pip} <- by_pip(python, Path.join(temporary, "pip"), requirements) do
       raise missing_pybind11(by_uv, by_pip)
+    else
+      {:ok, target} -> target
     end
   end
 
-  defp by_uv(nil, python, args) do
-    with {:ok, uv} <- Uv.find_uv(), do: by_uv(uv, python, args)
+  defp by_uv(nil, python, target, requirements) do
+    with {:ok, uv} <- Uv.find_uv(), do: by_uv(uv, python, target, requirements)
   end
 
   # Without the user-wide configuration, in which a date or another source of packages may be set.
-  defp by_uv(uv, python, args), do: run(uv, ["pip", "install", "--no-config", "--python", python | args])
-
-  # A wheel and nothing else: pybind11 depends on nothing, and nothing of it is run here.
-  defp install_args(target, requirements) do
-    ["--target", target, "--no-deps", "--require-hashes", "--only-binary", ":all:", "-r", requirements]
+  defp by_uv(uv, python, target, requirements) do
+    install(uv, ["pip", "install", "--no-config", "--python", python], target, requirements)
   end
 
-  # Without settings for the user's own installations that would contradict the arguments above.
-  defp run(program, args) do
+  defp by_pip(python, target, requirements) do
+    install(python, ["-I", "-m", "pip", "install", "--no-compile"], target, requirements)
+  end
+
+  # A wheel and nothing else: pybind11 depends on nothing, and nothing of it is run here. Without settings for the user's
+  # own installations that would contradict the arguments.
+  defp install(program, args, target, requirements) do
+    args = args ++ ["--target", target, "--no-deps", "--require-hashes", "--only-binary", ":all:", "-r", requirements]
+
     env =
       for name <- ~w(PIP_USER PIP_TARGET PIP_PREFIX PIP_REQUIRE_VIRTUALENV PIP_CONSTRAINT UV_CONSTRAINT UV_OVERRIDE
                      UV_EXCLUDE_NEWER UV_PYTHON UV_SYSTEM_PYTHON),
@@ -118,12 +124,17 @@ defmodule Pythonx.Bridge.Headers do
 
     env = [{"PIP_DISABLE_PIP_VERSION_CHECK", "1"} | env]
 
-    case System.cmd(program, args, stderr_to_stdout: true, env: env) do
-      {_output, 0} -> :ok
-      {output, status} -> {:error, "#{program} ended with status #{status}: #{String.trim(output)}"}
+    case Program.run(program, args, env: env) do
+      {:ok, _output, 0} -> {:ok, target}
+      {:ok, output, status} -> {:error, "#{program} ended with status #{status}: #{tail(output)}"}
+      {:error, reason} -> {:error, "#{program} cannot be run: #{reason}"}
     end
-  rescue
-    error in ErlangError -> {:error, "#{program} cannot be run: #{:file.format_error(error.original)}"}
+  end
+
+  defp tail(output) do
+    if output =~ "No space left on device",
+      do: "no space left on device",
+      else: output |> String.trim() |> String.split("\n") |> Enum.take(-10) |> Enum.join("\n")
   end
 
   defp missing_pybind11(by_uv, by_pip) do

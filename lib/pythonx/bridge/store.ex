@@ -8,7 +8,7 @@ defmodule Pythonx.Bridge.Store do
   # What lies there is loaded into the VM, hence it must belong to the user of this VM, or to root.
   @moduledoc false
 
-  alias Pythonx.Cache
+  alias Pythonx.{Cache, Program}
 
   # Recent libraries that are kept for each tag: the sources change often only for those who work on them.
   @kept 8
@@ -64,7 +64,7 @@ defmodule Pythonx.Bridge.Store do
   end
 
   defp own_uid do
-    {output, 0} = System.cmd("id", ["-u"])
+    {:ok, output, 0} = Program.run("id", ["-u"])
     output |> String.trim() |> String.to_integer()
   end
 

@@ -2,9 +2,10 @@ defmodule Pythonx.ObjectTracker.Ledger do
   # The books of `Pythonx.ObjectTracker`, kept by a process that does too little to fail: it outlives trackers, and in
   # the eyes of other nodes it is this holder.
   #
-  # It owns two tables. "Held" has a row `{{owner, id}, resource}` for each handle of another node that this one
-  # holds. The process that gets such a handle adds the row; this process removes it when the handle's notifier has
-  # been collected, and tells the tracker, many at a time. "Kept" is the business of `Pythonx.ObjectTracker.Kept`.
+  # It owns the tables. "Held" has a row `{{owner, id}, resource}` for each handle of another node that this one holds.
+  # The process that gets such a handle adds the row; this process removes it when the handle's notifier has been
+  # collected, and tells the tracker, many at a time. "Keepers" has a row `{node}` for each node that may keep something
+  # for this one, and is written by the tracker. "Kept" is the business of `Pythonx.ObjectTracker.Kept`.
   @moduledoc false
 
   use GenServer
@@ -12,6 +13,7 @@ defmodule Pythonx.ObjectTracker.Ledger do
   alias Pythonx.ObjectTracker.Kept
 
   @held Pythonx.ObjectTracker.Held
+  @keepers Pythonx.ObjectTracker.Keepers
 
   # Long enough for one message to speak for all that one garbage collection drops, and not felt by anybody.
   @batch_ms 1
@@ -50,17 +52,25 @@ defmodule Pythonx.ObjectTracker.Ledger do
     end
   end
 
-  @doc "The nodes that own what this one holds."
-  @spec owners() :: [node()]
-  def owners(), do: owners(:ets.first(@held))
-
-  # Numbers come before atoms, so this is the first key of the next owner.
-  defp owners({owner, _id}), do: [owner | owners(:ets.next(@held, {owner, :end}))]
-  defp owners(:"$end_of_table"), do: []
-
   @doc "Whether this node holds anything of that one."
   @spec owner?(node()) :: boolean()
   def owner?(node), do: match?({^node, _id}, :ets.next(@held, {node, 0}))
+
+  @doc "Notes that a node may keep something for this one."
+  @spec keeper(node()) :: true
+  def keeper(node), do: :ets.insert(@keepers, {node})
+
+  @doc "Notes that it keeps nothing any more."
+  @spec keeper_done(node()) :: true
+  def keeper_done(node), do: :ets.delete(@keepers, node)
+
+  @doc "Whether a node may keep something for this one."
+  @spec keeper?(node()) :: boolean()
+  def keeper?(node), do: :ets.member(@keepers, node)
+
+  @doc "The nodes that may keep something for this one."
+  @spec keepers() :: [node()]
+  def keepers(), do: :ets.select(@keepers, [{{:"$1"}, [], [:"$1"]}])
 
   @doc "How many handles this node holds."
   @spec held_count() :: non_neg_integer()
@@ -69,6 +79,7 @@ defmodule Pythonx.ObjectTracker.Ledger do
   @impl true
   def init(nil) do
     :ets.new(@held, [:named_table, :public, :ordered_set])
+    :ets.new(@keepers, [:named_table, :public])
     Kept.new()
     {:ok, %{dropped: %{}, timer: nil}}
   end

@@ -2,7 +2,7 @@ defmodule Pythonx.Uv.Binary do
   # Finds a uv program: the one that is asked for, one that is there, or one that is downloaded.
   @moduledoc false
 
-  alias Pythonx.{Cache, Lock}
+  alias Pythonx.{Cache, Lock, Program}
   alias Pythonx.Uv.{Download, Options}
 
   # The oldest whose options we have tried.
@@ -49,12 +49,10 @@ defmodule Pythonx.Uv.Binary do
 
   # Says `uv 0.8.5`, with more behind it in some builds.
   defp version(path) do
-    with {"uv " <> text, 0} <- System.cmd(path, ["--version"], stderr_to_stdout: true),
+    with {:ok, "uv " <> text, 0} <- Program.run(path, ["--version"]),
          [word | _rest] <- String.split(text) do
       Version.parse(word)
     end
-  rescue
-    ErlangError -> :error
   end
 
   defp cached_or_downloaded(version) do

@@ -2,6 +2,7 @@ defmodule Pythonx.Uv.Command do
   # Runs uv: in an environment that is ours, with its output where the caller reads, and never longer than the caller lives.
   @moduledoc false
 
+  alias Pythonx.Program
   alias Pythonx.Uv.Project
 
   # What in the shell of the user would make another environment of the same pyproject.toml. How to reach the network,
@@ -55,16 +56,16 @@ defmodule Pythonx.Uv.Command do
   @doc "Runs uv silently. Returns both its outputs, merged, and its exit status."
   @spec capture(Path.t(), [String.t()], Path.t(), env()) :: {String.t(), non_neg_integer()}
   def capture(uv, args, dir, env) do
-    System.cmd(uv, args, cd: dir, env: env, stderr_to_stdout: true)
-  rescue
-    error in ErlangError -> raise_unusable(uv, error.original)
+    case Program.run(uv, args, cd: dir, env: env) do
+      {:ok, output, status} -> {output, status}
+      {:error, reason} -> raise_unusable(uv, reason)
+    end
   end
 
   @doc "Runs uv with both its outputs streamed to the group leader of the caller. Returns the exit status."
   @spec stream(Path.t(), [String.t()], Path.t(), env()) :: non_neg_integer()
   def stream(uv, args, dir, env) do
-    # A process of its own keeps the messages of the port out of the caller's mailbox. Linked, so that it dies with it.
-    Task.await(Task.async(fn -> uv |> open(args, dir, env) |> forward("") end), :infinity)
+    Program.apart(fn -> uv |> open(args, dir, env) |> forward("") end)
   end
 
   defp open(uv, args, dir, env) do
@@ -77,7 +78,7 @@ defmodule Pythonx.Uv.Command do
     options = [:binary, :exit_status, :stderr_to_stdout, :hide, :use_stdio, args: args, cd: dir, env: charlists(env)]
     Port.open({:spawn_executable, program}, options)
   rescue
-    error in ErlangError -> raise_unusable(uv, error.original)
+    error in ErlangError -> raise_unusable(uv, :file.format_error(error.original))
   end
 
   defp charlists(env) do
@@ -89,14 +90,17 @@ defmodule Pythonx.Uv.Command do
     receive do
       {^port, {:data, data}} ->
         {text, rest} = whole_characters(rest <> data)
-        IO.write(text)
+        show(text)
         forward(port, rest)
 
       {^port, {:exit_status, status}} ->
-        IO.write(replace_invalid(rest))
+        show(replace_invalid(rest))
         status
     end
   end
+
+  defp show(""), do: :ok
+  defp show(text), do: IO.write(text)
 
   defp whole_characters(data) do
     case :unicode.characters_to_binary(data) do
@@ -110,8 +114,8 @@ defmodule Pythonx.Uv.Command do
     data |> String.chunk(:valid) |> Enum.map_join(&if String.valid?(&1), do: &1, else: "\uFFFD")
   end
 
-  @spec raise_unusable(Path.t(), term()) :: no_return()
+  @spec raise_unusable(Path.t(), iodata()) :: no_return()
   defp raise_unusable(uv, reason) do
-    raise "uv cannot be run, path: #{uv}, reason: #{:file.format_error(reason)}"
+    raise "uv cannot be run, path: #{uv}, reason: #{reason}"
   end
 end

@@ -7,7 +7,7 @@ defmodule Pythonx.Uv.Environment do
   @moduledoc false
 
   alias Pythonx.{Cache, Python}
-  alias Pythonx.Uv.{Paths, Project, PyvenvCfg}
+  alias Pythonx.Uv.{Paths, Private, Project, PyvenvCfg}
 
   @record "pythonx.config"
 
@@ -38,7 +38,8 @@ defmodule Pythonx.Uv.Environment do
         false
 
       {:error, :no_record} ->
-        Enum.all?([Paths.venv_python(project.dir), Paths.pyvenv_cfg(project.dir)], &File.exists?/1)
+        files = [Paths.venv_python(project.dir), Paths.pyvenv_cfg(project.dir)]
+        Enum.all?(files, &File.exists?/1) and Paths.site_packages?(project.dir)
     end
   end
 
@@ -142,20 +143,36 @@ defmodule Pythonx.Uv.Environment do
   @doc """
   Makes sure that programs which Python starts find the environment too, and returns what to start from.
 
-  An environment knows its base Python by an absolute path, which moving both makes wrong. It is set right where it can
-  be written; elsewhere the base Python stands in, which finds the packages of a release by itself (see `Pythonx.Uv.Private`).
+  An environment knows its base Python by an absolute path, which moving both makes wrong, and its program may have become
+  a copy. Both are set right where they can be written; elsewhere the base Python stands in, which finds the packages of a
+  release by itself (see `Pythonx.Uv.Private`).
   """
   @spec settle(t(), Project.t()) :: t()
   def settle(environment, project) do
-    home = Paths.home(environment.python_root)
+    if Paths.inside?(environment.python_root, project.python_dir),
+      do: settle_here(environment, project),
+      else: environment
+  end
 
-    with true <- Paths.inside?(environment.python_root, project.python_dir),
-         cfg = PyvenvCfg.read!(project.dir),
-         false <- Paths.real_path(PyvenvCfg.home!(cfg)) == Paths.real_path(home),
-         {:error, _reason} <- PyvenvCfg.put_home(project.dir, cfg, home) do
-      %{environment | executable: Path.join(home, PyvenvCfg.program(cfg))}
+  defp settle_here(environment, project) do
+    home = Paths.home(environment.python_root)
+    cfg = PyvenvCfg.read!(project.dir)
+    base = Path.join(home, PyvenvCfg.program(cfg))
+
+    with :ok <- settle_program(project, base),
+         :ok <- settle_home(project, cfg, home) do
+      environment
     else
-      _settled -> environment
+      {:error, _reason} -> %{environment | executable: base}
     end
+  end
+
+  defp settle_program(%{private?: true} = project, base), do: Private.link_program(project, project.dir, base)
+  defp settle_program(_project, _base), do: :ok
+
+  defp settle_home(project, cfg, home) do
+    if Paths.real_path(PyvenvCfg.home!(cfg)) == Paths.real_path(home),
+      do: :ok,
+      else: PyvenvCfg.put_home(project.dir, cfg, home)
   end
 end

@@ -8,11 +8,13 @@ defmodule Pythonx.Uv.Interpreter do
   #   3. a managed one, downloaded
   #   4. the first one after all, if only its headers are missing: the bridge may be compiled already
   #
-  # An environment in priv takes managed ones only: those of the system do not travel.
+  # An environment in priv, which a release takes along, has its Python there too: a managed one, or a copy of one of the
+  # system.
   @moduledoc false
 
+  alias Pythonx.Bridge.Headers
   alias Pythonx.{Cache, Python}
-  alias Pythonx.Uv.{Command, Paths, Private, Project}
+  alias Pythonx.Uv.{Command, Paths, Private, Project, SystemCopy}
 
   # In the folder of the project while a Python is chosen.
   @offers ".pythons"
@@ -21,16 +23,62 @@ defmodule Pythonx.Uv.Interpreter do
   @spec choose(uv :: Path.t(), Project.t(), dir :: Path.t()) :: {:ok, Python.t()} | {:error, String.t() | nil}
   def choose(uv, project, dir) do
     job = %{uv: uv, project: project, dir: dir}
-    if project.private?, do: Private.adopt_python(project, &find(job, preference: "only-managed", python_dir: &1))
+    if project.private?, do: choose_for_priv(job), else: choose_in_place(job)
+  end
 
-    case find(job, preference: preference(project)) do
+  defp choose_in_place(job) do
+    case find(job, preference: Command.python_preference()) do
       {:ok, python} -> judge(python, job)
       {:error, reason} -> with({:error, nil} <- download(job), do: {:error, reason})
     end
   end
 
-  defp preference(%{private?: true}), do: "only-managed"
-  defp preference(_project), do: Command.python_preference()
+  # A managed one brings the libraries that it needs, one of the system needs the same system.
+  defp choose_for_priv(job) do
+    ways =
+      case Command.python_preference() do
+        "only-managed" -> [&managed/1, &download/1]
+        "only-system" -> [&copy_of_system/1]
+        "system" -> [&copy_of_system/1, &managed/1, &download/1]
+        _managed -> [&managed/1, &download/1, &copy_of_system/1]
+      end
+
+    Enum.reduce_while(ways, {:error, nil}, fn way, failure ->
+      case way.(job) do
+        {:ok, python} -> {:halt, {:ok, python}}
+        {:error, reason} -> {:cont, {:error, reason || elem(failure, 1)}}
+      end
+    end)
+  end
+
+  defp managed(%{project: project} = job) do
+    Private.adopt_python(project, &find(job, preference: "only-managed", python_dir: &1))
+
+    with {:ok, python} <- find(job, preference: "only-managed") do
+      if Python.embeddable(python) == :fully, do: {:ok, python}, else: {:error, nil}
+    end
+  end
+
+  defp copy_of_system(%{project: project} = job) do
+    with {:ok, found} <- find(job, preference: "only-system"),
+         {:ok, python} <- buildable(found, job) do
+      IO.puts("Copying CPython #{python.version} from #{python.prefix}")
+      SystemCopy.make(python, project.python_dir)
+    end
+  end
+
+  # The bridge is compiled for it at once, hence it needs headers.
+  defp buildable(python, job) do
+    case Python.embeddable(python) do
+      :fully ->
+        {:ok, python}
+
+      verdict ->
+        with {:error, nil} <- find_other(python, job) do
+          if verdict == :without_headers, do: {:ok, %{python | headers: Headers.python!(python)}}, else: verdict
+        end
+    end
+  end
 
   defp judge(python, job) do
     case Python.embeddable(python) do
@@ -75,7 +123,7 @@ defmodule Pythonx.Uv.Interpreter do
     request = if project.opts.python, do: ["--python", project.opts.python], else: []
     args = ~w(venv --no-config --python-preference only-managed) ++ request ++ [".venv"]
 
-    with true <- preference(project) != "only-system",
+    with true <- Command.python_preference() != "only-system",
          0 <- Command.stream(uv, args, dir, Command.env(project)),
          {:ok, python} <- Python.probe(Paths.venv_python(dir)) do
       case Python.embeddable(python) do
@@ -89,8 +137,8 @@ defmodule Pythonx.Uv.Interpreter do
   end
 
   # All others that can be embedded are offered to uv, under names that only lead to them.
-  defp find_other(python, %{project: project, dir: dir} = job) do
-    others = if project.private?, do: [], else: others(python)
+  defp find_other(python, %{dir: dir} = job) do
+    others = others(python)
     path = others |> Enum.with_index() |> Enum.map_join(path_separator(), &offer!(&1, dir))
 
     with {:ok, found} <- find(job, preference: "only-system", python_dir: Path.join(dir, @offers), path: path) do

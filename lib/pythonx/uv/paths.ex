@@ -37,11 +37,14 @@ defmodule Pythonx.Uv.Paths do
 
   @doc "The folder of the installed packages. Raises unless there is exactly one."
   @spec site_packages!(Path.t()) :: String.t()
-  def site_packages!(dir) do
-    one_match!(
-      dir,
-      Path.join([".venv" | if(windows?(), do: ["Lib", "site-packages"], else: ["lib", "python3*", "site-packages"])])
-    )
+  def site_packages!(dir), do: one_match!(dir, site_packages_pattern())
+
+  @doc "Whether there is exactly one folder of installed packages."
+  @spec site_packages?(Path.t()) :: boolean()
+  def site_packages?(dir), do: match?([_path], matches(dir, site_packages_pattern()))
+
+  defp site_packages_pattern do
+    Path.join([".venv" | if(windows?(), do: ["Lib", "site-packages"], else: ["lib", "python3*", "site-packages"])])
   end
 
   @doc "The shared library in an installation, by its name alone. Raises unless there is exactly one."
@@ -54,14 +57,17 @@ defmodule Pythonx.Uv.Paths do
     end
   end
 
-  # Only the end is a pattern: the folder may have any name.
   defp one_match!(dir, pattern) do
-    escaped = String.replace(dir, ~r/[\[\]{}?*\\]/, "\\\\\\0")
-
-    case Path.wildcard(Path.join(escaped, pattern), match_dot: true) do
+    case matches(dir, pattern) do
       [path] -> path
       paths -> raise "expected one path to match #{inspect(Path.join(dir, pattern))}, got: #{inspect(paths)}"
     end
+  end
+
+  # Only the end is a pattern: the folder may have any name.
+  defp matches(dir, pattern) do
+    escaped = String.replace(dir, ~r/[\[\]{}?*\\]/, "\\\\\\0")
+    Path.wildcard(Path.join(escaped, pattern), match_dot: true)
   end
 
   @doc "The folder of the programs of an installation, which is what pyvenv.cfg calls home."

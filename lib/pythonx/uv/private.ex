@@ -5,7 +5,7 @@ defmodule Pythonx.Uv.Private do
   # `mix release` copies what links lead to. Links that only give a second name to something would be second copies.
   @moduledoc false
 
-  alias Pythonx.{Cache, Python}
+  alias Pythonx.{Cache, Program, Python}
   alias Pythonx.Uv.{Paths, Project}
 
   @doc """
@@ -52,19 +52,43 @@ defmodule Pythonx.Uv.Private do
   @doc "Makes the environment in `dir`, which will be moved to the place of the project, independent of where it is."
   @spec detach!(Project.t(), dir :: Path.t(), Python.t()) :: :ok
   def detach!(project, dir, python) do
-    program = Path.relative_to(python.executable, Paths.real_path(project.python_dir))
-    unless Path.type(program) == :relative, do: raise("#{python.executable} is not in #{project.python_dir}")
-
-    # From .venv/bin of the project to the folder of the Pythons, which is beside the project.
-    relink!(Paths.venv_python(dir), Path.join("../../../#{Path.basename(project.python_dir)}", program))
-    Enum.each(["bin/#{Path.basename(program)}", "lib64"], &remove_link(Path.join([dir, ".venv", &1])))
+    with {:error, error} <- link_program(project, dir, python.executable), do: raise(error)
+    for name <- ["bin/#{Path.basename(python.executable)}", "lib64"], do: remove_link(dir, name)
     remove_others(project.python_dir, python)
     write_pth!(project, dir, python)
+    compile_all(dir, python)
   end
 
-  defp relink!(link, target) do
-    Cache.rm_rf!(link)
-    File.ln_s!(target, link)
+  @doc """
+  Makes the programs of the environment in `dir` lead to `base`, a program of its base Python.
+
+  `mix release` puts copies in place of links, which may not find their libpython from there.
+  """
+  @spec link_program(Project.t(), dir :: Path.t(), base :: Path.t()) :: :ok | {:error, Exception.t()}
+  def link_program(project, dir, base) do
+    program = Path.relative_to(Paths.real_path(base), Paths.real_path(project.python_dir))
+    # From .venv/bin of the project to the folder of the Pythons, which is beside the project.
+    target = Path.join("../../../#{Path.basename(project.python_dir)}", program)
+    python = Paths.venv_python(dir)
+    # What the scripts of packages start.
+    python3 = Path.join(Path.dirname(python), "python3")
+    with :ok <- link(python, target), do: link(python3, Path.basename(python))
+  end
+
+  defp link(path, target) do
+    if File.read_link(path) == {:ok, target}, do: :ok, else: replace_by_link(path, target)
+  end
+
+  defp replace_by_link(path, target) do
+    temporary = Cache.temporary_beside(path)
+
+    with :ok <- File.ln_s(target, temporary), :ok <- File.rename(temporary, path) do
+      :ok
+    else
+      {:error, reason} ->
+        File.rm(temporary)
+        {:error, RuntimeError.exception("could not make the link #{path}: #{:file.format_error(reason)}")}
+    end
   end
 
   # Pythons of earlier environments, and the second name without the patch version that uv gives each Python.
@@ -76,20 +100,46 @@ defmodule Pythonx.Uv.Private do
     :ok
   end
 
-  defp remove_link(path), do: if(match?({:ok, _target}, File.read_link(path)), do: File.rm(path), else: :ok)
+  defp remove_link(dir, name) do
+    path = Path.join([dir, ".venv", name])
+    if match?({:ok, _target}, File.read_link(path)), do: File.rm(path), else: :ok
+  end
 
   # Lets the base Python find the packages without the virtual environment. Paths in such a file may be relative.
   defp write_pth!(project, dir, python) do
+    uv_dir = Paths.real_path(Path.dirname(project.python_dir))
+    folder = own_site_packages!(python)
+    up = folder |> Path.relative_to(uv_dir) |> Path.split() |> Enum.map(fn _ -> ".." end)
     site_packages = Path.relative_to(Paths.site_packages!(dir), dir)
-    folder = Path.join(python.prefix, Path.relative_to(site_packages, ".venv"))
-
-    up =
-      folder
-      |> Path.relative_to(Paths.real_path(Path.dirname(project.python_dir)))
-      |> Path.split()
-      |> Enum.map(fn _ -> ".." end)
-
     Cache.mkdir!(folder)
     Cache.write!(Path.join(folder, "pythonx.pth"), Path.join(up ++ [Path.basename(project.dir), site_packages]) <> "\n")
+  end
+
+  # Distributions have changed where it is.
+  defp own_site_packages!(python) do
+    script = "import site; print(site.getsitepackages()[0], end='')"
+
+    with {:ok, output, 0} <- Program.run(python.executable, ["-I", "-c", script]),
+         true <- Paths.inside?(output, python.prefix) do
+      output
+    else
+      other -> raise "#{python.executable} does not say where its packages are: #{inspect(other)}"
+    end
+  end
+
+  # Where it runs, the folder may not be writable, and copying has changed the times of its files: compiled files that are
+  # believed without a look at them serve from the first start on. Those of our own may be worked on.
+  defp compile_all(dir, python) do
+    venv_lib = Path.dirname(Path.dirname(Paths.site_packages!(dir)))
+    tests = "(site-packages|/python3[.0-9t]+)/(.*/)?tests?/"
+    compile(python, ["unchecked-hash", "-x", tests, venv_lib, Path.join(python.prefix, "lib")])
+    compile(python, ["checked-hash", "-f", Application.app_dir(:pythonx, "priv/python")])
+  end
+
+  # What cannot be compiled was not meant to be, such as templates.
+  defp compile(python, args) do
+    options = ["-q", "-q", "-j", "0", "--invalidation-mode"]
+    _result = Program.run(python.executable, ["-I", "-m", "compileall"] ++ options ++ args)
+    :ok
   end
 end

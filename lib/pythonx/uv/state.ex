@@ -33,7 +33,7 @@ defmodule Pythonx.Uv.State do
   @doc "The environment variable that makes another VM initialise itself in the same way."
   @spec to_env(t()) :: %{String.t() => String.t()}
   def to_env(state) do
-    encoded = state |> Map.delete(:id) |> :erlang.term_to_binary() |> Base.encode64()
+    encoded = state |> Map.delete(:id) |> :erlang.term_to_binary(compressed: 9) |> Base.encode64()
     %{@variable => encoded}
   end
 

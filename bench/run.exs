@@ -1,0 +1,206 @@
+# What conversions, evaluations and output cost, beside plain C loops that do the same in the same run: `make bench`.
+#
+# Rounds of ours and of the reference alternate, each in a process of its own, and the best of each counts: whatever else
+# the machine does only ever adds. ROUNDS=n changes how many there are; arguments choose works by a part of their names.
+
+Code.require_file("reference.ex", __DIR__)
+
+defmodule Pythonx.Bench do
+  alias Pythonx.Bench.Reference
+
+  @rounds String.to_integer(System.get_env("ROUNDS", "15"))
+
+  def works do
+    text = for i <- 1..200_000, do: "string number #{i}"
+
+    [
+      {"1,000,000 integers", :integers, Enum.to_list(1..1_000_000), [], {1.2, 1.2}},
+      {"1,000,000 floats", :floats, for(i <- 1..1_000_000, do: i * 1.5), [], {1.2, 1.2}},
+      {"200,000 strings (bytes)", :bytes, text, [], {1.0, 1.2}},
+      {"200,000 strings (str)", :text, text, [binaries: :str], {1.0, 1.2}},
+      {"map of 100,000", :map, for(i <- 1..100_000, into: %{}, do: {"key #{i}", i}), [], {1.0, 1.2}},
+      {"20,000 nested rows", :rows, rows(), [], {1.0, 0.8}}
+    ]
+  end
+
+  defp rows do
+    for i <- 1..20_000 do
+      %{
+        "id" => i,
+        "name" => "user #{i}",
+        "score" => i * 1.5,
+        "active" => rem(i, 2) == 0,
+        "tags" => ["a#{i}", "b", "c"],
+        "address" => %{"city" => "city #{rem(i, 100)}", "zip" => "#{10_000 + i}"}
+      }
+    end
+  end
+
+  def encode({name, work, term, opts, {target, _decode}}) do
+    # A persistent term is not copied on its way to another process.
+    :persistent_term.put(__MODULE__, term)
+
+    ours = fn ->
+      term = :persistent_term.get(__MODULE__)
+      timed(fn -> Pythonx.encode!(term, opts) end)
+    end
+
+    reference = fn ->
+      term = :persistent_term.get(__MODULE__)
+      {us, handle} = timed(fn -> Reference.encode(work, term) end)
+      Reference.release(handle)
+      {us, :ok}
+    end
+
+    compare("encode #{name}", "ms", ours, reference, target)
+  end
+
+  def decode({name, work, term, opts, {_encode, target}}) do
+    object = Pythonx.encode!(term, opts)
+    handle = Reference.encode(work, term)
+    ours = fn -> timed(fn -> Pythonx.decode(object) end) end
+    reference = fn -> timed(fn -> Reference.decode(work, handle) end) end
+    compare("decode #{name}", "ms", ours, reference, target)
+    Reference.release(handle)
+  end
+
+  def eval do
+    count = 2000
+    repeat = fn fun -> timed(fn -> Enum.each(1..count, fn _ -> fun.() end) end) end
+    ours = fn -> repeat.(fn -> Pythonx.eval("1", %{}) end) end
+    reference = fn -> repeat.(&Reference.nothing/0) end
+    compare("eval(\"1\", %{}) : empty dirty NIF", "us", ours, reference, 2.0, count)
+  end
+
+  def print do
+    lines = 10_000
+    device = spawn_link(&swallow/0)
+    code = fn body -> "for _ in range(#{lines}):\n    #{body}" end
+    run = fn body -> timed(fn -> Pythonx.eval(code.(body), %{}, stdout_device: device) end) end
+    measure = fn -> run.("print('a line of text')") end
+    compare("print of a line : a loop without", "us", measure, fn -> run.("pass") end, nil, lines)
+  end
+
+  defp swallow do
+    receive do
+      {:io_request, from, ref, _request} -> send(from, {:io_reply, ref, :ok})
+      _other -> :ok
+    end
+
+    swallow()
+  end
+
+  def handles do
+    count = 1_000_000
+    settle()
+
+    ours = fn ->
+      {list, _globals} = Pythonx.eval("[object() for _ in range(n)]", %{"n" => count})
+      _held = Pythonx.decode(list)
+      {0, :ok}
+    end
+
+    samples =
+      for _ <- 1..3 do
+        in_process(ours)
+        Reference.watch_gil()
+        settle()
+        own = Reference.gil_time()
+        handle = Reference.encode(:objects, count)
+        {us, :ok} = timed(fn -> Reference.release(handle) end)
+        {own, us}
+      end
+
+    {ours, reference} = Enum.unzip(samples)
+    row("1,000,000 dropped handles, GIL time", "ms", Enum.min(ours), Enum.min(reference), nil)
+  end
+
+  defp compare(name, unit, ours, reference, target, divisor \\ 1) do
+    sample = fn fun ->
+      us = in_process(fun)
+      settle()
+      us / divisor
+    end
+
+    samples =
+      for round <- 0..@rounds do
+        if rem(round, 2) == 0 do
+          own = sample.(ours)
+          {own, sample.(reference)}
+        else
+          other = sample.(reference)
+          {sample.(ours), other}
+        end
+      end
+
+    # The first round warms up.
+    {ours, reference} = samples |> tl() |> Enum.unzip()
+    row(name, unit, Enum.min(ours), Enum.min(reference), target)
+  end
+
+  defp timed(fun), do: :timer.tc(fun)
+
+  # A heap of its own for each sample, with nothing of the one before.
+  defp in_process(fun) do
+    {pid, ref} = spawn_monitor(fn -> exit({:took, elem(fun.(), 0)}) end)
+
+    receive do
+      {:DOWN, ^ref, :process, ^pid, {:took, us}} -> us
+      {:DOWN, ^ref, :process, ^pid, reason} -> exit(reason)
+    end
+  end
+
+  # Waits until Python has dropped what the processes that ended have held.
+  defp settle(last \\ nil) do
+    {_threads, handles} = Pythonx.NIF.stats()
+
+    if handles != last do
+      Process.sleep(5)
+      settle(handles)
+    end
+  end
+
+  def header do
+    IO.puts(String.pad_trailing("work", 42) <> "     ours  reference   ratio   target")
+  end
+
+  defp row(name, unit, ours, reference, target) do
+    scale = if unit == "ms", do: 1000, else: 1
+
+    columns = [
+      name,
+      number(ours / scale, unit),
+      number(reference / scale, unit),
+      ratio(ours / reference),
+      target(target)
+    ]
+
+    widths = [42, 11, 11, 8, 9]
+    [first | rest] = Enum.zip(columns, widths)
+    IO.puts(Enum.reduce(rest, pad(first, :trailing), &(&2 <> pad(&1, :leading))))
+  end
+
+  defp pad({text, width}, :trailing), do: String.pad_trailing(text, width)
+  defp pad({text, width}, :leading), do: String.pad_leading(text, width)
+
+  defp number(value, unit), do: "#{:erlang.float_to_binary(value * 1.0, decimals: 2)} #{unit}"
+  defp ratio(value), do: :erlang.float_to_binary(value, decimals: 2)
+  defp target(nil), do: ""
+  defp target(value), do: "<= #{value}"
+end
+
+Pythonx.uv_init(:minimal, python: System.get_env("PYTHONX_TEST_PYTHON"))
+Pythonx.Bench.Reference.load!()
+
+{version, _globals} = Pythonx.eval("import sys; sys.version", %{})
+IO.puts("CPython #{Pythonx.decode(version)}, OTP #{System.otp_release()}, Elixir #{System.version()}\n")
+Pythonx.Bench.header()
+
+wanted? = fn name -> System.argv() == [] or Enum.any?(System.argv(), &String.contains?(name, &1)) end
+
+works = Enum.filter(Pythonx.Bench.works(), &wanted?.(elem(&1, 0)))
+Enum.each(works, &Pythonx.Bench.encode/1)
+Enum.each(works, &Pythonx.Bench.decode/1)
+if wanted?.("eval"), do: Pythonx.Bench.eval()
+if wanted?.("print"), do: Pythonx.Bench.print()
+if wanted?.("handles"), do: Pythonx.Bench.handles()
