@@ -434,6 +434,48 @@ defmodule Pythonx do
   @spec help(Object.t()) :: :ok
   def help(%Object{} = object), do: Pythonx.Help.print(object)
 
+  ## Streams
+
+  @doc """
+  A lazy stream over a Python iterable: a list, a generator, a file, an asynchronous generator.
+
+      iex> {squares, _} = Pythonx.eval("(n * n for n in __import__('itertools').count())", %{})
+      iex> squares |> Pythonx.stream() |> Stream.filter(&(rem(&1, 2) == 1)) |> Enum.take(3)
+      [1, 9, 25]
+
+  Handles are enumerable themselves, which is the same with default options:
+
+      iex> Enum.sum(Pythonx.encode!([1, 2, 3]))
+      6
+
+  Elements are read in batches, which are small at first and grow while Python is fast. A slow generator's elements
+  arrive as they are made; a fast one may be read ahead of what has been asked for. A stream that is left early closes
+  its generator, whose `finally` blocks run. What Python raises is raised in its place, after the elements before it.
+
+  ## Options
+
+    * `:decode` - if true, elements are decoded as by `decode/1`; otherwise they are objects. Defaults to `true`
+
+    * `:timeout` - how long a batch may take, in milliseconds, or `:infinity`; see `call/4`. Defaults to `:infinity`
+  """
+  @spec stream(Object.t(), keyword()) :: Enumerable.t()
+  def stream(%Object{} = object, opts \\ []), do: Pythonx.Streams.stream(object, opts)
+
+  @doc """
+  A Python iterator over an Elixir enumerable.
+
+      iex> iterator = Pythonx.iterator(Stream.map(1..3, &(&1 * &1)))
+      iex> {total, _} = Pythonx.eval("sum(numbers)", %{"numbers" => iterator})
+      iex> Pythonx.decode(total)
+      14
+
+  The enumerable is read in a process of its own, in batches, and only when Python asks for more. That process ends
+  with the enumerable, or when Python has dropped the iterator. What the enumerable raises is raised in Python as
+  `pythonx.ElixirError`.
+  """
+  @spec iterator(Enumerable.t()) :: Object.t()
+  def iterator(enumerable), do: Pythonx.Producer.iterator(enumerable)
+
   ## Control
 
   @doc """

@@ -93,6 +93,39 @@ PyObject* set_item(const Operands& operands) {
   return failed < 0 ? nullptr : new_none();
 }
 
+// An iterator over the object; for an asynchronous one, an ordinary iterator that waits for each element.
+PyObject* iterate(const Operands& operands) {
+  PyObject* object = operands.value(0);
+  if (Py_TYPE(object)->tp_as_async == nullptr || Py_TYPE(object)->tp_as_async->am_aiter == nullptr) {
+    return PyObject_GetIter(object);
+  }
+  PyObject* module = PyImport_ImportModule("pythonx._loop");
+  PyObject* iterator = module == nullptr ? nullptr : PyObject_CallMethod(module, "iterate", "O", object);
+  Py_XDECREF(module);
+  return iterator;
+}
+
+// Ends an iterator that nobody reads on: a generator runs its `finally` blocks. Others, such as files, are left alone.
+PyObject* close_iterator(const Operands& operands) {
+  PyObject* iterator = operands.value(0);
+  if (PyObject_HasAttrString(iterator, "throw") && PyObject_HasAttrString(iterator, "close")) {
+    return PyObject_CallMethod(iterator, "close", nullptr);
+  }
+  return new_none();
+}
+
+// A function of the package's own Python side, (arguments...), named by its module and itself.
+PyObject* internal(const Operands& operands) {
+  PyObject* module = PyImport_Import(operands.name(0));
+  PyObject* submodule = module == nullptr ? nullptr : PyImport_GetModule(operands.name(0));
+  PyObject* function = submodule == nullptr ? nullptr : PyObject_GetAttr(submodule, operands.name(1));
+  PyObject* result = function == nullptr ? nullptr : PyObject_CallObject(function, operands.values);
+  Py_XDECREF(function);
+  Py_XDECREF(submodule);
+  Py_XDECREF(module);
+  return result;
+}
+
 // The module itself, as importlib.import_module gives it, not the package that it is in.
 PyObject* import_module(const Operands& operands) {
   PyObject* module = PyImport_ImportModuleLevelObject(operands.name(0), nullptr, nullptr, nullptr, 0);
@@ -126,7 +159,7 @@ PyObject* make_names(ErlNifEnv* env, Term list) {
 
 struct ObjectOperation {
   const char* name;
-  PyObject* (*function)(const Operands& operands);
+  PyObject* (*function)(const Operands& operands);  // nullptr for next_batch, whose result is no object
   bool may_miss;  // a KeyError or IndexError is the result :error
 };
 
@@ -141,6 +174,10 @@ constexpr ObjectOperation operations[] = {
     {"fetch", get_item, true},
     {"setitem", set_item, false},
     {"import_module", import_module, false},
+    {"iterate", iterate, false},
+    {"close_iterator", close_iterator, false},
+    {"internal", internal, false},
+    {"next_batch", nullptr, false},
 };
 
 }  // namespace
@@ -216,6 +253,10 @@ Term ObjectJob::prepare_and_perform() {
 }
 
 Term ObjectJob::perform(PyObject* operands) {
+  if (operation_->function == nullptr) {
+    const Term batch = next_batch(env(), operands, decode_);
+    return batch == 0 ? 0 : make_tuple(env(), atoms.ok, batch);
+  }
   PyObject* names = make_names(env(), names_);
   if (names == nullptr) return 0;
   PyObject* result = operation_->function({operands, names});

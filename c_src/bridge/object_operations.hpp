@@ -13,6 +13,10 @@ struct ObjectOperation;
 // The operation of that name, or nullptr.
 const ObjectOperation* find_object_operation(const std::string& name);
 
+// {status, terms}: elements of an iterator, operands (iterator, count, microseconds); stream_operations.cpp. 0 with an
+// exception set. The status is `more`, `done`, {:python_error, error} or {:argument_error, text}.
+Term next_batch(ErlNifEnv* env, PyObject* operands, bool decoded);
+
 // Encodes the operands, runs the operation as an evaluation of its own (what it prints goes to the caller's devices),
 // and decodes the result when asked to. Nothing of the user's has run when it replies {:deferred, terms}: the caller
 // encodes these and submits the operation once more.

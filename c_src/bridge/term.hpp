@@ -45,6 +45,8 @@ using Term = ERL_NIF_TERM;
   X(watch, "Elixir.Pythonx.Watch")         \
   X(stuck, "stuck")                        \
   X(freed, "freed")                        \
+  X(more, "more")                          \
+  X(done, "done")                          \
   X(python, "python")                      \
   X(type_error, "type_error")              \
   X(cancelled, "cancelled")                \

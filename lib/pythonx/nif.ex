@@ -181,6 +181,12 @@ defmodule Pythonx.NIF do
   end
 
   @doc """
+  Raises what a reply says that went wrong: `{:python_error, error}` or `{:argument_error, text}`.
+  """
+  @spec raise_error!({atom(), term()}) :: no_return()
+  def raise_error!({kind, _what} = error) when kind in [:python_error, :argument_error], do: result!(error)
+
+  @doc """
   The Python `repr` of an object, as an object that holds a `str`.
   """
   @spec object_repr(Pythonx.Object.t()) :: Pythonx.Object.t()
