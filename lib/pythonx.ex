@@ -476,6 +476,31 @@ defmodule Pythonx do
   @spec iterator(Enumerable.t()) :: Object.t()
   def iterator(enumerable), do: Pythonx.Producer.iterator(enumerable)
 
+  ## asyncio
+
+  @doc """
+  Waits for a Python awaitable: a coroutine, a task, a future.
+
+      iex> {nil, globals} = Pythonx.eval("import asyncio\\nasync def double(x):\\n  await asyncio.sleep(0)\\n  return 2 * x", %{})
+      iex> globals["double"] |> Pythonx.call([21]) |> Pythonx.await(decode: true)
+      42
+
+  It runs on Python's event loop, of which there is one, on a thread of its own. No thread waits meanwhile: any number
+  of processes can await something at the same time. In `eval/3` and `~PY`, `await` and `async for` may stand outside of
+  functions, and run on the same loop.
+
+  When the caller dies, or the time is over, the awaitable is cancelled as by `task.cancel()`.
+
+  ## Options
+
+    * `:decode` - if true, the result is decoded, as for `call/4`. Defaults to `false`
+
+    * `:timeout` - how long to wait, in milliseconds, or `:infinity`. Then `Pythonx.TimeoutError` is raised. Defaults
+      to `:infinity`
+  """
+  @spec await(Object.t(), keyword()) :: term()
+  def await(%Object{} = awaitable, opts \\ []), do: Pythonx.Awaits.await(awaitable, opts)
+
   ## Control
 
   @doc """

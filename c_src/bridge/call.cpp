@@ -7,6 +7,7 @@
 
 #include "decode.hpp"
 #include "encode.hpp"
+#include "error.hpp"
 #include "gil.hpp"
 #include "object.hpp"
 #include "output.hpp"
@@ -129,16 +130,15 @@ void raise_elixir_error(ErlNifEnv* env, const Term* parts) {
   Py_DECREF(error);
 }
 
-// Raises a Python exception that went through Elixir again, with the traceback it has.
-void raise_again(PyObject* error) {
-  if (error == nullptr || !PyExceptionInstance_Check(error)) {
-    PyErr_SetString(PyExc_SystemError, "expected a local exception");
-    return;
-  }
-  PyObject* type = reinterpret_cast<PyObject*>(Py_TYPE(error));
-  Py_INCREF(type);
-  Py_INCREF(error);
-  PyErr_Restore(type, error, PyException_GetTraceback(error));
+// The exception that is set, with its traceback, as an object (new reference).
+PyObject* take_exception() {
+  PyObject *type = nullptr, *value = nullptr, *traceback = nullptr;
+  PyErr_Fetch(&type, &value, &traceback);
+  PyErr_NormalizeException(&type, &value, &traceback);
+  if (traceback != nullptr) PyException_SetTraceback(value, traceback);
+  Py_XDECREF(type);
+  Py_XDECREF(traceback);
+  return value;
 }
 
 PyObject* take_answer(const CallPtr& call, bool binaries_as_str) {
@@ -166,6 +166,7 @@ Call::Call() : id(++next_id), request_env(enif_alloc_env()) {}
 Call::~Call() {
   enif_free_env(request_env);
   if (answer_env != nullptr) enif_free_env(answer_env);
+  if (PyObject* unused = resolver.exchange(nullptr)) drop_later(unused);
 }
 
 bool open_call_type(ErlNifEnv* env) {
@@ -195,19 +196,68 @@ Term answer_call(ErlNifEnv* env, Term term, Term answer) {
   if (call == nullptr) return enif_make_badarg(env);
   ErlNifEnv* answer_env = enif_alloc_env();
   const Term copy = enif_make_copy(answer_env, answer);
-  if (ThreadPool::instance().answer(call, answer_env, copy)) return atoms.true_;
+  const bool async = call->resolver != nullptr;
+  if (ThreadPool::instance().answer(call, answer_env, copy)) return async ? atoms.async : atoms.waiting;
   enif_free_env(answer_env);
   return atoms.false_;
 }
 
-PyObject* call_elixir(Term function, bool binaries_as_str, PyObject* arguments) {
+namespace {
+
+// A call that has been sent to Elixir, or nullptr with an exception set.
+CallPtr begin(Term function, bool binaries_as_str, PyObject* arguments, PyObject* resolver) {
   const auto call = std::make_shared<Call>();
   const Term terms = decode_arguments(call->request_env, arguments);
   if (terms == 0) return nullptr;
   call->request = make_tuple(call->request_env, enif_make_copy(call->request_env, function), terms,
                              binaries_as_str ? atoms.true_ : atoms.false_);
-  call->worker = ThreadPool::current_worker();
-  if (!send_call(call)) return nullptr;
+  call->binaries_as_str = binaries_as_str;
+  if (resolver == nullptr) {
+    call->worker = ThreadPool::current_worker();
+  } else {
+    Py_INCREF(resolver);
+    call->resolver = resolver;
+  }
+  return send_call(call) ? call : nullptr;
+}
+
+}  // namespace
+
+std::uint64_t start_call(Term function, bool binaries_as_str, PyObject* arguments, PyObject* resolver) {
+  const CallPtr call = begin(function, binaries_as_str, arguments, resolver);
+  return call == nullptr ? 0 : call->id;
+}
+
+void cancel_call(std::uint64_t id) {
+  ErlNifPid server;
+  if (!enif_whereis_pid(nullptr, atoms.callbacks, &server)) return;
+  ErlNifEnv* env = enif_alloc_env();
+  enif_send(nullptr, &server, env, make_tuple(env, atoms.pythonx_cancel, enif_make_uint64(env, id)));
+  enif_free_env(env);
+}
+
+Term resolve_call(ErlNifEnv* env, Term arguments) {
+  const Term* items;
+  int arity;
+  enif_get_tuple(env, arguments, &arity, &items);
+  const CallPtr call = get_call(env, items[0]);
+  PyObject* resolver = call == nullptr ? nullptr : call->resolver.exchange(nullptr);
+  if (resolver == nullptr) return make_tuple(env, atoms.ok, atoms.false_);
+  PyObject* value = take_answer(call, call->binaries_as_str);
+  PyObject* error = value == nullptr ? take_exception() : Py_NewRef(Py_None);
+  if (value == nullptr) value = Py_NewRef(Py_None);
+  PyObject* none = PyObject_CallFunctionObjArgs(resolver, error, value, nullptr);
+  Py_DECREF(resolver);
+  Py_DECREF(value);
+  Py_DECREF(error);
+  if (none == nullptr) return 0;
+  Py_DECREF(none);
+  return make_tuple(env, atoms.ok, atoms.true_);
+}
+
+PyObject* call_elixir(Term function, bool binaries_as_str, PyObject* arguments) {
+  const CallPtr call = begin(function, binaries_as_str, arguments, nullptr);
+  if (call == nullptr) return nullptr;
   CallState state;
   {
     const Detach detached;

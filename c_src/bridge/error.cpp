@@ -93,6 +93,17 @@ Term take_error(ErlNifEnv* env, Frames frames) {
                        : make_tuple(env, text, type, value, traceback, original);
 }
 
+void raise_again(PyObject* error) {
+  if (error == nullptr || !PyExceptionInstance_Check(error)) {
+    PyErr_SetString(PyExc_SystemError, "expected a local exception");
+    return;
+  }
+  PyObject* type = reinterpret_cast<PyObject*>(Py_TYPE(error));
+  Py_INCREF(type);
+  Py_INCREF(error);
+  PyErr_Restore(type, error, PyException_GetTraceback(error));
+}
+
 Term error_reply(ErlNifEnv* env, Frames frames) {
   return make_tuple(env, atoms.python_error, take_error(env, frames));
 }

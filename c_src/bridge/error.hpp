@@ -19,6 +19,9 @@ Term take_error(ErlNifEnv* env, Frames frames = Frames::user);
 // {:python_error, take_error(...)}
 Term error_reply(ErlNifEnv* env, Frames frames = Frames::user);
 
+// Raises an exception that was raised before, with the traceback it has.
+void raise_again(PyObject* error);
+
 // The text of a str, lone surrogates as backslash escapes.
 Term make_text(ErlNifEnv* env, PyObject* unicode);
 

@@ -34,6 +34,14 @@ PyObject* call(PyObject* self, PyObject* arguments, PyObject* keywords) {
   return result;
 }
 
+// f.aio(...): for coroutines, in whose thread nobody may wait.
+PyObject* call_async(PyObject* self, PyObject* arguments) {
+  PyObject* module = PyImport_ImportModule("pythonx._loop");
+  PyObject* future = module == nullptr ? nullptr : PyObject_CallMethod(module, "call", "OO", self, arguments);
+  Py_XDECREF(module);
+  return future;
+}
+
 PyObject* refuse_pickling(PyObject*, PyObject*) {
   PyErr_SetString(PyExc_TypeError, "cannot pickle 'pythonx.Function' object");
   return nullptr;
@@ -52,6 +60,7 @@ void dealloc(PyObject* self) {
 }
 
 PyMethodDef methods[] = {
+    {"aio", call_async, METH_VARARGS, "Call it from a coroutine: `await f.aio(1)`."},
     {"__reduce__", refuse_pickling, METH_NOARGS, nullptr},
     {"__copy__", copy, METH_NOARGS, nullptr},
     {"__deepcopy__", copy, METH_O, nullptr},
@@ -101,6 +110,14 @@ PyObject* make_function(Term function, bool binaries_as_str) {
   self->function = enif_make_copy(self->env, function);
   self->binaries_as_str = binaries_as_str;
   return reinterpret_cast<PyObject*>(self);
+}
+
+std::uint64_t start_function(PyObject* object, PyObject* arguments, PyObject* resolver) {
+  if (Py_TYPE(object) == type) {
+    return start_call(as_function(object)->function, as_function(object)->binaries_as_str, arguments, resolver);
+  }
+  PyErr_Format(PyExc_TypeError, "expected a pythonx.Function, got: %s", Py_TYPE(object)->tp_name);
+  return 0;
 }
 
 Term get_function(ErlNifEnv* env, PyObject* object) {

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "atom.hpp"
+#include "call.hpp"
 #include "function.hpp"
 #include "messages.hpp"
 #include "object.hpp"
@@ -100,6 +101,12 @@ PYBIND11_EMBEDDED_MODULE(_pythonx, m) {
   m.attr("Atom") = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(atom_type()));
   m.def("send", [](const py::object& pid, const py::object& object) { return taken(send_message(pid.ptr(), object.ptr())); },
         py::arg("pid"), py::arg("term"), "Send a decoded object to an Elixir process.");
+  m.def("start_call", [](const py::object& function, const py::tuple& args, const py::object& resolve) {
+    const std::uint64_t id = start_function(function.ptr(), args.ptr(), resolve.ptr());
+    if (id == 0) throw py::error_already_set();
+    return id;
+  }, py::arg("function"), py::arg("args"), py::arg("resolve"), "Call an Elixir function, without waiting for it.");
+  m.def("cancel_call", &cancel_call, py::arg("number"), "End a call that was started.");
   m.def("self", [] { return taken(self_pid()); }, "The Elixir process that this thread works for.");
   m.def("whereis", [](const py::object& name) { return taken(whereis(name.ptr())); }, py::arg("name"),
         "The Elixir process of that name, or None.");

@@ -47,6 +47,8 @@ using Term = ERL_NIF_TERM;
   X(freed, "freed")                        \
   X(more, "more")                          \
   X(done, "done")                          \
+  X(waiting, "waiting")                    \
+  X(async, "async")                        \
   X(python, "python")                      \
   X(type_error, "type_error")              \
   X(cancelled, "cancelled")                \

@@ -83,12 +83,7 @@ void ThreadPool::end_wait(Job* job) {
 
 // Ends the wait. The handler is killed, for nobody wants its answer any more: that cancels the jobs it waits for itself.
 void ThreadPool::interrupt_call(const CallPtr& call) {
-  if (!end_call(call, CallState::interrupted)) return;
-  ErlNifPid server;
-  if (!enif_whereis_pid(nullptr, atoms.callbacks, &server)) return;
-  ErlNifEnv* env = enif_alloc_env();
-  enif_send(nullptr, &server, env, make_tuple(env, atoms.pythonx_cancel, enif_make_uint64(env, call->id)));
-  enif_free_env(env);
+  if (end_call(call, CallState::interrupted)) cancel_call(call->id);
 }
 
 // Runs a job on top of the one that waits on this thread.

@@ -15,6 +15,7 @@ defmodule Pythonx.Application do
       Pythonx.Janitor,
       Pythonx.ObjectTracker,
       Pythonx.Callbacks,
+      Pythonx.Awaits,
       Pythonx.Watch,
       {DynamicSupervisor, name: Pythonx.Producers}
     ]

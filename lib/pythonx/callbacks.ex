@@ -35,7 +35,7 @@ defmodule Pythonx.Callbacks do
     case Map.pop(state.handlers, pid) do
       {{id, call}, handlers} ->
         # The first answer counts, so this one is for a handler that died before it could give any.
-        NIF.answer_call(call, error(:exit, reason, []))
+        if NIF.answer_call(call, error(:exit, reason, [])) == :async, do: spawn(fn -> resolve(call) end)
         {:noreply, %{handlers: handlers, calls: Map.delete(state.calls, id)}}
 
       {nil, _handlers} ->
@@ -48,13 +48,17 @@ defmodule Pythonx.Callbacks do
   ## In the handler
 
   @doc false
-  @spec handle(reference(), pid() | nil, Pythonx.device() | nil) :: boolean()
+  @spec handle(reference(), pid() | nil, Pythonx.device() | nil) :: :ok
   def handle(call, caller, device) do
     if is_pid(device), do: Process.group_leader(self(), device)
     if caller, do: Process.put(:"$callers", [caller | callers_of(caller)])
     {function, arguments, binaries_as_str} = NIF.begin_call(call)
-    NIF.answer_call(call, answer(function, arguments, binaries_as_str))
+    if NIF.answer_call(call, answer(function, arguments, binaries_as_str)) == :async, do: resolve(call)
+    :ok
   end
+
+  # No thread waits for the answer of a coroutine's call, so this takes one to hand it over.
+  defp resolve(call), do: NIF.call("resolve_call", {call})
 
   # The chain of a Task goes on through the process that it called Python from.
   defp callers_of(caller) do

@@ -9,7 +9,14 @@ defmodule Pythonx.Control do
   Interrupts what the process runs; see `Pythonx.interrupt/1`.
   """
   @spec interrupt(pid()) :: boolean()
-  def interrupt(pid), do: NIF.initialized?() and NIF.interrupt(pid)
+  def interrupt(pid) do
+    if NIF.initialized?() do
+      running = NIF.interrupt(pid)
+      Pythonx.Awaits.interrupt(pid) or running
+    else
+      false
+    end
+  end
 
   @doc """
   What runs now; see `Pythonx.running/0`.

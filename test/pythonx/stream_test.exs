@@ -156,13 +156,26 @@ defmodule Pythonx.StreamTest do
       assert_raise ArgumentError, "four", fn -> eval!("list(xs)", %{"xs" => Pythonx.iterator(enumerable)}) end
     end
 
-    test "that Python drops ends the enumerable" do
-      test = self()
-      enumerable = Stream.resource(fn -> 1 end, fn n -> {[n], n + 1} end, fn _ -> send(test, :closed) end)
-      before = DynamicSupervisor.count_children(Pythonx.Producers).active
-      assert eval!("it = iter(xs)\nfirst = next(it)\nit.close()\nfirst", %{"xs" => Pythonx.iterator(enumerable)}) == 1
-      assert_receive :closed
-      wait_until(fn -> DynamicSupervisor.count_children(Pythonx.Producers).active == before end)
+    for {how, close?} <- [{"drops", false}, {"closes", true}] do
+      test "that Python #{how} ends the enumerable" do
+        test = self()
+        start = fn -> send(test, {:producer, self()}) && 1 end
+        enumerable = Stream.resource(start, fn n -> {[n], n + 1} end, fn _ -> send(test, :closed) end)
+
+        # The handles go with the process that has them.
+        {_pid, monitor_of_owner} =
+          spawn_monitor(fn ->
+            iterator = Pythonx.iterator(enumerable)
+            Pythonx.eval("next(xs)", %{"xs" => iterator})
+            if unquote(close?), do: Pythonx.call_method(iterator, :close)
+          end)
+
+        assert_receive {:DOWN, ^monitor_of_owner, :process, _owner, :normal}
+        assert_receive {:producer, producer}
+        monitor = Process.monitor(producer)
+        assert_receive :closed
+        assert_receive {:DOWN, ^monitor, :process, ^producer, reason} when reason in [:normal, :noproc]
+      end
     end
 
     test "is read in a process with the caller in $callers" do

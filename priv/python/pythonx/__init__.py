@@ -30,6 +30,9 @@ if TYPE_CHECKING:
         def __call__(self, *args: object) -> object:
             """Call it with decoded arguments, and return its encoded result."""
 
+        def aio(self, *args: object) -> object:
+            """Call it from a coroutine: `await function.aio(...)`."""
+
     class Atom:
         """An Elixir atom, for what goes to Elixir. Never made of data: atoms are not freed."""
 
