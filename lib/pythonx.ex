@@ -200,7 +200,10 @@ defmodule Pythonx do
     globals = Map.new(globals, fn {name, value} -> {name, encode_global(value, encode_opts)} end)
     out = device!(:stdout_device, opts[:stdout_device] || Process.group_leader())
     err = device!(:stderr_device, opts[:stderr_device] || standard_error())
-    NIF.eval(code, location, globals, out, err, relay, opts[:timeout])
+
+    Pythonx.Telemetry.span([:pythonx, :eval], %{process: self(), code: code}, fn ->
+      NIF.eval(code, location, globals, out, err, relay, opts[:timeout])
+    end)
   end
 
   # One process stands for the whole application: it takes devices' replies.
@@ -554,6 +557,25 @@ defmodule Pythonx do
           }
         ]
   def running(), do: Pythonx.Control.running()
+
+  @doc """
+  Sends the records of Python's `logging`, and uncaught errors of Python's threads, to `Logger`.
+
+  Each has Python's level, and as metadata `:file` and `:line`, `:python_logger`, `:python_function`, and `:pid` of the
+  process that evaluates. Calling this again replaces what was there.
+
+      iex> Pythonx.attach_logger(level: :warning)
+      :ok
+
+  ## Options
+
+    * `:level` - the lowest level that is sent: `:debug`, `:info`, `:warning`, `:error` or `:critical`. The Python
+      logger's own level is set to it. Defaults to `:info`
+
+    * `:logger` - the name of the Python logger. Defaults to the root logger, so to all of them
+  """
+  @spec attach_logger(keyword()) :: :ok
+  def attach_logger(opts \\ []), do: Pythonx.Logs.attach(opts)
 
   ## Conversion
 

@@ -17,6 +17,7 @@ defmodule Pythonx.Application do
       Pythonx.Callbacks,
       Pythonx.Awaits,
       Pythonx.Watch,
+      Pythonx.Logs,
       {DynamicSupervisor, name: Pythonx.Producers}
     ]
 
