@@ -566,11 +566,13 @@ defmodule Pythonx do
 
       iex> Pythonx.attach_logger(level: :warning)
       :ok
+      iex> Pythonx.attach_logger(level: :none)
+      :ok
 
   ## Options
 
     * `:level` - the lowest level that is sent: `:debug`, `:info`, `:warning`, `:error` or `:critical`. The Python
-      logger's own level is set to it. Defaults to `:info`
+      logger's own level is set to it. With `:none` nothing is sent any more. Defaults to `:info`
 
     * `:logger` - the name of the Python logger. Defaults to the root logger, so to all of them
   """

@@ -18,14 +18,20 @@ defmodule Pythonx.Logs do
   def attach(opts) do
     opts = Keyword.validate!(opts, level: :info, logger: nil)
 
-    level =
-      @levels[opts[:level]] ||
-        raise ArgumentError,
-              "expected :level to be one of #{inspect(Keyword.keys(@levels))}, got: #{inspect(opts[:level])}"
+    if opts[:level] == :none do
+      NIF.call("call_internal", {"pythonx._logging", "detach", {}})
+    else
+      name = opts[:logger] && Pythonx.encode!(opts[:logger], binaries: :str)
+      NIF.call("call_internal", {"pythonx._logging", "attach", {name, number!(opts[:level])}})
+    end
 
-    name = opts[:logger] && Pythonx.encode!(opts[:logger], binaries: :str)
-    NIF.call("call_internal", {"pythonx._logging", "attach", {name, level}})
     :ok
+  end
+
+  defp number!(level) do
+    @levels[level] ||
+      raise ArgumentError,
+            "expected :level to be one of #{inspect(Keyword.keys(@levels) ++ [:none])}, got: #{inspect(level)}"
   end
 
   @spec start_link(term()) :: GenServer.on_start()

@@ -14,8 +14,7 @@ defmodule Pythonx.LoggingTest do
     on_exit(fn ->
       :logger.remove_handler(__MODULE__)
       Logger.configure(level: level)
-      # As Python starts.
-      Pythonx.attach_logger(level: :warning)
+      Pythonx.attach_logger(level: :none)
     end)
   end
 
@@ -46,6 +45,13 @@ defmodule Pythonx.LoggingTest do
     refute_received {:log, %{meta: %{python_logger: _}}}
   end
 
+  test "with :none nothing is sent any more" do
+    Pythonx.attach_logger()
+    Pythonx.attach_logger(level: :none)
+    assert capture_io(:stderr, fn -> Pythonx.eval("import logging\nlogging.error('printed')", %{}) end) =~ "printed"
+    refute_received {:log, %{meta: %{python_logger: _}}}
+  end
+
   test "exceptions come with their traceback" do
     Pythonx.attach_logger()
     Pythonx.eval("import logging\ntry: 1 / 0\nexcept Exception: logging.exception('failed')", %{})
@@ -63,7 +69,7 @@ defmodule Pythonx.LoggingTest do
   end
 
   test "options are checked" do
-    message = "expected :level to be one of [:debug, :info, :warning, :error, :critical], got: :loud"
+    message = "expected :level to be one of [:debug, :info, :warning, :error, :critical, :none], got: :loud"
     assert_raise ArgumentError, message, fn -> Pythonx.attach_logger(level: :loud) end
   end
 

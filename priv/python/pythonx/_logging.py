@@ -32,26 +32,39 @@ def _message(record: logging.LogRecord, text: str) -> tuple[object, ...]:
     return (_pythonx.Atom("pythonx_log"), int(record.levelno), text, str(record.name), place, process)
 
 
-_handler: tuple[logging.Logger, ElixirHandler] | None = None
+_attached: tuple[logging.Logger, ElixirHandler, int] | None = None
 _lock = threading.Lock()
 
 
 def attach(name: str | None, level: int) -> None:
     """Send what the logger of that name, or the root logger, gets from `level` on; and uncaught thread errors."""
-    global _handler
+    global _attached
+    detach()
     with _lock:
-        if _handler is not None:
-            _handler[0].removeHandler(_handler[1])
         logger = logging.getLogger(name)
         handler = ElixirHandler(level)
+        _attached = (logger, handler, logger.level)
         logger.addHandler(handler)
         logger.setLevel(level)
-        _handler = (logger, handler)
         threading.excepthook = _log_thread_error
 
 
+def detach() -> None:
+    """Leave things as they were before."""
+    global _attached
+    with _lock:
+        if _attached is None:
+            return
+        logger, handler, level = _attached
+        _attached = None
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        threading.excepthook = threading.__excepthook__
+
+
 def _log_thread_error(args: threading.ExceptHookArgs) -> None:
-    if args.exc_type is SystemExit or _handler is None:
+    attached = _attached
+    if attached is None or args.exc_type is SystemExit:
         return
     name = args.thread.name if args.thread is not None else "unknown"
     error = (args.exc_type, args.exc_value, args.exc_traceback)
@@ -62,4 +75,4 @@ def _log_thread_error(args: threading.ExceptHookArgs) -> None:
     record = logging.LogRecord(
         "threading", logging.ERROR, path, line, "Exception in thread %s", (name,), error, "run"
     )
-    _handler[1].handle(record)
+    attached[1].handle(record)
