@@ -20,7 +20,7 @@ PYTHON := $(wildcard priv/python test/python scripts bench examples)
 # Debian keeps ExDoc among the libraries of its own Elixir; another Elixir has to be told.
 EX_DOC := $(foreach app,ex_doc earmark_parser makeup makeup_elixir makeup_erlang nimble_parsec,-pa /usr/lib/elixir/lib/$(app)/ebin)
 
-.PHONY: help setup demo test test-pythons bench bench stress-memory lint format docs clean
+.PHONY: help setup demo test test-pythons bench bench-memory bench-startup stress lint format docs clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -42,6 +42,9 @@ test-pythons: setup ## run the tests on CPython 3.10, 3.11, 3.12 and 3.13
 	  echo "== CPython 3.$$minor"; PYTHONX_TEST_PYTHON_MINOR=$$minor mix test || failed="$${failed:-} 3.$$minor"; \
 	done; \
 	if [ -n "$${failed:-}" ]; then echo "failed on:$$failed" >&2; exit 1; fi
+
+bench-startup: setup ## show where the time goes from uv_init to the first result
+	$(ENV); mix run bench/startup.exs
 
 bench-memory: setup ## show that memory stays flat over a million evaluations
 	$(ENV); mix run bench/memory.exs

@@ -1,14 +1,16 @@
 # What conversions, evaluations and output cost, beside plain C loops that do the same in the same run: `make bench`.
 #
 # Rounds of ours and of the reference alternate, each in a process of its own, and the best of each counts: whatever else
-# the machine does only ever adds. ROUNDS=n changes how many there are; arguments choose works by a part of their names.
+# the machine does only ever adds. SECONDS=n says how long each work is repeated; arguments choose works by a part of their
+# names.
 
 Code.require_file("reference.ex", __DIR__)
 
 defmodule Pythonx.Bench do
   alias Pythonx.Bench.Reference
 
-  @rounds String.to_integer(System.get_env("ROUNDS", "15"))
+  @seconds String.to_integer(System.get_env("SECONDS", "2"))
+  @fewest_rounds 10
 
   def works do
     text = for i <- 1..200_000, do: "string number #{i}"
@@ -52,7 +54,16 @@ defmodule Pythonx.Bench do
       {us, :ok}
     end
 
-    compare("encode #{name}", "ms", ours, reference, target)
+    # What was freed last, and on which thread, decides up to 15 % of what the next objects cost to allocate. So that both
+    # find the same, a round of the reference that is not measured goes before each one that is.
+    after_reference = fn fun ->
+      fn ->
+        reference.()
+        fun.()
+      end
+    end
+
+    compare("encode #{name}", "ms", after_reference.(ours), after_reference.(reference), target)
   end
 
   def decode({name, work, term, opts, {_encode, target}}) do
@@ -92,19 +103,16 @@ defmodule Pythonx.Bench do
 
   def handles do
     count = 1_000_000
-    settle()
-
-    ours = fn ->
-      {list, _globals} = Pythonx.eval("[object() for _ in range(n)]", %{"n" => count})
-      _held = Pythonx.decode(list)
-      {0, :ok}
-    end
+    :erlang.garbage_collect()
+    held = held()
 
     samples =
-      for _ <- 1..3 do
-        in_process(ours)
+      for _ <- 1..5 do
+        holder = hold_objects(count)
         Reference.watch_gil()
-        settle()
+        send(holder, :drop)
+        settle(held + count)
+        settle(held)
         own = Reference.gil_time()
         handle = Reference.encode(:objects, count)
         {us, :ok} = timed(fn -> Reference.release(handle) end)
@@ -115,28 +123,57 @@ defmodule Pythonx.Bench do
     row("1,000,000 dropped handles, GIL time", "ms", Enum.min(ours), Enum.min(reference), nil)
   end
 
+  # A process that holds as many handles until it is told to drop them.
+  defp hold_objects(count) do
+    parent = self()
+
+    holder =
+      spawn_link(fn ->
+        {list, _globals} = Pythonx.eval("[object() for _ in range(n)]", %{"n" => count})
+        handles = Pythonx.decode(list)
+        send(parent, :holding)
+
+        receive do
+          :drop -> length(handles)
+        end
+      end)
+
+    receive do
+      :holding -> holder
+    end
+  end
+
   defp compare(name, unit, ours, reference, target, divisor \\ 1) do
+    :erlang.garbage_collect()
+    held = held()
+
     sample = fn fun ->
       us = in_process(fun)
-      settle()
+      settle(held)
       us / divisor
     end
 
-    samples =
-      for round <- 0..@rounds do
-        if rem(round, 2) == 0 do
-          own = sample.(ours)
-          {own, sample.(reference)}
-        else
-          other = sample.(reference)
-          {sample.(ours), other}
-        end
-      end
+    round = fn
+      true -> {sample.(ours), sample.(reference)}
+      false -> {sample.(reference), sample.(ours)} |> then(fn {other, own} -> {own, other} end)
+    end
 
     # The first round warms up.
-    {ours, reference} = samples |> tl() |> Enum.unzip()
+    round.(true)
+    {ours, reference} = round |> rounds(deadline(), 0, []) |> Enum.unzip()
     row(name, unit, Enum.min(ours), Enum.min(reference), target)
   end
+
+  # One goes first in half of the rounds, the other in the others.
+  defp rounds(round, deadline, count, samples) do
+    if count < @fewest_rounds or System.monotonic_time(:millisecond) < deadline do
+      rounds(round, deadline, count + 1, [round.(rem(count, 2) == 0) | samples])
+    else
+      samples
+    end
+  end
+
+  defp deadline, do: System.monotonic_time(:millisecond) + 1000 * @seconds
 
   defp timed(fun), do: :timer.tc(fun)
 
@@ -150,15 +187,15 @@ defmodule Pythonx.Bench do
     end
   end
 
-  # Waits until Python has dropped what the processes that ended have held.
-  defp settle(last \\ nil) do
-    {_threads, handles} = Pythonx.NIF.stats()
-
-    if handles != last do
-      Process.sleep(5)
-      settle(handles)
+  # Waits until Python has dropped what the processes that ended have held, so that it costs the next sample nothing.
+  defp settle(held) do
+    if held() > held do
+      Process.sleep(1)
+      settle(held)
     end
   end
+
+  defp held, do: Pythonx.NIF.stats() |> elem(1)
 
   def header do
     IO.puts(String.pad_trailing("work", 42) <> "     ours  reference   ratio   target")

@@ -735,13 +735,13 @@ defmodule Pythonx do
     validate_globals_keys!(globals)
     out = device!(:stdout_device, opts.stdout_device || Process.group_leader())
     err = device!(:stderr_device, opts.stderr_device || standard_error())
-    Pythonx.Remote.eval(node, code, globals, %{opts | stdout_device: out, stderr_device: err})
+    Pythonx.Remote.eval(node, code, globals, {out, err}, Map.drop(opts, @eval_options))
   end
 
   @doc false
-  @spec __remote_eval__(pid(), reference(), String.t(), %{String.t() => term()}, map(), node()) :: :ok
-  def __remote_eval__(caller, ref, code, globals, options, _caller_node) do
-    Pythonx.Remote.serve(caller, ref, code, globals, options)
+  @spec __remote_eval__(pid(), reference(), String.t(), %{String.t() => term()}, {device(), device()}, map()) :: :ok
+  def __remote_eval__(caller, ref, code, globals, devices, options) do
+    Pythonx.Remote.serve(caller, ref, code, globals, devices, options)
   end
 
   @doc """

@@ -322,8 +322,7 @@ static ERL_NIF_TERM nif_decode(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv
   return term;
 }
 
-// release(handle) -> :ok. On another kind of scheduler than `encode`: what the product makes is dropped by
-// another thread as well, and the allocator minds.
+// release(handle) -> :ok
 static ERL_NIF_TERM nif_release(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   (void)argc;
   PyObject** handle = get_handle(env, argv[0]);
@@ -398,7 +397,7 @@ static int load(ErlNifEnv* env, void** data, ERL_NIF_TERM info) {
 static ErlNifFunc functions[] = {
     {"encode", 2, nif_encode, ERL_NIF_DIRTY_JOB_CPU_BOUND},
     {"decode", 2, nif_decode, ERL_NIF_DIRTY_JOB_CPU_BOUND},
-    {"release", 1, nif_release, ERL_NIF_DIRTY_JOB_IO_BOUND},
+    {"release", 1, nif_release, ERL_NIF_DIRTY_JOB_CPU_BOUND},
     {"nothing", 0, nif_nothing, ERL_NIF_DIRTY_JOB_CPU_BOUND},
     {"watch_gil", 0, nif_watch_gil, ERL_NIF_DIRTY_JOB_IO_BOUND},
     {"gil_time", 0, nif_gil_time, ERL_NIF_DIRTY_JOB_IO_BOUND},

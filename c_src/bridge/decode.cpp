@@ -90,10 +90,16 @@ bool Decoder::begin_set(PyObject* set, Py_ssize_t held, Term* out) {
     return false;
   }
   std::vector<PyObject*> contents;
-  if (!(overridden ? iterate(set, &contents) : elements(set, &contents))) return python_error();
-  push(Kind::set, set, static_cast<Py_ssize_t>(contents.size()), Py_REFCNT(set) > held);
-  frames_.back().contents = new PyObject*[contents.size()];
-  std::copy(contents.begin(), contents.end(), frames_.back().contents);
+  // Code of the class might drop the set from what holds it.
+  Py_INCREF(set);
+  if (overridden ? iterate(set, &contents) : elements(set, &contents)) {
+    push(Kind::set, set, static_cast<Py_ssize_t>(contents.size()), Py_REFCNT(set) > held + 1);
+    frames_.back().contents = new PyObject*[contents.size()];
+    std::copy(contents.begin(), contents.end(), frames_.back().contents);
+  } else {
+    python_error();
+  }
+  drop(set, options_.user_code);
   return false;
 }
 
@@ -167,7 +173,7 @@ bool Decoder::fill_list(Frame& frame, Term* out) {
     PyTypeObject* type;
     if (!begin_item(frame, &item, &type)) return false;
     frame.tail = enif_make_list_cell(env_, item, frame.tail);
-    if (!fill_like(type, frame)) return false;
+    if (!fill_like(frame, type)) return false;
   }
 }
 
@@ -218,8 +224,10 @@ bool Decoder::fill_dict(Frame& frame, Term* out) {
       // A very long key lets the GIL go, and then only what was pinned is sure to be alive.
       if (frame.contents != nullptr) value = frame.contents[2 * frame.index + 1];
     }
+    PyTypeObject* type = Py_TYPE(value);
     if (!begin(value, held, &term)) return false;
     place(frame, term);
+    if (!repeats && !fill_like(frame, type)) return false;
   }
   return finish_map(frame, out);
 }
@@ -234,17 +242,6 @@ bool Decoder::fill_set(Frame& frame, Term* out) {
   return finish_set(frame, out);
 }
 
-// The entry in hand of a dict; both references are borrowed.
-bool Decoder::entry(Frame& frame, PyObject** key, PyObject** value) {
-  if (frame.contents != nullptr) {
-    *key = frame.contents[2 * frame.index];
-    *value = frame.contents[2 * frame.index + 1];
-    return true;
-  }
-  frame.next_position = frame.position;
-  return PyDict_Next(frame.object, &frame.next_position, key, value) != 0;
-}
-
 // Puts a finished term where the innermost container waits for it.
 void Decoder::place(Frame& frame, Term term) {
   const std::size_t slot = frame.first + static_cast<std::size_t>(frame.index);
@@ -256,24 +253,11 @@ void Decoder::place(Frame& frame, Term term) {
   } else if (frame.kind == Kind::dict) {
     terms_[slot + static_cast<std::size_t>(frame.size)] = term;
     frame.in_value = false;
-    frame.position = frame.next_position;
     done_with(frame);
   } else {
     terms_[slot] = term;
     done_with(frame);
   }
-}
-
-// Goes on to the next element, and drops what was held of the one in hand while it is still in the
-// processor's cache.
-inline void Decoder::done_with(Frame& frame) {
-  if (frame.contents != nullptr) {
-    const bool pairs = frame.kind == Kind::dict;
-    PyObject** item = frame.contents + (pairs ? 2 * frame.index : frame.index);
-    drop(item[0], options_.user_code);
-    if (pairs) drop(item[1], options_.user_code);
-  }
-  frame.index += 1;
 }
 
 bool Decoder::finish_map(Frame& frame, Term* out) {

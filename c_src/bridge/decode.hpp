@@ -19,8 +19,8 @@ enum class DecodeStatus {
   object,        // the object itself has no Elixir counterpart: the caller keeps its handle
   needs_thread,  // user code would have to run, or Python raised: walk again on a bridge thread; no error is
                  // set. Also when the caller died (with caller_env): nobody is there to read the answer.
-  failed,   // a Python exception is set (only with user_code)
-  refused,  // *message says where and why (a container that holds itself, keys that meet as one)
+  failed,        // a Python exception is set (only with user_code)
+  refused,       // *message says where and why (a container that holds itself, keys that meet as one)
 };
 
 // Decodes `object` into `env`. Needs the GIL; gives it up about every millisecond. The caller owns a

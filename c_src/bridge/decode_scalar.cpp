@@ -114,10 +114,12 @@ void Decoder::detached(PyObject* object, Work work) {
   drop(object, options_.user_code);
 }
 
-// Reads a list, from its end, as long as `convert` takes its elements. It takes only what it can make at
-// once.
+// Reads a list, from its end, as long as `convert` takes its elements: only what it can make at once.
 template <typename Convert>
-bool Decoder::fill_run(Frame& frame, Convert convert) {
+bool Decoder::fill_list_run(Frame& frame, Convert convert) {
+#ifdef Py_GIL_DISABLED
+  return true;  // the elements of a list may be gone at any time
+#endif
   PyObject** const items = PySequence_Fast_ITEMS(frame.object);
   const Py_ssize_t start = std::min(frame.index, PyList_GET_SIZE(frame.object));
   const Py_ssize_t stop = std::max<Py_ssize_t>(0, start - longest_run);
@@ -129,43 +131,66 @@ bool Decoder::fill_run(Frame& frame, Convert convert) {
   return !pacer_.due(static_cast<std::size_t>(start - i)) || pause();
 }
 
-#ifdef Py_GIL_DISABLED
-bool Decoder::fill_like(PyTypeObject*, Frame&) { return true; }
-#else
-// Lists tend to be of one type, and then a loop that expects it saves half of the way there.
-bool Decoder::fill_like(PyTypeObject* type, Frame& frame) {
+// Reads a dict as long as its keys are short ASCII or bytes and `convert` takes its values.
+template <typename Convert>
+bool Decoder::fill_dict_run(Frame& frame, Convert convert) {
+  const Py_ssize_t stop = std::min(frame.size, frame.index + longest_run);
+  const Py_ssize_t start = frame.index;
+  Term* const keys = terms_.data() + frame.first;
+  PyObject* key;
+  PyObject* value;
+  while (frame.index < stop && entry(frame, &key, &value)) {
+    const Py_ssize_t i = frame.index;
+    if (!short_key(key, keys + i) || !convert(value, keys + frame.size + i)) break;
+    done_with(frame);
+  }
+  return !pacer_.due(static_cast<std::size_t>(frame.index - start)) || pause();
+}
+
+inline bool Decoder::short_key(PyObject* key, Term* out) {
+  if (PyUnicode_CheckExact(key) && PyUnicode_IS_COMPACT_ASCII(key)) {
+    *out = binary_of(env_, key, PyUnicode_1BYTE_DATA(key), PyUnicode_GET_LENGTH(key));
+    return true;
+  }
+  return PyBytes_CheckExact(key) && bytes(key, out);
+}
+
+// Lists and large dicts tend to be of one type, and then a loop that expects it saves half of the way there.
+bool Decoder::fill_like(Frame& frame, PyTypeObject* type) {
+  const auto run = [&](auto convert) {
+    return frame.kind == Kind::list ? fill_list_run(frame, convert) : fill_dict_run(frame, convert);
+  };
   if (type == &PyLong_Type) {
-    return fill_run(frame, [this](PyObject* object, Term* out) {
+    return run([env = env_](PyObject* object, Term* out) {
       ErlNifSInt64 value;
       if (Py_TYPE(object) != &PyLong_Type || !small_value(object, &value)) return false;
-      *out = enif_make_int64(env_, value);
+      *out = enif_make_int64(env, value);
       return true;
     });
   }
   if (type == &PyFloat_Type) {
-    return fill_run(frame, [this](PyObject* object, Term* out) {
+    return run([env = env_](PyObject* object, Term* out) {
       if (Py_TYPE(object) != &PyFloat_Type || !std::isfinite(PyFloat_AS_DOUBLE(object))) return false;
-      *out = enif_make_double(env_, PyFloat_AS_DOUBLE(object));
+      *out = enif_make_double(env, PyFloat_AS_DOUBLE(object));
       return true;
     });
   }
   if (type == &PyUnicode_Type) {
-    return fill_run(frame, [this](PyObject* object, Term* out) {
+    return run([env = env_](PyObject* object, Term* out) {
       if (Py_TYPE(object) != &PyUnicode_Type || !PyUnicode_IS_COMPACT_ASCII(object)) return false;
-      *out = binary_of(env_, object, PyUnicode_1BYTE_DATA(object), PyUnicode_GET_LENGTH(object));
+      *out = binary_of(env, object, PyUnicode_1BYTE_DATA(object), PyUnicode_GET_LENGTH(object));
       return true;
     });
   }
   if (type == &PyBytes_Type) {
-    return fill_run(frame, [this](PyObject* object, Term* out) {
+    return run([env = env_](PyObject* object, Term* out) {
       if (Py_TYPE(object) != &PyBytes_Type) return false;
-      *out = binary_of(env_, object, PyBytes_AS_STRING(object), PyBytes_GET_SIZE(object));
+      *out = binary_of(env, object, PyBytes_AS_STRING(object), PyBytes_GET_SIZE(object));
       return true;
     });
   }
   return true;
 }
-#endif
 
 void set_map_set_template(ErlNifEnv*, Term map_set) {
   static ErlNifEnv* env = enif_alloc_env();

@@ -13,6 +13,7 @@
 #include "identity_map.hpp"
 #include "pacer.hpp"
 #include "term_cache.hpp"
+#include "user_code.hpp"
 
 namespace pythonx {
 
@@ -62,10 +63,13 @@ class Decoder {
   bool fill_dict(Frame& frame, Term* out);
   bool fill_set(Frame& frame, Term* out);
 
-  // Reads on through a list as long as its elements are of the type of `sample`; false when the walk ends.
-  bool fill_like(PyTypeObject* sample, Frame& frame);
+  // Reads on through a list or a large dict as long as its values are of `type`; false when the walk ends.
+  bool fill_like(Frame& frame, PyTypeObject* type);
   template <typename Convert>
-  bool fill_run(Frame& frame, Convert convert);
+  bool fill_list_run(Frame& frame, Convert convert);
+  template <typename Convert>
+  bool fill_dict_run(Frame& frame, Convert convert);
+  bool short_key(PyObject* key, Term* out);
 
   // Each of these makes the term of an object without elements; false when the walk ends.
   bool integer(PyObject* object, Term* out);
@@ -121,6 +125,30 @@ class Decoder {
   std::string message_;
   DecodeStatus status_ = DecodeStatus::ok;
 };
+
+// The entry in hand of a dict; both references are borrowed.
+inline bool Decoder::entry(Frame& frame, PyObject** key, PyObject** value) {
+  if (frame.contents != nullptr) {
+    *key = frame.contents[2 * frame.index];
+    *value = frame.contents[2 * frame.index + 1];
+    return true;
+  }
+  frame.next_position = frame.position;
+  return PyDict_Next(frame.object, &frame.next_position, key, value) != 0;
+}
+
+// Goes on to the next element, and drops what was held of the one in hand, while that is still in the processor's
+// cache.
+inline void Decoder::done_with(Frame& frame) {
+  if (frame.contents != nullptr) {
+    const bool pairs = frame.kind == Kind::dict;
+    PyObject** item = frame.contents + (pairs ? 2 * frame.index : frame.index);
+    drop(item[0], options_.user_code);
+    if (pairs) drop(item[1], options_.user_code);
+  }
+  frame.position = frame.next_position;
+  frame.index += 1;
+}
 
 // A term for a set whose elements are the keys of `map`; `cached` keeps what is made once for each walk.
 Term make_map_set(ErlNifEnv* env, Term map, Term* cached);

@@ -10,10 +10,9 @@
 namespace pythonx {
 
 struct EncodeOptions {
-  bool binaries_as_str =
-      false;                // binaries that are valid UTF-8 become str, others an error; default: all bytes
-  bool user_code = false;   // true on a bridge thread, where __hash__ and __eq__ of user classes may run
-  bool caller_env = false;  // `env` is that of a NIF call on a scheduler: the walk ends when the caller died
+  bool binaries_as_str = false;  // binaries become str, if they are no UTF-8 an error; otherwise bytes
+  bool user_code = false;        // true on a bridge thread, where __hash__ and __eq__ of user classes may run
+  bool caller_env = false;       // `env` is that of a NIF call on a scheduler: ends when the caller died
 };
 
 enum class EncodeStatus {
@@ -21,7 +20,7 @@ enum class EncodeStatus {
   deferred,      // the walk met terms that only the Pythonx.Encoder protocol can encode; *out is nullptr
   needs_thread,  // user code would have to run, or Python raised: walk again on a bridge thread; no error is
                  // set. Also when the caller died (with caller_env): nobody is there to read the answer.
-  failed,  // a Python exception is set (only with user_code)
+  failed,        // a Python exception is set (only with user_code)
 };
 
 // Encodes `term`. `replacements` are the objects (borrowed) for the deferred terms of an earlier walk over

@@ -123,15 +123,16 @@ bool Encoder::fill_list_run(Frame& frame, Convert convert) {
   const Py_ssize_t start = frame.index;
   const Py_ssize_t stop = std::min(frame.size, start + longest_run);
   PyObject** const items = PySequence_Fast_ITEMS(frame.object);
+  ErlNifEnv* const env = env_;
   Py_ssize_t i = start;
   Term rest = frame.rest;
   for (; i < stop; ++i) {
     Term head;
     Term tail;
     PyObject* item;
-    enif_get_list_cell(env_, rest, &head, &tail);
+    enif_get_list_cell(env, rest, &head, &tail);
     if (!convert(head, &item)) break;
-    if (item == nullptr) return false;
+    if (item == nullptr) return raised();
     items[i] = item;
     rest = tail;
   }
@@ -151,10 +152,11 @@ bool Encoder::fill_dict_run(Frame& frame, Convert convert) {
     PyObject* value;
     if (!enif_inspect_binary(env_, key_term, &bytes) || bytes.size > short_size) break;
     if (!convert(value_term, &value)) break;
-    if (value == nullptr) return false;
+    if (value == nullptr) return raised();
     PyObject* key = short_binary(bytes);
     if (key == nullptr) Py_DECREF(value);
-    if (key == nullptr || !insert(frame, key, value)) return false;
+    if (key == nullptr) return raised();
+    if (!insert(frame, key, value)) return false;
     count += 1;
   }
   return !pacer_.due(count) || pause();
@@ -166,26 +168,34 @@ bool Encoder::fill_like(Frame& frame, PyTypeObject* sample) {
     return frame.kind == Kind::list ? fill_list_run(frame, convert) : fill_dict_run(frame, convert);
   };
   if (sample == &PyLong_Type) {
-    return run([this](Term term, PyObject** out) {
+    return run([env = env_](Term term, PyObject** out) {
       ErlNifSInt64 value;
-      if (!enif_get_int64(env_, term, &value)) return false;
-      *out = checked(PyLong_FromLongLong(value));
+      if (!enif_get_int64(env, term, &value)) return false;
+      *out = PyLong_FromLongLong(value);
       return true;
     });
   }
   if (sample == &PyFloat_Type) {
-    return run([this](Term term, PyObject** out) {
+    return run([env = env_](Term term, PyObject** out) {
       double value;
-      if (!enif_get_double(env_, term, &value)) return false;
-      *out = checked(PyFloat_FromDouble(value));
+      if (!enif_get_double(env, term, &value)) return false;
+      *out = PyFloat_FromDouble(value);
       return true;
     });
   }
-  if (sample == &PyBytes_Type || sample == &PyUnicode_Type) {
-    return run([this](Term term, PyObject** out) {
+  if (sample == &PyBytes_Type && !options_.binaries_as_str) {
+    return run([this, env = env_](Term term, PyObject** out) {
       ErlNifBinary bytes;
-      if (!enif_inspect_binary(env_, term, &bytes)) return false;
-      *out = bytes.size > short_size ? binary(bytes) : short_binary(bytes);
+      if (!enif_inspect_binary(env, term, &bytes)) return false;
+      *out = bytes.size > short_size ? binary(bytes) : make_bytes(bytes.data, bytes.size);
+      return true;
+    });
+  }
+  if (sample == &PyUnicode_Type && options_.binaries_as_str) {
+    return run([this, env = env_](Term term, PyObject** out) {
+      ErlNifBinary bytes;
+      if (!enif_inspect_binary(env, term, &bytes)) return false;
+      *out = bytes.size > short_size ? binary(bytes) : make_text(bytes.data, bytes.size);
       return true;
     });
   }

@@ -93,6 +93,8 @@ class Encoder {
   void hide();
   KeyCache* cache();
   PyObject* python_error();
+  // For a nullptr that a function of Python may have returned, or one of the walk's own; false.
+  bool raised() { return status_ == EncodeStatus::ok && python_error() != nullptr; }
   PyObject* checked(PyObject* object) { return object != nullptr ? object : python_error(); }
 
   ErlNifEnv* env_;

@@ -18,6 +18,8 @@ Attach::~Attach() { PyEval_SaveThread(); }
 void adopt_thread_state(PyThreadState* state) { thread_state = state; }
 
 void discard_thread_state() {
+  // A thread whose jobs were all cancelled before they started has never attached.
+  if (thread_state == nullptr) return;
   PyEval_RestoreThread(thread_state);
   PyThreadState_Clear(thread_state);
   PyThreadState_DeleteCurrent();

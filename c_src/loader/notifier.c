@@ -1,8 +1,8 @@
-// References that tell a process when they have been garbage collected, for Pythonx.ObjectTracker. They live in
-// this library because a node may hold objects of other nodes without running a Python of its own.
+// References that tell a process when they have been garbage collected, for Pythonx.ObjectTracker. They live
+// in this library because a node may hold objects of other nodes without running a Python of its own.
 //
-// Ownership: the resource owns an environment with the message. The destructor sends the message together with
-// that environment, once, and frees what is left of it.
+// Ownership: the resource owns an environment with the message. The destructor sends the message together
+// with that environment, once, and frees what is left of it.
 
 #include "notifier.h"
 
@@ -14,8 +14,8 @@ typedef struct {
 
 static ErlNifResourceType* notifier_type;
 
-// Runs on the scheduler that collects, where sending never waits. To a process that is gone, nothing is sent. The
-// environment of the callback says to the VM on which scheduler this is.
+// Sending never waits, and to a process that is gone nothing is sent. The callback's environment is given
+// along because this is no thread of our own.
 static void notifier_destructor(ErlNifEnv* env, void* object) {
   notifier* self = object;
   enif_send(env, &self->pid, self->env, self->message);

@@ -66,20 +66,26 @@ defmodule Pythonx.Bridge do
   @spec ensure!(tag(), String.t(), [option()]) :: String.t()
   def ensure!(tag, python, opts \\ []) do
     opts = defaults(opts)
-    name = "#{tag}-#{key(tag, opts[:source_dir])}"
-    prebuilt = Path.join(opts[:priv_dir], name)
-
-    if library?(prebuilt), do: prebuilt, else: ensure_cached!(tag, python, name, opts)
+    find(tag, known_hash(opts[:source_dir]), opts) || find_or_build!(tag, python, opts)
   end
 
-  defp ensure_cached!(tag, python, name, opts) do
-    dir = Store.dir(opts[:cache_dir])
-    path = Path.join(dir, name)
+  defp find(tag, source_hash, opts) do
+    name = name(tag, source_hash)
+    prebuilt = Path.join(opts[:priv_dir], name)
+    cached = Path.join(Store.dir(opts[:cache_dir]), name)
 
-    if library?(path) do
-      Store.check_owner!(opts[:cache_dir], path <> ".so")
-      path
-    else
+    cond do
+      library?(prebuilt) -> prebuilt
+      library?(cached) && Store.check_owner!(opts[:cache_dir], cached <> ".so") -> cached
+      true -> nil
+    end
+  end
+
+  defp find_or_build!(tag, python, opts) do
+    source_hash = source_hash(opts[:source_dir])
+
+    with nil <- find(tag, source_hash, opts) do
+      path = Path.join(Store.dir(opts[:cache_dir]), name(tag, source_hash))
       announce = fn -> say("compiling the bridge for #{describe(tag)}, once, which takes some seconds") end
       build!(tag, python, path, announce, opts)
     end
@@ -92,7 +98,7 @@ defmodule Pythonx.Bridge do
   def prebuild!(python, opts \\ []) do
     opts = defaults(opts)
     {tag, _probe} = probe!(python)
-    name = "#{tag}-#{key(tag, opts[:source_dir])}"
+    name = name(tag, source_hash(opts[:source_dir]))
     path = Path.join(opts[:priv_dir], name)
     Cache.mkdir!(opts[:priv_dir])
     unless library?(path), do: copy_cached!(name, path, opts)
@@ -125,14 +131,16 @@ defmodule Pythonx.Bridge do
   defp priv_dir, do: :pythonx |> Application.app_dir("priv") |> Path.join("bridge")
 
   # The version of the compiler is not part of it: the machine that runs a release has none.
-  defp key(tag, source_dir) do
+  defp name(tag, source_hash) do
     platform = [:erlang.system_info(:system_architecture), :erlang.system_info(:nif_version)]
-
-    :crypto.hash(:sha256, :erlang.term_to_binary({source_hash(source_dir), Headers.pybind11_version(), tag, platform}))
-    |> binary_part(0, 8)
-    |> Base.encode16(case: :lower)
+    hash = :crypto.hash(:sha256, :erlang.term_to_binary({source_hash, Headers.pybind11_version(), tag, platform}))
+    "#{tag}-#{hash |> binary_part(0, 8) |> Base.encode16(case: :lower)}"
   end
 
+  # Reading the sources would take a good part of a start. Mix compiles this module again when they have changed.
+  defp known_hash(dir), do: if(dir == @source_dir, do: @source_hash, else: Compiler.source_hash(dir))
+
+  # What is built has the hash of what is there. A release has no sources.
   defp source_hash(dir) do
     if dir == @source_dir and not File.dir?(dir), do: @source_hash, else: Compiler.source_hash(dir)
   end

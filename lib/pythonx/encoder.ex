@@ -183,6 +183,8 @@ defmodule Pythonx.Encoder.Path do
 
   # Where in a term another one is, as text like `[3]["name"]`. Only ever needed for an error message.
 
+  @longest 400
+
   @doc """
   The path to the first occurrence of `wanted` in `term`; empty for the term itself or one that is not found.
   """
@@ -198,7 +200,14 @@ defmodule Pythonx.Encoder.Path do
   defp search([], _fun), do: ""
 
   defp search([{term, path} | rest], fun) do
-    if fun.(term), do: path, else: search(children(term, path) ++ rest, fun)
+    if fun.(term), do: shorten(path), else: search(children(term, path) ++ rest, fun)
+  end
+
+  # Nobody counts a thousand brackets.
+  defp shorten(path) when byte_size(path) <= @longest, do: path
+
+  defp shorten(path) do
+    String.slice(path, 0, div(@longest, 2)) <> "..." <> String.slice(path, -div(@longest, 2)..-1//1)
   end
 
   defp children([_ | _] = list, path), do: list_children(list, path, 0)

@@ -81,7 +81,8 @@ defmodule Pythonx.ObjectTracker do
   end
 
   @doc """
-  Tracks many objects of one owner at once. The marker is `nil` when none had to be.
+  Does the same for many objects at once, all of them of one owner or of this node. The marker is `nil` when there was
+  nothing to do.
   """
   @spec track_remote_objects([Object.t()]) :: {[Object.t()], pid() | nil}
   def track_remote_objects(objects) do
@@ -129,12 +130,13 @@ defmodule Pythonx.ObjectTracker do
   end
 
   @doc """
-  Returns when every collection that has happened on this node has been told to its owner, and every one that this node
-  has been told of has been acted on. Does nothing where there is no tracker.
+  Returns when what the caller's node has collected is on its way to the owners, and what it keeps for others is no
+  more than it has been told. Does nothing where there is no tracker.
   """
   @spec sync() :: :ok
   def sync() do
     if Process.whereis(__MODULE__) do
+      let_destructors_run()
       Ledger.flush()
       GenServer.call(__MODULE__, :sync, :infinity)
     end
@@ -165,9 +167,13 @@ defmodule Pythonx.ObjectTracker do
 
   ## The process
   #
-  # State: sessions  owner => %{monitor, attempts, pending: [{seq, from, ids}], the newest first}; monitor is nil
-  # between attempts holders   ledger => monitor probed    the ledgers whose connection broke and who have not been
-  # heard of since seq       the number of the last :track message
+  # State:
+  #
+  #   * sessions: owner => %{monitor, attempts, pending}, with pending callers as `{seq, from, ids}`, the newest first.
+  #     There is no monitor between two attempts
+  #   * holders: ledger => monitor
+  #   * probed: the ledgers whose connection broke and who have not been heard of since
+  #   * seq: the number of the last `:track` message
 
   @impl true
   def init(nil) do
@@ -359,7 +365,13 @@ defmodule Pythonx.ObjectTracker do
   end
 
   # What was kept is gone from the table, but messages that named it are garbage of this process still.
-  defp collect(), do: :erlang.garbage_collect()
+  defp collect() do
+    :erlang.garbage_collect()
+    let_destructors_run()
+  end
+
+  # The VM runs destructors of what a process has collected when it next looks for a process to run on that scheduler.
+  defp let_destructors_run(), do: :erlang.yield()
 
   # A reference that has lost its resource is a number that nobody can do anything with.
   defp stale?(resource) do

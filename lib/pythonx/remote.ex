@@ -19,25 +19,24 @@ defmodule Pythonx.Remote do
   alias Pythonx.Object
   alias Pythonx.ObjectTracker
 
-  @type options :: %{
-          stdout_device: Pythonx.device(),
-          stderr_device: Pythonx.device(),
-          binaries: :bytes | :str,
-          timeout: timeout()
-        }
+  @typedoc "For standard output and standard error, each a pid or `{name, node}`."
+  @type devices :: {Pythonx.device(), Pythonx.device()}
+
+  @typedoc "The other options of `Pythonx.eval/3`, all of them."
+  @type options :: %{required(:binaries) => :bytes | :str, optional(atom()) => term()}
 
   ## Evaluation
 
   @doc """
-  Evaluates code on a node; see `Pythonx.remote_eval/4`. Devices in the options are pids or `{name, node}`.
+  Evaluates code on a node; see `Pythonx.remote_eval/4`.
   """
-  @spec eval(node(), String.t(), %{String.t() => term()}, options()) ::
+  @spec eval(node(), String.t(), %{String.t() => term()}, devices(), options()) ::
           {Object.t() | nil, %{String.t() => Object.t()}}
-  def eval(node, code, globals, options) do
+  def eval(node, code, globals, devices, options) do
     check_tracker!(node)
     ObjectTracker.sync()
     ref = make_ref()
-    arguments = [self(), ref, code, globals, options, node()]
+    arguments = [self(), ref, code, globals, devices, options]
     {evaluator, monitor} = Node.spawn_monitor(node, Pythonx, :__remote_eval__, arguments)
 
     receive do
@@ -91,11 +90,11 @@ defmodule Pythonx.Remote do
   @doc """
   The evaluator: evaluates here for `caller`, a process of another node or this one.
   """
-  @spec serve(pid(), reference(), String.t(), %{String.t() => term()}, options()) :: :ok
-  def serve(caller, ref, code, globals, options) do
+  @spec serve(pid(), reference(), String.t(), %{String.t() => term()}, devices(), options()) :: :ok
+  def serve(caller, ref, code, globals, devices, options) do
     watch(caller)
     ObjectTracker.sync()
-    outcome = evaluate(code, globals, options)
+    outcome = evaluate(code, globals, devices, options)
     send(caller, {ref, outcome})
 
     receive do
@@ -105,10 +104,10 @@ defmodule Pythonx.Remote do
     :ok
   end
 
-  defp evaluate(code, globals, options) do
-    {binaries, options} = Map.pop!(options, :binaries)
-    globals = Map.new(globals, fn {name, value} -> {name, encode(value, binaries: binaries)} end)
-    {result, globals} = Pythonx.eval(code, globals, Map.to_list(options))
+  defp evaluate(code, globals, {out, err}, options) do
+    globals = Map.new(globals, fn {name, value} -> {name, encode(value, binaries: options.binaries)} end)
+    options = [stdout_device: out, stderr_device: err] ++ Map.to_list(options)
+    {result, globals} = Pythonx.eval(code, globals, options)
     {:ok, result, globals}
   rescue
     exception -> {:error, exception, __STACKTRACE__}

@@ -56,7 +56,6 @@ defmodule Pythonx.ApplicationTest do
 
   defp start_bare_vm! do
     vm = start_vm!()
-    true = :peer.call(vm, :code, :add_path, [:logger |> :code.lib_dir() |> :filename.join(~c"ebin")])
     :ok = :peer.call(vm, :application, :set_env, [:logger, :level, :none])
     :ok = :peer.call(vm, :logger, :set_primary_config, [:level, :none])
     vm

@@ -315,6 +315,8 @@ defmodule Pythonx.CallbackTest do
         eval!("import time; time.sleep(60)")
       end
 
+      await_main_thread()
+
       task = Task.async(fn -> eval!("try:\n  f()\nexcept KeyboardInterrupt:\n  r = 'inner'\nr", %{"f" => f}) end)
       assert_receive {:handler, handler}
       wait_until(fn -> Pythonx.interrupt(handler) end)

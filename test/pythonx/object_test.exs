@@ -108,6 +108,7 @@ defmodule Pythonx.ObjectTest do
     end
 
     test "is stopped when its time is over" do
+      await_main_thread()
       sleep = "time" |> Pythonx.import_module() |> Pythonx.getattr(:sleep)
       error = assert_raise Pythonx.TimeoutError, fn -> Pythonx.call(sleep, [60], [], timeout: 30) end
       assert error.timeout == 30

@@ -303,6 +303,16 @@ defmodule Pythonx.ObjectTrackerTest do
       send(pid, :let_go)
     end
 
+    test "whose application is stopped and started again goes on, without what it kept for others" do
+      {peer, owner} = start!()
+      object = remote!(owner, "[1]")
+      :ok = :peer.call(peer, :application, :stop, [:pythonx])
+      wait_until(fn -> handles(owner) == 0 end)
+      :ok = :peer.call(peer, :application, :start, [:pythonx])
+      assert inspect(remote!(owner, "[2]")) =~ "[2]"
+      assert inspect(object) =~ "decode failed, expected a resource reference"
+    end
+
     test "that dies as an owner and comes back under its name says that its objects are gone" do
       name = :peer.random_name()
       {peer, owner} = start!(name: name)

@@ -70,6 +70,7 @@ defmodule Pythonx.ServerTest do
   end
 
   test "a call that takes too long is stopped, and the server goes on" do
+    await_main_thread()
     server = start()
     assert_raise Pythonx.TimeoutError, fn -> Server.call(server, :sleep, [], [], timeout: 50) end
     assert Server.call(server, :add) == 1

@@ -102,6 +102,7 @@ defmodule Pythonx.StreamTest do
     end
 
     test "stops when its time is over" do
+      await_main_thread()
       numbers = generator("yield 1\ntime.sleep(60)")
       assert_raise Pythonx.TimeoutError, fn -> Enum.to_list(Pythonx.stream(numbers, timeout: 50)) end
       assert_receive :closed

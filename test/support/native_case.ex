@@ -45,7 +45,7 @@ defmodule Pythonx.NativeCase do
   `:peer.call/4`. It ends with the test process.
   """
   def start_vm! do
-    paths = Enum.flat_map([:elixir, :pythonx], &[~c"-pa", &1 |> :code.lib_dir() |> :filename.join(~c"ebin")])
+    paths = Enum.flat_map([:elixir, :logger, :pythonx], &[~c"-pa", &1 |> :code.lib_dir() |> :filename.join(~c"ebin")])
     erl = Path.join(:code.root_dir(), "bin/erl") |> String.to_charlist()
     # What it says on standard error would mix with what the suite prints.
     exec = {~c"/bin/sh", [~c"-c", ~c"exec \"$@\" 2>/dev/null", ~c"sh", erl]}

@@ -1,16 +1,20 @@
 """What happens once when Python starts in the VM, and once when the VM halts."""
 
+from __future__ import annotations
+
 import _signal
 import _thread
 import sys
 import threading
-from collections.abc import Callable
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
-from types import ModuleType
-from typing import Any
 
 import _pythonx
+
+TYPE_CHECKING = False  # these take longer to import than everything else here, importlib.abc above all
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+    from typing import Any
 
 
 def boot(sys_paths: list[str], interrupt_signal: int) -> None:
@@ -45,7 +49,7 @@ def _spawn_by_default(context: ModuleType) -> None:
     default._default_context = context._concrete_contexts["spawn"]
 
 
-class _AfterImport(MetaPathFinder):
+class _AfterImport:
     """Calls a function on a module right after its first import, so that nothing is imported just to be set up."""
 
     def __init__(self, actions: dict[str, Callable[[ModuleType], None]]) -> None:
@@ -65,7 +69,7 @@ class _AfterImport(MetaPathFinder):
         return None
 
 
-class _ActingLoader(Loader):
+class _ActingLoader:
     def __init__(self, loader: Any, action: Callable[[ModuleType], None]) -> None:
         self._loader = loader
         self._action = action

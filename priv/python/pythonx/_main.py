@@ -1,9 +1,14 @@
 """The module that an evaluation runs in."""
 
+from __future__ import annotations
+
 from types import ModuleType
-from typing import Any
 
 import _pythonx
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _get = ModuleType.__getattribute__
 

@@ -2,7 +2,10 @@
 
 
 def pickler() -> str:
-    """Return the name of the module to pickle with: cloudpickle, which knows more types, where it can be imported."""
+    """Return the name of the module to pickle with.
+
+    That is cloudpickle, which knows more types than pickle does, where it can be imported.
+    """
     try:
         import cloudpickle  # noqa: F401
     except Exception:

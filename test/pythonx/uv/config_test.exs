@@ -7,8 +7,8 @@ defmodule Pythonx.Uv.ConfigTest do
   test "the text and the options that uv_init/2 takes; other keys are ignored" do
     assert Config.parse!(pyproject_toml: "text") == {"text", []}
 
-    assert Config.parse!(python: "3.13", pyproject_toml: "text", uv_version: "0.8.5", native_tls: true, lock: "l", x: 1) ==
-             {"text", [python: "3.13", uv_version: "0.8.5", native_tls: true, lock: "l"]}
+    options = [python: "3.13", uv_version: "0.8.5", native_tls: true, lock: "lock"]
+    assert Config.parse!([pyproject_toml: "text", force: true] ++ options) == {"text", options}
   end
 
   test "no configuration" do
