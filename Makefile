@@ -20,7 +20,7 @@ PYTHON := $(wildcard priv/python test/python scripts bench examples)
 # Debian keeps ExDoc among the libraries of its own Elixir; another Elixir has to be told.
 EX_DOC := $(foreach app,ex_doc earmark_parser makeup makeup_elixir makeup_erlang nimble_parsec,-pa /usr/lib/elixir/lib/$(app)/ebin)
 
-.PHONY: help setup demo test test-pythons bench bench-memory bench-startup lint format docs clean
+.PHONY: help setup demo test test-pythons bench bench-memory bench-startup stress lint format docs clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -51,6 +51,9 @@ bench-memory: setup ## show that memory stays flat over a million evaluations
 
 bench: setup ## measure conversions, evaluations and output against plain C loops
 	$(ENV); mix run bench/run.exs
+
+stress: setup ## everything at once, at random, from many processes: ten minutes, or STRESS_SECONDS
+	$(ENV); mix run bench/stress.exs
 
 lint: ## check the format and the style of Elixir, C, C++ and Python
 	scripts/setup lint

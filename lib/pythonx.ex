@@ -24,6 +24,7 @@ defmodule Pythonx do
   share Python's global interpreter lock: Python code of several processes takes turns.
   """
 
+  alias Pythonx.Calls
   alias Pythonx.Encoder.Native
   alias Pythonx.NIF
   alias Pythonx.Object
@@ -199,7 +200,10 @@ defmodule Pythonx do
     globals = Map.new(globals, fn {name, value} -> {name, encode_global(value, encode_opts)} end)
     out = device!(:stdout_device, opts[:stdout_device] || Process.group_leader())
     err = device!(:stderr_device, opts[:stderr_device] || standard_error())
-    NIF.eval(code, location, globals, out, err, relay, opts[:timeout])
+
+    Pythonx.Telemetry.span([:pythonx, :eval], %{process: self(), code: code}, fn ->
+      NIF.eval(code, location, globals, out, err, relay, opts[:timeout])
+    end)
   end
 
   # One process stands for the whole application: it takes devices' replies.
@@ -293,6 +297,287 @@ defmodule Pythonx do
   defmacro sigil_PY({:<<>>, meta, [code]}, []) when is_binary(code) do
     Pythonx.Sigil.expand({:<<>>, meta, [code]}, [], __CALLER__)
   end
+
+  ## Objects
+
+  @doc """
+  Calls a Python object: a function, a class, anything callable.
+
+  `args` are the positional arguments, `kwargs` those by name, a keyword list or a map with atoms or strings as keys.
+
+      iex> {pow, _} = Pythonx.eval("pow", %{})
+      iex> Pythonx.call(pow, [2, 10])
+      #Pythonx.Object<
+        1024
+      >
+      iex> Pythonx.call(pow, [2, 10], [mod: 1000], decode: true)
+      24
+
+  A Python exception is raised as `Pythonx.Error`. What the code prints goes to the caller's group leader and to
+  standard error.
+
+  ## Options
+
+    * `:decode` - if true, the result is decoded as by `decode/1`; what has no counterpart in Elixir stays an object.
+      Defaults to `false`
+
+    * `:binaries` - with `:str`, binaries become `str`, which is what most Python functions want; one that is not
+      UTF-8 raises a `Pythonx.Error`. With `:bytes` they become `bytes`. Defaults to `:str`
+
+    * `:timeout` - how long the code may run, in milliseconds, or `:infinity`. When the time is over, the code is
+      interrupted and `Pythonx.TimeoutError` raised. Defaults to `:infinity`
+  """
+  @spec call(Object.t(), list(), keyword() | map(), keyword()) :: term()
+  def call(%Object{} = callable, args \\ [], kwargs \\ [], opts \\ []) when is_list(args) do
+    Calls.call(callable, args, kwargs, opts)
+  end
+
+  @doc """
+  Calls a method of a Python object.
+
+      iex> {text, _} = Pythonx.eval("'a,b'", %{})
+      iex> Pythonx.call_method(text, :split, [","], [], decode: true)
+      ["a", "b"]
+
+  Arguments and options are those of `call/4`.
+  """
+  @spec call_method(Object.t(), atom() | String.t(), list(), keyword() | map(), keyword()) :: term()
+  def call_method(%Object{} = object, name, args \\ [], kwargs \\ [], opts \\ []) when is_list(args) do
+    Calls.call_method(object, name, args, kwargs, opts)
+  end
+
+  @doc """
+  Reads an attribute. Options are those of `call/4`.
+
+      iex> math = Pythonx.import_module("math")
+      iex> Pythonx.getattr(math, :pi, decode: true)
+      3.141592653589793
+  """
+  @spec getattr(Object.t(), atom() | String.t(), keyword()) :: term()
+  def getattr(%Object{} = object, name, opts \\ []) do
+    Calls.perform("getattr", {NIF.local!(object)}, [Calls.name!(name)], opts)
+  end
+
+  @doc """
+  Sets an attribute. Options are those of `call/4`.
+
+      iex> {config, _} = Pythonx.eval("import types; types.SimpleNamespace()", %{})
+      iex> Pythonx.setattr(config, :name, "Ada")
+      :ok
+      iex> config
+      #Pythonx.Object<
+        namespace(name='Ada')
+      >
+  """
+  @spec setattr(Object.t(), atom() | String.t(), term(), keyword()) :: :ok
+  def setattr(%Object{} = object, name, value, opts \\ []) do
+    Calls.perform("setattr", {NIF.local!(object), value}, [Calls.name!(name)], opts)
+    :ok
+  end
+
+  @doc """
+  Reads an item, `object[key]` in Python. Options are those of `call/4`.
+
+      iex> {list, _} = Pythonx.eval("[1, 2, 3]", %{})
+      iex> Pythonx.getitem(list, -1, decode: true)
+      3
+
+  A binary as the key of a dict means the `str`, or the `bytes` where the dict has only these; with `binaries: :bytes`
+  it means the `bytes` alone.
+
+  A key that is not there raises a `Pythonx.Error`. For one that may be missing there is `object[key]`, see
+  `Pythonx.Object`.
+  """
+  @spec getitem(Object.t(), term(), keyword()) :: term()
+  def getitem(%Object{} = object, key, opts \\ []), do: Calls.perform("getitem", {NIF.local!(object), key}, [], opts)
+
+  @doc """
+  Sets an item, `object[key] = value` in Python. Keys are those of `getitem/3`, options those of `call/4`.
+
+      iex> {prices, _} = Pythonx.eval("{'apple': 1.5}", %{})
+      iex> Pythonx.setitem(prices, "pear", 2)
+      :ok
+      iex> Pythonx.decode(prices)
+      %{"apple" => 1.5, "pear" => 2}
+  """
+  @spec setitem(Object.t(), term(), term(), keyword()) :: :ok
+  def setitem(%Object{} = object, key, value, opts \\ []) do
+    Calls.perform("setitem", {NIF.local!(object), key, value}, [], opts)
+    :ok
+  end
+
+  @doc """
+  Imports a module by its full name. The only option is `:timeout`, as for `call/4`.
+
+      iex> path = Pythonx.import_module("os.path")
+      iex> Pythonx.call_method(path, :join, ["usr", "lib"], [], decode: true)
+      "usr/lib"
+  """
+  @spec import_module(atom() | String.t(), keyword()) :: Object.t()
+  def import_module(name, opts \\ []) do
+    opts = Keyword.validate!(opts, timeout: :infinity)
+    Calls.perform("import_module", {}, [Calls.name!(name)], opts)
+  end
+
+  @doc """
+  The name of an object's class, with its module unless it is built in.
+
+      iex> {date, _} = Pythonx.eval("import datetime; datetime.date(2024, 1, 31)", %{})
+      iex> Pythonx.type(date)
+      "datetime.date"
+      iex> Pythonx.type(Pythonx.encode!([1, 2]))
+      "list"
+  """
+  @spec type(Object.t()) :: String.t()
+  def type(%Object{} = object), do: Pythonx.Help.type(object)
+
+  @doc """
+  Prints Python's documentation of an object.
+  """
+  @spec help(Object.t()) :: :ok
+  def help(%Object{} = object), do: Pythonx.Help.print(object)
+
+  ## Streams
+
+  @doc """
+  A lazy stream over a Python iterable: a list, a generator, a file, an asynchronous generator.
+
+      iex> {squares, _} = Pythonx.eval("(n * n for n in __import__('itertools').count())", %{})
+      iex> squares |> Pythonx.stream() |> Stream.filter(&(rem(&1, 2) == 1)) |> Enum.take(3)
+      [1, 9, 25]
+
+  Handles are enumerable themselves, which is the same with default options:
+
+      iex> Enum.sum(Pythonx.encode!([1, 2, 3]))
+      6
+
+  Elements are read in batches, which are small at first and grow while Python is fast. A slow generator's elements
+  arrive as they are made; a fast one may be read ahead of what has been asked for. A stream that is left early closes
+  its generator, whose `finally` blocks run. What Python raises is raised in its place, after the elements before it.
+
+  ## Options
+
+    * `:decode` - if true, elements are decoded as by `decode/1`; otherwise they are objects. Defaults to `true`
+
+    * `:timeout` - how long a batch may take, in milliseconds, or `:infinity`; see `call/4`. Defaults to `:infinity`
+  """
+  @spec stream(Object.t(), keyword()) :: Enumerable.t()
+  def stream(%Object{} = object, opts \\ []), do: Pythonx.Streams.stream(object, opts)
+
+  @doc """
+  A Python iterator over an Elixir enumerable.
+
+      iex> iterator = Pythonx.iterator(Stream.map(1..3, &(&1 * &1)))
+      iex> {total, _} = Pythonx.eval("sum(numbers)", %{"numbers" => iterator})
+      iex> Pythonx.decode(total)
+      14
+
+  The enumerable is read in a process of its own, in batches, and only when Python asks for more. That process ends
+  with the enumerable, or when Python has dropped the iterator. What the enumerable raises is raised in Python as
+  `pythonx.ElixirError`.
+  """
+  @spec iterator(Enumerable.t()) :: Object.t()
+  def iterator(enumerable), do: Pythonx.Producer.iterator(enumerable)
+
+  ## asyncio
+
+  @doc """
+  Waits for a Python awaitable: a coroutine, a task, a future.
+
+      iex> {nil, globals} = Pythonx.eval("import asyncio\\nasync def double(x):\\n  await asyncio.sleep(0)\\n  return 2 * x", %{})
+      iex> globals["double"] |> Pythonx.call([21]) |> Pythonx.await(decode: true)
+      42
+
+  It runs on Python's event loop, of which there is one, on a thread of its own. No thread waits meanwhile: any number
+  of processes can await something at the same time. In `eval/3` and `~PY`, `await` and `async for` may stand outside of
+  functions, and run on the same loop.
+
+  When the caller dies, or the time is over, the awaitable is cancelled as by `task.cancel()`.
+
+  ## Options
+
+    * `:decode` - if true, the result is decoded, as for `call/4`. Defaults to `false`
+
+    * `:timeout` - how long to wait, in milliseconds, or `:infinity`. Then `Pythonx.TimeoutError` is raised. Defaults
+      to `:infinity`
+  """
+  @spec await(Object.t(), keyword()) :: term()
+  def await(%Object{} = awaitable, opts \\ []), do: Pythonx.Awaits.await(awaitable, opts)
+
+  ## Control
+
+  @doc """
+  Stops the Python code that a process runs: the process gets a `Pythonx.Error` of type `KeyboardInterrupt`.
+
+  Returns false when the process runs none. Code that catches the exception is interrupted again until it ends.
+
+      iex> code = "import pythonx, time; pythonx.send_tagged_object(parent, 'started', 1); time.sleep(60)"
+      iex> parent = self()
+      iex> pid =
+      ...>   spawn(fn ->
+      ...>     try do
+      ...>       Pythonx.eval(code, %{"parent" => parent})
+      ...>     rescue
+      ...>       error in Pythonx.Error -> send(parent, List.last(error.lines))
+      ...>     end
+      ...>   end)
+      iex> receive do {:started, _} -> Pythonx.interrupt(pid) end
+      true
+      iex> receive do line -> line end
+      "KeyboardInterrupt\\n"
+  """
+  @spec interrupt(pid()) :: boolean()
+  def interrupt(pid) when is_pid(pid) and node(pid) == node(), do: Pythonx.Control.interrupt(pid)
+
+  @doc """
+  What Python runs now, a list of maps:
+
+    * `:process` - the Elixir process that waits for it
+
+    * `:thread` - a number that tells Python's threads apart
+
+    * `:main_thread` - whether it is Python's main thread
+
+    * `:elapsed` - for how long it has run, in microseconds
+
+    * `:code` - the first line of the code, or the name of the operation
+
+  Code that waits for an Elixir function it has called is listed too.
+
+      iex> Pythonx.running()
+      []
+  """
+  @spec running() :: [
+          %{
+            process: pid(),
+            thread: pos_integer(),
+            main_thread: boolean(),
+            elapsed: non_neg_integer(),
+            code: String.t()
+          }
+        ]
+  def running(), do: Pythonx.Control.running()
+
+  @doc """
+  Sends the records of Python's `logging`, and uncaught errors of Python's threads, to `Logger`.
+
+  Each has Python's level, and as metadata `:file` and `:line`, `:python_logger`, `:python_function`, and `:pid` of the
+  process that evaluates. Calling this again replaces what was there.
+
+      iex> Pythonx.attach_logger(level: :warning)
+      :ok
+      iex> Pythonx.attach_logger(level: :none)
+      :ok
+
+  ## Options
+
+    * `:level` - the lowest level that is sent: `:debug`, `:info`, `:warning`, `:error` or `:critical`. The Python
+      logger's own level is set to it. With `:none` nothing is sent any more. Defaults to `:info`
+
+    * `:logger` - the name of the Python logger. Defaults to the root logger, so to all of them
+  """
+  @spec attach_logger(keyword()) :: :ok
+  def attach_logger(opts \\ []), do: Pythonx.Logs.attach(opts)
 
   ## Conversion
 

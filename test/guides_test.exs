@@ -8,6 +8,7 @@ defmodule Pythonx.GuidesTest do
 
   @guides Path.wildcard("guides/*.md")
 
+  doctest_file("guides/control.md")
   doctest_file("guides/conversions.md")
   doctest_file("guides/environments.md")
   doctest_file("guides/livebook.md")
@@ -33,7 +34,7 @@ defmodule Pythonx.GuidesTest do
 
   test "no guide with doctests is left out" do
     with_prompts = for guide <- @guides, File.read!(guide) =~ ~r/^iex>/m, do: guide
-    assert with_prompts == ~w(guides/conversions.md guides/environments.md guides/livebook.md)
+    assert with_prompts == ~w(guides/control.md guides/conversions.md guides/environments.md guides/livebook.md)
   end
 
   # Messages are quoted as they are in the source; `...` stands for what is filled in.
@@ -66,7 +67,7 @@ defmodule Pythonx.GuidesTest do
           {"There are 2048 at most", "thread_pool.hpp", "max_threads = 2048"},
           {"idle for five seconds", "thread_pool.hpp", "idle_time{5000}"},
           {"every 50 ms", "thread_pool.cpp", "std::chrono::milliseconds(50)"},
-          {"for about 2 ms at most", "thread_pool.cpp", "drop_budget_us = 2000"},
+          {"for about 2 ms at most", "thread_pool.hpp", "drop_budget_us = 2000"},
           {"about every millisecond", "gil.cpp", "std::chrono::milliseconds(1)"},
           {"two seconds", "interpreter.cpp", "halt_deadline = std::chrono::milliseconds(2000)"},
           {"a cache of 128 arenas", "allocator.cpp", "arena_limit = 128"},

@@ -147,7 +147,7 @@ defmodule PythonxTest do
       end
 
       assert_raise Pythonx.Error, ~r/IndentationError/, fn -> Pythonx.eval("  x = 1", %{}) end
-      assert_raise Pythonx.Error, ~r/'await' outside function/, fn -> Pythonx.eval("await x", %{}) end
+      assert_raise Pythonx.Error, ~r/'await' outside async function/, fn -> Pythonx.eval("def f(): await x", %{}) end
       assert_raise Pythonx.Error, ~r/'return' outside function/, fn -> Pythonx.eval("return 1", %{}) end
     end
 

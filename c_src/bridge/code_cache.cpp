@@ -82,7 +82,7 @@ bool compile(const Source& source, Code* out) {
   PyObject* text = PyUnicode_DecodeUTF8(source.text().data(), static_cast<Py_ssize_t>(source.text().size()), nullptr);
   PyObject* module = text == nullptr ? nullptr : PyImport_ImportModule("pythonx._compile");
   PyObject* pair = module == nullptr ? nullptr
-                                     : PyObject_CallMethod(module, "compile_source", "Os#l", text, source.file().data(),
+                                     : PyObject_CallMethod(module, "compile_evaluation", "Os#l", text, source.file().data(),
                                                            static_cast<Py_ssize_t>(source.file().size()), source.line());
   const bool ok = pair != nullptr && PyTuple_Check(pair) && PyTuple_GET_SIZE(pair) == 2;
   if (ok) {

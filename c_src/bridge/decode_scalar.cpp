@@ -5,6 +5,8 @@
 #include "decoder.hpp"
 #include "integer.hpp"
 #include "object.hpp"
+#include "atom.hpp"
+#include "function.hpp"
 #include "pid.hpp"
 #include "text.hpp"
 #include "user_code.hpp"
@@ -90,6 +92,10 @@ bool Decoder::other(PyObject* object, Term* out) {
   ErlNifPid pid;
   if (get_pid(object, &pid)) {
     *out = pid_term(pid);
+  } else if (get_python_atom(object, out)) {
+    return true;
+  } else if (const Term function = get_function(env_, object)) {
+    *out = function;
   } else if (frames_.empty()) {
     status_ = DecodeStatus::object;
     return false;

@@ -4,6 +4,7 @@
 #include <new>
 
 #include "encoder.hpp"
+#include "function.hpp"
 #include "integer.hpp"
 #include "user_code.hpp"
 
@@ -54,6 +55,8 @@ PyObject* Encoder::begin(Term term) {
       return begin_map(term);
     case ERL_NIF_TERM_TYPE_PID:
       return pid(term);
+    case ERL_NIF_TERM_TYPE_FUN:
+      return checked(make_function(term, options_.binaries_as_str));
     default:
       return defer(term);
   }

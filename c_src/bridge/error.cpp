@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "call.hpp"
 #include "object.hpp"
 
 namespace py = pybind11;
@@ -83,8 +84,24 @@ Term make_text(ErlNifEnv* env, PyObject* unicode) {
 Term take_error(ErlNifEnv* env, Frames frames) {
   const Raised raised;
   const py::list lines = format_surely(raised, frames);
-  return make_tuple(env, make_lines(env, lines), make_object(env, raised.type.ptr()),
-                    make_object(env, raised.value.ptr()), make_object(env, raised.traceback.ptr()));
+  const Term text = make_lines(env, lines);
+  const Term type = make_object(env, raised.type.ptr());
+  const Term value = make_object(env, raised.value.ptr());
+  const Term traceback = make_object(env, raised.traceback.ptr());
+  const Term original = original_of(env, raised.value.ptr());
+  return original == 0 ? make_tuple(env, text, type, value, traceback)
+                       : make_tuple(env, text, type, value, traceback, original);
+}
+
+void raise_again(PyObject* error) {
+  if (error == nullptr || !PyExceptionInstance_Check(error)) {
+    PyErr_SetString(PyExc_SystemError, "expected a local exception");
+    return;
+  }
+  PyObject* type = reinterpret_cast<PyObject*>(Py_TYPE(error));
+  Py_INCREF(type);
+  Py_INCREF(error);
+  PyErr_Restore(type, error, PyException_GetTraceback(error));
 }
 
 Term error_reply(ErlNifEnv* env, Frames frames) {

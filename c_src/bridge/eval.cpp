@@ -60,14 +60,40 @@ bool set_globals(ErlNifEnv* env, PyObject* names, Term globals) {
   return ok;
 }
 
+// Runs a coroutine on the event loop and waits for it here: a new reference to its result, or nullptr.
+PyObject* wait_for(PyObject* coroutine) {
+  PyObject* module = PyImport_ImportModule("pythonx._loop");
+  PyObject* outcome = module == nullptr ? nullptr : PyObject_CallMethod(module, "wait", "O", coroutine);
+  Py_XDECREF(module);
+  PyObject* error = outcome == nullptr ? nullptr : PyObject_GetAttrString(outcome, "error");
+  PyObject* value = nullptr;
+  if (error == Py_None) {
+    value = PyObject_GetAttrString(outcome, "value");
+  } else if (error != nullptr) {
+    raise_again(error);
+  }
+  Py_XDECREF(error);
+  Py_XDECREF(outcome);
+  return value;
+}
+
+// Code with a top-level `await` evaluates to a coroutine, which is not a result of the user's.
+PyObject* run_code(PyObject* code, PyObject* names) {
+  PyObject* result = PyEval_EvalCode(code, names, names);
+  if (result == nullptr || (reinterpret_cast<PyCodeObject*>(code)->co_flags & CO_COROUTINE) == 0) return result;
+  PyObject* value = wait_for(result);
+  Py_DECREF(result);
+  return value;
+}
+
 // A new reference to the last expression's value, or nullptr: with an exception set it failed, without there is none.
 PyObject* execute(const Code& code, PyObject* names) {
   if (code.body != nullptr) {
-    PyObject* none = PyEval_EvalCode(code.body, names, names);
+    PyObject* none = run_code(code.body, names);
     if (none == nullptr) return nullptr;
     Py_DECREF(none);
   }
-  return code.expression == nullptr ? nullptr : PyEval_EvalCode(code.expression, names, names);
+  return code.expression == nullptr ? nullptr : run_code(code.expression, names);
 }
 
 // The name as a map key, or 0: for a name that is not the user's, or, with an exception set, that has no UTF-8 form.

@@ -17,6 +17,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <memory>
 #include <mutex>
 #include <string>
 
@@ -24,6 +25,7 @@
 
 namespace pythonx {
 
+struct Call;
 struct Worker;
 
 class Job {
@@ -66,6 +68,8 @@ class Job {
   std::atomic<bool> cancelled_{false};
   bool mute_ = false;  // nobody waits for the reply any more
   Worker* worker_ = nullptr;
+  std::shared_ptr<Call> call_;  // while its thread waits for an answer of Elixir's
+  Job* outer_ = nullptr;  // the job that this one interrupted on the same thread, by way of a callback
   std::chrono::steady_clock::time_point started_at_{};
 };
 

@@ -4,12 +4,14 @@
 #include <string>
 #include <vector>
 
+#include "call.hpp"
 #include "decode.hpp"
 #include "encode.hpp"
 #include "eval.hpp"
 #include "gil.hpp"
 #include "interpreter.hpp"
 #include "object.hpp"
+#include "object_operations.hpp"
 #include "operations.hpp"
 #include "thread_pool.hpp"
 
@@ -59,6 +61,14 @@ Term nif_submit_call(ErlNifEnv* env, int, const Term argv[]) {
   CallJob::Function function = find_operation(get_string(env, argv[1]), &name);
   if (function == nullptr) return enif_make_badarg(env);
   return submit(env, new CallJob(env, argv[0], name, function, argv[2]));
+}
+
+// submit_object(reference, operation, arguments, stdout, stderr, relay) :: job
+Term nif_submit_object(ErlNifEnv* env, int, const Term argv[]) {
+  if (!is_booted()) return not_initialized(env);
+  const ObjectOperation* operation = find_object_operation(get_string(env, argv[1]));
+  if (operation == nullptr) return enif_make_badarg(env);
+  return submit(env, new ObjectJob(env, argv[0], operation, argv[2], argv[3], argv[4], argv[5]));
 }
 
 // encode(term, binaries_as_str, replacements) :: {:ok, object} | {:deferred, terms} | :needs_thread
@@ -125,6 +135,12 @@ Term nif_interrupt(ErlNifEnv* env, int, const Term argv[]) {
   return ThreadPool::instance().interrupt(pid) ? atoms.true_ : atoms.false_;
 }
 
+// begin_call(call) :: {function, arguments, binaries_as_str}
+Term nif_begin_call(ErlNifEnv* env, int, const Term argv[]) { return begin_call(env, argv[0]); }
+
+// answer_call(call, answer) :: boolean
+Term nif_answer_call(ErlNifEnv* env, int, const Term argv[]) { return answer_call(env, argv[0], argv[1]); }
+
 // running() :: [{pid, thread, main?, elapsed_us, label}]
 Term nif_running(ErlNifEnv* env, int, const Term[]) { return ThreadPool::instance().running(env); }
 
@@ -138,7 +154,7 @@ void on_halt(void*) { halt(); }
 
 int load(ErlNifEnv* env, void**, Term map_set) {
   init_atoms(env);
-  if (!open_object_types(env) || !open_job_type(env)) return 1;
+  if (!open_object_types(env) || !open_job_type(env) || !open_call_type(env)) return 1;
   set_map_set_template(env, map_set);
 #if ERL_NIF_MAJOR_VERSION > 2 || ERL_NIF_MINOR_VERSION >= 17
   enif_set_option(env, ERL_NIF_OPT_ON_HALT, on_halt);
@@ -151,11 +167,14 @@ ErlNifFunc functions[] = {
     {"initialized?", 0, nif_initialized, 0},
     {"submit_eval", 8, nif_submit_eval, 0},
     {"submit_call", 3, nif_submit_call, 0},
+    {"submit_object", 6, nif_submit_object, 0},
     {"nif_encode", 3, nif_encode, ERL_NIF_DIRTY_JOB_CPU_BOUND},
     {"nif_decode", 1, nif_decode, ERL_NIF_DIRTY_JOB_CPU_BOUND},
     {"local_object?", 1, nif_is_local_object, 0},
     {"cancel", 2, nif_cancel, 0},
     {"interrupt", 1, nif_interrupt, 0},
+    {"begin_call", 1, nif_begin_call, 0},
+    {"answer_call", 2, nif_answer_call, 0},
     {"running", 0, nif_running, 0},
     {"stats", 0, nif_stats, 0},
 };

@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "call.hpp"
 #include "decode.hpp"
 #include "encode.hpp"
 #include "error.hpp"
@@ -177,6 +178,7 @@ constexpr Operation operations[] = {
     {"call_internal", call_internal},
     {"dict_from_pairs", dict_from_pairs},
     {"set_from_list", set_from_list},
+    {"resolve_call", resolve_call},
 };
 
 }  // namespace

@@ -67,6 +67,11 @@ Evaluation::Device Evaluation::make_device(ErlNifEnv* env, Term term) {
   return device;
 }
 
+Term Evaluation::device(ErlNifEnv* env, Stream stream) const {
+  const Device& device = devices_[static_cast<int>(stream)];
+  return device.local ? enif_make_pid(env, &device.pid) : enif_make_copy(env, device.destination);
+}
+
 void Evaluation::write(Stream stream, std::string_view text) {
   if (text.empty()) return;
   std::lock_guard<std::mutex> lock(mutex_);

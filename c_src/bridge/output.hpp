@@ -38,6 +38,9 @@ class Evaluation {
 
   const ErlNifPid& caller() const { return caller_; }
 
+  // The device of a stream, as a term of `env`.
+  Term device(ErlNifEnv* env, Stream stream) const;
+
   PyObject* main_module = nullptr;  // a weak reference to the module that is this evaluation's __main__
 
  private:

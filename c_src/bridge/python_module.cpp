@@ -3,6 +3,10 @@
 
 #include <string>
 
+#include "atom.hpp"
+#include "call.hpp"
+#include "function.hpp"
+#include "messages.hpp"
 #include "object.hpp"
 #include "output.hpp"
 #include "pid.hpp"
@@ -75,6 +79,12 @@ py::object current_main() {
   return py::reinterpret_steal<py::object>(PyObject_CallNoArgs(evaluation->main_module));
 }
 
+// A new reference, or the exception that is set.
+py::object taken(PyObject* object) {
+  if (object == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(object);
+}
+
 // The handler of the interrupt signal. A stray signal, late or from elsewhere, finds no cancelled job and is nothing.
 void on_interrupt(int, const py::object&) {
   if (!ThreadPool::instance().main_job_cancelled()) return;
@@ -87,6 +97,19 @@ void on_interrupt(int, const py::object&) {
 PYBIND11_EMBEDDED_MODULE(_pythonx, m) {
   m.doc() = "The native side of the package pythonx.";
   m.attr("PID") = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(pid_type()));
+  m.attr("Function") = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(function_type()));
+  m.attr("Atom") = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(atom_type()));
+  m.def("send", [](const py::object& pid, const py::object& object) { return taken(send_message(pid.ptr(), object.ptr())); },
+        py::arg("pid"), py::arg("term"), "Send a decoded object to an Elixir process.");
+  m.def("start_call", [](const py::object& function, const py::tuple& args, const py::object& resolve) {
+    const std::uint64_t id = start_function(function.ptr(), args.ptr(), resolve.ptr());
+    if (id == 0) throw py::error_already_set();
+    return id;
+  }, py::arg("function"), py::arg("args"), py::arg("resolve"), "Call an Elixir function, without waiting for it.");
+  m.def("cancel_call", &cancel_call, py::arg("number"), "End a call that was started.");
+  m.def("self", [] { return taken(self_pid()); }, "The Elixir process that this thread works for.");
+  m.def("whereis", [](const py::object& name) { return taken(whereis(name.ptr())); }, py::arg("name"),
+        "The Elixir process of that name, or None.");
   m.def("send_tagged_object", &send_tagged_object, py::arg("pid"), py::arg("tag"), py::arg("object"),
         "Send {tag, object} to an Elixir process.");
   m.def("write", &write, py::arg("fd"), py::arg("text"), "Write text to the evaluation's stdout (1) or stderr (2).");

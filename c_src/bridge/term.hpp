@@ -39,6 +39,18 @@ using Term = ERL_NIF_TERM;
   X(unicode, "unicode")                    \
   X(pythonx_output, "pythonx_output")      \
   X(pythonx_event, "pythonx_event")        \
+  X(pythonx_call, "pythonx_call")          \
+  X(pythonx_cancel, "pythonx_cancel")      \
+  X(callbacks, "Elixir.Pythonx.Callbacks") \
+  X(watch, "Elixir.Pythonx.Watch")         \
+  X(stuck, "stuck")                        \
+  X(freed, "freed")                        \
+  X(more, "more")                          \
+  X(done, "done")                          \
+  X(waiting, "waiting")                    \
+  X(async, "async")                        \
+  X(python, "python")                      \
+  X(type_error, "type_error")              \
   X(cancelled, "cancelled")                \
   X(not_initialized, "not_initialized")    \
   X(already_initialized, "already_initialized")

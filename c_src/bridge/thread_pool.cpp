@@ -15,12 +15,13 @@ namespace {
 
 constexpr std::size_t stack_size = 16 << 20;
 constexpr std::size_t affinity_limit = 65536;
-// How long one evaluation may spend on dropping what others left behind.
-constexpr long drop_budget_us = 2000;
 
 constexpr auto spin_time = std::chrono::microseconds(30);
 
-std::uint64_t key_of(const ErlNifPid& pid) { return static_cast<std::uint64_t>(pid.pid); }
+thread_local Worker* this_worker = nullptr;
+
+// How long a thread may go on after it was interrupted before somebody is told.
+constexpr auto patience = std::chrono::seconds(1);
 
 Term elapsed_us(ErlNifEnv* env, std::chrono::steady_clock::time_point since) {
   const auto elapsed = std::chrono::steady_clock::now() - since;
@@ -28,6 +29,8 @@ Term elapsed_us(ErlNifEnv* env, std::chrono::steady_clock::time_point since) {
 }
 
 }  // namespace
+
+Worker* ThreadPool::current_worker() { return this_worker; }
 
 int interrupt_signal() { return SIGRTMIN + 6; }
 
@@ -45,6 +48,11 @@ void ThreadPool::configure(const PoolLimits& limits) {
 
 bool ThreadPool::submit(Job* job) {
   std::lock_guard<std::mutex> lock(mutex_);
+  if (Call* call = host_of(job->caller_)) {
+    call->inbox.push_back(job);
+    call->wake.notify_one();
+    return false;
+  }
   Worker* worker = pick(job->caller_);
   if (worker == nullptr) {
     waiting_.push_back(job);
@@ -64,7 +72,7 @@ Worker* ThreadPool::pick(const ErlNifPid& caller) {
 
 void ThreadPool::assign(Worker* worker, Job* job) {
   if (worker->idle) take_from_idle(worker);
-  affinity_[key_of(job->caller_)] = worker;
+  affinity_.emplace(key_of(job->caller_), worker);
   if (affinity_.size() > affinity_limit) forget_dead_callers();
   worker->current = job;
   worker->inbox = job;
@@ -132,6 +140,7 @@ void ThreadPool::serve_as_main() {
 void ThreadPool::serve(Worker* worker) {
   pthread_setname_np(pthread_self(), worker->is_main ? "python_main" : "python_worker");
   worker->python_id = PyThread_get_thread_ident();
+  this_worker = worker;
   Job* job = await_job(worker);
   while (job != nullptr) {
     Job* next = run(worker, job);
@@ -152,7 +161,7 @@ Job* ThreadPool::next_or_idle(Worker* worker) {
   Job* job = waiting_.front();
   waiting_.pop_front();
   worker->current = job;
-  affinity_[key_of(job->caller_)] = worker;
+  affinity_.emplace(key_of(job->caller_), worker);
   return job;
 }
 
@@ -271,21 +280,21 @@ void ThreadPool::deliver(Job* job, Term reply) {
 
 bool ThreadPool::cancel(Job* job, bool mute) {
   bool running;
-  bool raised;
+  bool signalled = false;
   {
     std::lock_guard<std::mutex> lock(job->mutex);
     if (mute) job->mute_ = true;
     if (job->state_ == Job::State::done) return false;
     job->cancelled_ = true;
     running = job->state_ == Job::State::running;
-    raised = running && job->worker_->is_main;
-    if (raised) pthread_kill(job->worker_->thread, interrupt_signal());
+    signalled = running && job->worker_->is_main && job->call_ == nullptr;
+    if (signalled) pthread_kill(job->worker_->thread, interrupt_signal());
   }
   if (!running) return true;
   enif_keep_resource(job->resource_);
   {
     std::lock_guard<std::mutex> lock(interrupts_mutex_);
-    interrupts_.push_back({job, raised});
+    interrupts_.push_back({job, std::chrono::steady_clock::now(), false, signalled});
   }
   interrupts_wake_.notify_one();
   return true;
@@ -296,8 +305,8 @@ bool ThreadPool::interrupt(const ErlNifPid& pid) {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     for (Worker* worker : workers_) {
-      Job* job = worker->current.load();
-      if (job != nullptr && enif_compare_pids(&job->caller_, &pid) == 0) {
+      for (Job* job = worker->current.load(); job != nullptr; job = job->outer_) {
+        if (enif_compare_pids(&job->caller_, &pid) != 0) continue;
         enif_keep_resource(job->resource_);
         jobs.push_back(job);
       }
@@ -311,43 +320,72 @@ bool ThreadPool::interrupt(const ErlNifPid& pid) {
   return any;
 }
 
+// Code under a bare `except:` swallows an interrupt, so each is sent again until its job has ended.
 void ThreadPool::serve_interrupts() {
-  std::vector<Interrupt> active;
+  std::vector<Cancelled> active;
   for (;;) {
     {
       std::unique_lock<std::mutex> lock(interrupts_mutex_);
-      if (active.empty()) interrupts_wake_.wait(lock, [this] { return !interrupts_.empty(); });
+      const auto news = [this] { return !interrupts_.empty(); };
+      if (active.empty()) {
+        interrupts_wake_.wait(lock, news);
+      } else {
+        interrupts_wake_.wait_for(lock, std::chrono::milliseconds(50), news);
+      }
       active.insert(active.end(), interrupts_.begin(), interrupts_.end());
       interrupts_.clear();
     }
-    for (auto it = active.begin(); it != active.end();) {
-      // A second one at once would hit the code's own `finally`.
-      if (std::exchange(it->raised, false) || raise_in(it->job)) {
-        ++it;
-      } else {
-        enif_release_resource(it->job->resource_);
-        it = active.erase(it);
-      }
-    }
-    if (active.empty()) continue;
-    // Code under a bare `except:` swallows an interrupt, so each is sent again until its job has ended.
-    std::unique_lock<std::mutex> lock(interrupts_mutex_);
-    interrupts_wake_.wait_for(lock, std::chrono::milliseconds(50), [this] { return !interrupts_.empty(); });
+    for (auto it = active.begin(); it != active.end();) it = raise_again(*it) ? std::next(it) : active.erase(it);
   }
+}
+
+// False when the job has ended, which is then let go.
+bool ThreadPool::raise_again(Cancelled& cancelled) {
+  // One that was signalled just now gets the time to clean up before it is interrupted again.
+  if (cancelled.signalled) {
+    cancelled.signalled = false;
+    return true;
+  }
+  const bool running = raise_in(cancelled.job);
+  const bool late = std::chrono::steady_clock::now() - cancelled.since > patience;
+  if (running && late && !cancelled.reported) {
+    cancelled.reported = true;
+    report(cancelled, atoms.stuck);
+  }
+  if (running) return true;
+  if (cancelled.reported) report(cancelled, atoms.freed);
+  enif_release_resource(cancelled.job->resource_);
+  return false;
+}
+
+// Sends {:pythonx_event, :stuck | :freed, caller, elapsed_us, code} to Pythonx.Watch.
+void ThreadPool::report(const Cancelled& cancelled, Term what) {
+  ErlNifPid watch;
+  if (!enif_whereis_pid(nullptr, atoms.watch, &watch)) return;
+  ErlNifEnv* env = enif_alloc_env();
+  const Job* job = cancelled.job;
+  enif_send(nullptr, &watch, env,
+            make_tuple(env, atoms.pythonx_event, what, enif_make_pid(env, &job->caller_),
+                       elapsed_us(env, cancelled.since), make_binary(env, job->label())));
+  enif_free_env(env);
 }
 
 // False when the job has ended.
 bool ThreadPool::raise_in(Job* job) {
+  CallPtr call;
   {
     std::lock_guard<std::mutex> lock(job->mutex);
     if (job->state_ == Job::State::done) return false;
     if (job->worker_ == nullptr) return true;
-    if (job->worker_->is_main) {
+    call = job->call_;
+    if (call == nullptr && job->worker_->is_main) {
       pthread_kill(job->worker_->thread, interrupt_signal());
       return true;
     }
   }
-  return raise_on_worker(job);
+  if (call == nullptr) return raise_on_worker(job);
+  interrupt_call(call);
+  return true;
 }
 
 // SetAsyncExc needs the GIL, which may not be waited for under the lock: hence the second look at the job's state.
@@ -355,6 +393,8 @@ bool ThreadPool::raise_on_worker(Job* job) {
   Attach attached;
   std::lock_guard<std::mutex> lock(job->mutex);
   if (job->state_ == Job::State::done) return false;
+  // It waits below another job by now, which the exception would hit.
+  if (job->call_ != nullptr || job->worker_->current != job) return true;
   job->worker_->exception_sent = true;
   PyThreadState_SetAsyncExc(job->worker_->python_id, PyExc_KeyboardInterrupt);
   return true;
@@ -371,7 +411,7 @@ void ThreadPool::shut_down() {
     std::lock_guard<std::mutex> lock(mutex_);
     shut_down_ = true;
     for (Worker* worker : workers_) {
-      if (Job* job = worker->current.load()) {
+      for (Job* job = worker->current.load(); job != nullptr; job = job->outer_) {
         enif_keep_resource(job->resource_);
         jobs.push_back(job);
       }
@@ -414,12 +454,13 @@ Term ThreadPool::running(ErlNifEnv* env) {
   Term list = enif_make_list(env, 0);
   std::lock_guard<std::mutex> lock(mutex_);
   for (Worker* worker : workers_) {
-    Job* job = worker->current.load();
-    if (job == nullptr || job->state_ != Job::State::running) continue;
-    const Term entry = make_tuple(env, enif_make_pid(env, &job->caller_), enif_make_uint64(env, worker->id),
-                                  worker->is_main ? atoms.true_ : atoms.false_, elapsed_us(env, job->started_at_),
-                                  make_binary(env, job->label()));
-    list = enif_make_list_cell(env, entry, list);
+    for (Job* job = worker->current.load(); job != nullptr; job = job->outer_) {
+      if (job->state_ != Job::State::running) continue;
+      const Term entry = make_tuple(env, enif_make_pid(env, &job->caller_), enif_make_uint64(env, worker->id),
+                                    worker->is_main ? atoms.true_ : atoms.false_, elapsed_us(env, job->started_at_),
+                                    make_binary(env, job->label()));
+      list = enif_make_list_cell(env, entry, list);
+    }
   }
   return list;
 }

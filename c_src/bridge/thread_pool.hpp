@@ -4,8 +4,8 @@
 // deep data, and there are only as many of them as cores. Each thread has a stack of 16 MiB and one thread state for
 // life. One of them initialised Python and so is its main thread, the only one that signals reach.
 //
-// A process gets the thread that served it last whenever that one is free, and the main thread first if none did, so
-// that what Python ties to a thread (sqlite3 connections, threading.local) works from one evaluation to the next.
+// A process gets the thread that served it first whenever that one is free, which is the main thread if that was free then,
+// so that what Python ties to a thread (sqlite3 connections, threading.local) works from one evaluation to the next.
 // Threads are added when all are busy and retire when idle, unless a living process is tied to them.
 #pragma once
 
@@ -18,6 +18,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "call.hpp"
 #include "job.hpp"
 
 namespace pythonx {
@@ -34,12 +35,6 @@ struct Worker {
   std::atomic<bool> awake{false};  // spinning, see ThreadPool::spin
   std::atomic<Job*> current{nullptr};  // keeps the job's resource for whoever finds it here under the pool's mutex
   bool exception_sent = false;         // an interrupt may be pending in Python; belongs to the GIL
-};
-
-// A job to be interrupted until it ends.
-struct Interrupt {
-  Job* job;     // with a reference to its resource
-  bool raised;  // it has got its first interrupt just now
 };
 
 struct PoolLimits {
@@ -82,6 +77,15 @@ class ThreadPool {
 
   std::size_t thread_count();
 
+  // Calls from Python to Elixir (thread_pool_calls.cpp). The first end of a call counts: an answer, or one of the others.
+  void host(const CallPtr& call, const ErlNifPid& handler);
+  bool answer(const CallPtr& call, ErlNifEnv* env, Term answer);  // takes `env` when it returns true
+  bool end_call(const CallPtr& call, CallState state);
+  CallState await_answer(const CallPtr& call);
+
+  // The calling thread as one of the pool's, nullptr for any other.
+  static Worker* current_worker();
+
   // The cancellation thread's loop: sends each interrupt again until its job ends.
   [[noreturn]] void serve_interrupts();
 
@@ -105,6 +109,21 @@ class ThreadPool {
   void make_idle(Worker* worker);
   void take_from_idle(Worker* worker);
   void forget_dead_callers();
+  static std::uint64_t key_of(const ErlNifPid& pid) { return static_cast<std::uint64_t>(pid.pid); }
+  Call* host_of(const ErlNifPid& caller);
+  bool begin_wait(Job* job, const CallPtr& call);
+  void end_wait(Job* job);
+  void interrupt_call(const CallPtr& call);
+  void run_nested(Worker* worker, Job* job);
+  // A job that was told to end, with a reference to its resource.
+  struct Cancelled {
+    Job* job;
+    std::chrono::steady_clock::time_point since;
+    bool reported;
+    bool signalled;
+  };
+  bool raise_again(Cancelled& cancelled);
+  void report(const Cancelled& cancelled, Term what);
   bool raise_in(Job* job);
   bool raise_on_worker(Job* job);
   static void* thread_main(void* worker);
@@ -116,6 +135,7 @@ class ThreadPool {
   Worker* main_ = nullptr;
   std::deque<Job*> waiting_;
   std::unordered_map<std::uint64_t, Worker*> affinity_;
+  std::unordered_map<std::uint64_t, CallPtr> hosts_;  // by handler: the calls whose threads serve it
   std::uint64_t next_id_ = 0;
   std::atomic<bool> spinner_{false};
   std::atomic<bool> shut_down_{false};
@@ -125,7 +145,10 @@ class ThreadPool {
 
   std::mutex interrupts_mutex_;
   std::condition_variable interrupts_wake_;
-  std::vector<Interrupt> interrupts_;
+  std::vector<Cancelled> interrupts_;
+
+  // How long one job may spend on dropping what others left behind.
+  static constexpr long drop_budget_us = 2000;
 };
 
 // The real-time signal that interrupts Python's main thread; its handler raises only for a cancelled job.

@@ -11,7 +11,15 @@ defmodule Pythonx.Application do
     # The BEAM ignores SIGCHLD. Children that Python starts would then leave no exit status behind.
     if match?({:unix, _}, :os.type()), do: :os.set_signal(:sigchld, :default)
 
-    children = [Pythonx.Janitor, Pythonx.ObjectTracker]
+    children = [
+      Pythonx.Janitor,
+      Pythonx.ObjectTracker,
+      Pythonx.Callbacks,
+      Pythonx.Awaits,
+      Pythonx.Watch,
+      Pythonx.Logs,
+      {DynamicSupervisor, name: Pythonx.Producers}
+    ]
 
     with {:ok, supervisor} <- Supervisor.start_link(children, strategy: :one_for_one, name: Pythonx.Supervisor) do
       # Python outlives the application, which may be stopped and started again.

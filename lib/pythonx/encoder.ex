@@ -52,11 +52,18 @@ defmodule Pythonx.Encoder.Native do
         object
 
       {:deferred, terms} ->
-        encoder = encoder(opts)
-        objects = Enum.map(terms, &encode_deferred(&1, term, encoder))
-        {:ok, object} = walk(term, binaries_as_str, objects)
+        {:ok, object} = walk(term, binaries_as_str, encode_deferred(terms, term, opts))
         object
     end
+  end
+
+  @doc """
+  The objects for terms that a native walk over `root` left to the protocol.
+  """
+  @spec encode_deferred([term()], term(), opts()) :: [Pythonx.Object.t()]
+  def encode_deferred(terms, root, opts) when is_list(terms) do
+    encoder = encoder(opts)
+    Enum.map(terms, &encode_one(&1, root, encoder))
   end
 
   @doc """
@@ -125,7 +132,7 @@ defmodule Pythonx.Encoder.Native do
   defp unhashable?(tuple) when is_tuple(tuple), do: tuple |> Tuple.to_list() |> Enum.any?(&unhashable?/1)
   defp unhashable?(term), do: is_list(term) or is_map(term)
 
-  defp encode_deferred(term, root, encoder) do
+  defp encode_one(term, root, encoder) do
     checked(encode_by_protocol(term, encoder), term)
   rescue
     error in [Protocol.UndefinedError, ArgumentError] ->
@@ -225,7 +232,7 @@ defmodule Pythonx.Encoder.Path do
   defp list_children(_end, _path, _index), do: []
 end
 
-defimpl Pythonx.Encoder, for: [Atom, Integer, Float, BitString, PID] do
+defimpl Pythonx.Encoder, for: [Atom, Integer, Float, BitString, PID, Function] do
   def encode(term, _encoder), do: Pythonx.Encoder.Native.encode(term)
 end
 

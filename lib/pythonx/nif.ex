@@ -32,11 +32,14 @@ defmodule Pythonx.NIF do
   def nif_init(_executable, _home, _python_dir, _sys_paths), do: not_loaded()
   def submit_eval(_ref, _code, _file, _line, _globals, _out, _err, _relay), do: not_loaded()
   def submit_call(_ref, _operation, _arguments), do: not_loaded()
+  def submit_object(_ref, _operation, _arguments, _out, _err, _relay), do: not_loaded()
   def nif_encode(_term, _binaries_as_str, _replacements), do: not_loaded()
   def nif_decode(_object), do: not_loaded()
   def local_object?(_object), do: not_loaded()
   def cancel(_job, _mute), do: not_loaded()
   def interrupt(_pid), do: not_loaded()
+  def begin_call(_call), do: not_loaded()
+  def answer_call(_call, _answer), do: not_loaded()
   def running(), do: not_loaded()
   def stats(), do: not_loaded()
 
@@ -108,6 +111,43 @@ defmodule Pythonx.NIF do
     result!(reply)
   end
 
+  @doc """
+  Works on an object; see `Pythonx.Calls`. Returns `{:ok, result}` or `{:deferred, terms}`.
+  """
+  @spec perform(String.t(), tuple(), pid(), pid(), pid(), timeout()) :: {:ok, term()} | {:deferred, [term()]}
+  def perform(operation, arguments, out, err, relay, timeout) do
+    ref = make_ref()
+
+    reply =
+      case submit_object(ref, operation, arguments, out, err, relay) do
+        {:reply, reply} ->
+          reply
+
+        job ->
+          job = submitted!(job)
+
+          receive do
+            {^ref, reply} -> reply
+          after
+            timeout -> give_up!(job, ref, timeout)
+          end
+      end
+
+    perform_result(reply, relay)
+  end
+
+  defp perform_result({:ok, result, relayed}, relay) do
+    await_relay(relayed, relay)
+    {:ok, result}
+  end
+
+  defp perform_result({:python_error, error, relayed}, relay) do
+    await_relay(relayed, relay)
+    raise_python_error(error)
+  end
+
+  defp perform_result(other, _relay), do: result!(other)
+
   defp submitted!({:error, :not_initialized}), do: not_initialized!()
   defp submitted!(job), do: job
 
@@ -131,9 +171,20 @@ defmodule Pythonx.NIF do
   defp result!({:argument_error, message}), do: raise(ArgumentError, message)
   defp result!({:error, :cancelled}), do: raise("the Python interpreter is shutting down")
 
+  # What Elixir raised inside of Python is raised as it was.
+  defp raise_python_error({_lines, _type, _value, _traceback, {kind, reason, stack}}) do
+    :erlang.raise(kind, reason, stack)
+  end
+
   defp raise_python_error({lines, type, value, traceback}) do
     raise Pythonx.Error, lines: lines, type: type, value: value, traceback: traceback
   end
+
+  @doc """
+  Raises what a reply says that went wrong: `{:python_error, error}` or `{:argument_error, text}`.
+  """
+  @spec raise_error!({atom(), term()}) :: no_return()
+  def raise_error!({kind, _what} = error) when kind in [:python_error, :argument_error], do: result!(error)
 
   @doc """
   The Python `repr` of an object, as an object that holds a `str`.

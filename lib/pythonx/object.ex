@@ -1,5 +1,5 @@
 defmodule Pythonx.Object do
-  @moduledoc """
+  @moduledoc ~S"""
   A handle to a Python object.
 
   The object lives for as long as any handle to it does. Two handles to one object are not equal in Elixir; passing
@@ -7,7 +7,32 @@ defmodule Pythonx.Object do
 
   Handles are opaque. They can be sent to other processes of the node and used there. One that is sent to another
   node says where it belongs, see `Pythonx.remote_eval/4`.
+
+  ## Access
+
+  `object[key]` reads an item as Python does. A key or index that is not there (`KeyError`, `IndexError`) gives `nil`;
+  use `Pythonx.getitem/2` where it should raise.
+
+      iex> {prices, _} = Pythonx.eval("{'apple': 1.5}", %{})
+      iex> prices["apple"]
+      #Pythonx.Object<
+        1.5
+      >
+      iex> prices["pear"]
+      nil
+
+  Items are changed with `Pythonx.setitem/3`: `put_in/2` and its like raise.
+
+  ## Text
+
+  `to_string/1` and interpolation give Python's `str(object)`.
+
+      iex> {path, _} = Pythonx.eval("import pathlib; pathlib.PurePosixPath('/usr') / 'lib'", %{})
+      iex> "libraries are in #{path}"
+      "libraries are in /usr/lib"
   """
+
+  @behaviour Access
 
   defstruct [:resource, :remote_info]
 
@@ -17,8 +42,40 @@ defmodule Pythonx.Object do
   @spec repr_text(t()) :: String.t()
   def repr_text(object), do: Pythonx.NIF.call("repr_text", {Pythonx.NIF.local!(object)}, repr_timeout())
 
+  @doc false
+  @spec str_text(t()) :: String.t()
+  def str_text(object) do
+    "str" |> Pythonx.NIF.call({Pythonx.NIF.local!(object)}) |> Pythonx.NIF.unicode_to_string()
+  end
+
+  @doc false
+  @impl Access
+  def fetch(object, key) do
+    case Pythonx.Calls.perform("fetch", {Pythonx.NIF.local!(object), key}, [], []) do
+      :error -> :error
+      item -> {:ok, item}
+    end
+  end
+
+  @doc false
+  @impl Access
+  def get_and_update(_object, _key, _function), do: refuse_change!()
+
+  @doc false
+  @impl Access
+  def pop(_object, _key), do: refuse_change!()
+
   # A `__repr__` that hangs must not take the shell with it that shows its object.
   defp repr_timeout(), do: Application.get_env(:pythonx, :inspect_timeout, 10_000)
+
+  defp refuse_change!() do
+    raise ArgumentError, "a Python object is changed in place, use Pythonx.setitem/3"
+  end
+end
+
+defimpl String.Chars, for: Pythonx.Object do
+  def to_string(object) when node(object.resource) == node(), do: Pythonx.Object.str_text(object)
+  def to_string(object), do: :erpc.call(node(object.resource), Pythonx.Object, :str_text, [object])
 end
 
 defimpl Inspect, for: Pythonx.Object do

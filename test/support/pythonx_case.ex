@@ -21,6 +21,12 @@ defmodule Pythonx.Case do
   @doc "The Python repr of an object or of an encoded term."
   def repr(term), do: term |> Pythonx.encode!() |> Pythonx.Object.repr_text()
 
+  @doc "Waits until Python's main thread is free, so that a process that evaluates for the first time is served by it."
+  def await_main_thread do
+    code = "import threading\nthreading.current_thread() is threading.main_thread()"
+    wait_until(fn -> Task.await(Task.async(fn -> eval!(code) end)) end)
+  end
+
   @doc "Calls `fun` until it returns something true; fails after `timeout` milliseconds."
   def wait_until(fun, timeout \\ 5000) do
     deadline = System.monotonic_time(:millisecond) + timeout

@@ -10,9 +10,13 @@ An Elixir process that evaluates
 receives the message `{:done, #Pythonx.Object<[1, 2]>}`.
 """
 
+from __future__ import annotations
+
 import _pythonx
 
-__all__ = ["PID", "send_tagged_object"]
+from pythonx._errors import ElixirError
+
+__all__ = ["PID", "Atom", "ElixirError", "Function", "send", "send_tagged_object", "self", "whereis"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,8 +24,56 @@ if TYPE_CHECKING:
     class PID:
         """An Elixir process. Made by encoding an Elixir pid; Python code cannot make one."""
 
+    class Function:
+        """An Elixir function. Made by encoding one; Python code cannot make one."""
+
+        def __call__(self, *args: object) -> object:
+            """Call it with decoded arguments, and return its encoded result."""
+
+        def aio(self, *args: object) -> object:
+            """Call it from a coroutine: `await function.aio(...)`."""
+
+    class Atom:
+        """An Elixir atom, for what goes to Elixir. Never made of data: atoms are not freed."""
+
+        def __init__(self, name: str) -> None: ...
+
 else:
+    Atom = _pythonx.Atom
     PID = _pythonx.PID
+    Function = _pythonx.Function
+
+
+def send(pid: PID, term: object) -> None:
+    """Send a message to an Elixir process, from any thread.
+
+    Args:
+        pid: The process. When it is dead, nothing happens.
+        term: The message, decoded as results are; what has no counterpart in Elixir arrives as a handle.
+
+    Raises:
+        TypeError: If `pid` is not a PID.
+        ValueError: If `term` cannot be decoded, as a list that holds itself.
+    """
+    _pythonx.send(pid, term)
+
+
+def self() -> PID:
+    """Return the Elixir process that this thread works for: the one that evaluates.
+
+    Raises:
+        RuntimeError: If there has been no evaluation that this thread could belong to.
+    """
+    return _pythonx.self()
+
+
+def whereis(name: str | Atom) -> PID | None:
+    """Return the Elixir process that is registered under a name, or None.
+
+    Args:
+        name: The name; that of a module may be given as it is written in Elixir, `"MyApp.Server"`.
+    """
+    return _pythonx.whereis(name)
 
 
 def send_tagged_object(pid: PID, tag: str, object: object) -> None:

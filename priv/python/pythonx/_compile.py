@@ -51,6 +51,11 @@ def compile_source(
     return _compile(source, filename, flags)
 
 
+def compile_evaluation(source: str, filename: str, line: int) -> Codes:
+    """Compile the source of an evaluation, in which `await` may stand anywhere."""
+    return compile_source(source, filename, line, allow_top_level_await=True)
+
+
 def _compile(source: str, filename: str, flags: int) -> Codes:
     try:
         tree = compile(source, filename, "exec", flags | _ast.PyCF_ONLY_AST, dont_inherit=True)

@@ -1,0 +1,151 @@
+# Everything at once, at random, from many processes: evaluations, callbacks, streams, awaits, timeouts, kills, dropped
+# handles. At the end nothing may run, no answer may be missing, and threads and handles must be back where they were.
+#
+#     make stress                     ten minutes
+#     STRESS_SECONDS=20 make stress   as in CI
+
+unless Pythonx.NIF.initialized?(), do: Pythonx.uv_init(:minimal)
+Logger.configure(level: :error)
+
+defmodule Stress do
+  @workers 24
+
+  def run(seconds) do
+    # What is made once only, such as the event loop, counts as there from the start.
+    for kind <- kinds(), do: act(kind)
+    settle(fn -> Pythonx.running() == [] end, "warming up")
+    {threads, handles} = level()
+    deadline = System.monotonic_time(:second) + seconds
+    workers = for n <- 1..@workers, do: Task.async(fn -> work(n, deadline, %{}) end)
+    counts = workers |> Task.await_many(:infinity) |> Enum.reduce(&Map.merge(&1, &2, fn _kind, a, b -> a + b end))
+    settle(fn -> Pythonx.running() == [] end, "nothing runs")
+    settle(fn -> :sys.get_state(Pythonx.Callbacks) == %{handlers: %{}, calls: %{}} end, "no callback is left")
+    settle(fn -> :sys.get_state(Pythonx.Awaits) == %{} end, "nothing is awaited")
+    settle(fn -> DynamicSupervisor.count_children(Pythonx.Producers).active == 0 end, "no iterator is left")
+    settle(fn -> elem(level(), 1) <= handles + 50 end, "handles are back at #{handles}")
+    settle(fn -> elem(level(), 0) <= threads + 1 end, "threads are back at #{threads}")
+    for {kind, count} <- Enum.sort(counts), do: IO.puts("#{kind}: #{count}")
+    IO.puts("total: #{counts |> Map.values() |> Enum.sum()}, memory: #{memory()} MB")
+  end
+
+  defp kinds,
+    do: ~w(eval call callback nested raise stream iterator await await_killed timeout kill kill_callback drop thread)a
+
+  defp work(n, deadline, counts) do
+    if System.monotonic_time(:second) < deadline do
+      kind = Enum.random(kinds())
+      act(kind)
+      # Nothing that came late, or for somebody else.
+      receive do
+        message -> raise "worker #{n} got #{inspect(message)} after #{kind}"
+      after
+        0 -> work(n, deadline, Map.update(counts, kind, 1, &(&1 + 1)))
+      end
+    else
+      counts
+    end
+  end
+
+  defp eval!(code, globals, opts \\ []), do: code |> Pythonx.eval(globals, opts) |> elem(0) |> Pythonx.decode()
+
+  defp act(:eval) do
+    x = :rand.uniform(1_000_000)
+    ^x = eval!("sum([x, 1, -1])", %{"x" => x})
+  end
+
+  defp act(:call) do
+    x = :rand.uniform(1_000_000)
+    ^x = "builtins" |> Pythonx.import_module() |> Pythonx.call_method(:max, [[x, 0]], [], decode: true)
+  end
+
+  defp act(:callback) do
+    x = :rand.uniform(1_000_000)
+    ^x = eval!("f(x)", %{"x" => x, "f" => & &1})
+  end
+
+  defp act(:nested) do
+    down = fn down, n -> if n == 0, do: 0, else: eval!("1 + f(f, n)", %{"f" => down, "n" => n - 1}) end
+    5 = down.(down, 5)
+  end
+
+  defp act(:raise) do
+    id = :rand.uniform(1_000_000)
+    error = catch_error(fn -> eval!("f()", %{"f" => fn -> raise "error #{id}" end}) end)
+    ^error = %RuntimeError{message: "error #{id}"}
+  end
+
+  defp act(:stream) do
+    {numbers, _} = Pythonx.eval("(n for n in range(10**9))", %{})
+    n = :rand.uniform(200)
+    ^n = numbers |> Enum.take(n) |> length()
+  end
+
+  defp act(:iterator) do
+    n = :rand.uniform(500)
+    ^n = eval!("sum(1 for _ in xs)", %{"xs" => Pythonx.iterator(1..n)})
+  end
+
+  defp act(:await) do
+    x = :rand.uniform(1_000_000)
+    ^x = eval!("import asyncio\nawait asyncio.sleep(0.001, x)", %{"x" => x})
+    {_, %{"f" => f}} = Pythonx.eval("import asyncio\nasync def f(x):\n  return await g.aio(x)", %{"g" => & &1})
+    ^x = f |> Pythonx.call([x]) |> Pythonx.await(decode: true)
+  end
+
+  defp act(:await_killed), do: killed(fn -> eval!("import asyncio\nawait asyncio.sleep(60)", %{}) end)
+
+  defp act(:timeout) do
+    error = catch_error(fn -> eval!("while True: pass", %{}, timeout: :rand.uniform(20)) end)
+    Pythonx.TimeoutError = error.__struct__
+  end
+
+  defp act(:kill), do: killed(fn -> eval!("import time\nwhile True: time.sleep(0.005)", %{}) end)
+
+  defp act(:kill_callback) do
+    f = fn -> eval!("import time\nwhile True: time.sleep(0.005)", %{}) end
+    killed(fn -> eval!("f()", %{"f" => f}) end)
+  end
+
+  defp act(:drop), do: for(n <- 1..200, do: Pythonx.encode!([n])) |> length()
+
+  defp act(:thread) do
+    code = "import threading\nr = []\nt = threading.Thread(target=lambda: r.append(f(x)))\nt.start(); t.join()\nr[0]"
+    7 = eval!(code, %{"f" => & &1, "x" => 7})
+  end
+
+  defp catch_error(fun) do
+    fun.()
+    raise "nothing was raised"
+  rescue
+    error -> error
+  end
+
+  defp killed(fun) do
+    {pid, monitor} = spawn_monitor(fun)
+    Process.sleep(:rand.uniform(10))
+    Process.exit(pid, :kill)
+    receive do: ({:DOWN, ^monitor, :process, ^pid, _reason} -> :ok)
+  end
+
+  # {threads, handles}, with what this node has dropped collected.
+  defp level do
+    Enum.each(Process.list(), &:erlang.garbage_collect/1)
+    eval!("import gc\ngc.collect()", %{})
+    Pythonx.NIF.stats()
+  end
+
+  defp memory do
+    [kilobytes] = Regex.run(~r/VmRSS:\s+(\d+)/, File.read!("/proc/self/status"), capture: :all_but_first)
+    div(String.to_integer(kilobytes), 1024)
+  end
+
+  defp settle(done?, what, tries \\ 300) do
+    cond do
+      done?.() -> :ok
+      tries == 0 -> raise "not so within 30 seconds: #{what}; #{inspect({Pythonx.running(), Pythonx.NIF.stats()})}"
+      true -> Process.sleep(100) && settle(done?, what, tries - 1)
+    end
+  end
+end
+
+"STRESS_SECONDS" |> System.get_env("600") |> String.to_integer() |> Stress.run()

@@ -1,0 +1,124 @@
+defmodule Pythonx.Callbacks do
+  @moduledoc false
+
+  # Elixir functions that Python calls. For each call this process starts another, the handler, and is linked to it:
+  # when a handler dies its call is answered all the same, and none survives this process.
+  #
+  # The native side of it, and who owns what: c_src/bridge/call.hpp.
+
+  use GenServer
+
+  alias Pythonx.NIF
+
+  @spec start_link(term()) :: GenServer.on_start()
+  def start_link(_opts), do: GenServer.start_link(__MODULE__, nil, name: __MODULE__)
+
+  # `calls` and `handlers` hold the same entries, by the id of the call and by the handler's pid.
+  @impl true
+  def init(nil) do
+    Process.flag(:trap_exit, true)
+    {:ok, %{handlers: %{}, calls: %{}}}
+  end
+
+  @impl true
+  def handle_info({:pythonx_call, id, call, caller, device}, state) do
+    pid = spawn_link(__MODULE__, :handle, [call, caller, device])
+    {:noreply, %{handlers: Map.put(state.handlers, pid, {id, call}), calls: Map.put(state.calls, id, pid)}}
+  end
+
+  def handle_info({:pythonx_cancel, id}, state) do
+    with {:ok, pid} <- Map.fetch(state.calls, id), do: Process.exit(pid, :kill)
+    {:noreply, state}
+  end
+
+  def handle_info({:EXIT, pid, reason}, state) do
+    case Map.pop(state.handlers, pid) do
+      {{id, call}, handlers} ->
+        # The first answer counts, so this one is for a handler that died before it could give any.
+        if NIF.answer_call(call, error(:exit, reason, [])) == :async, do: spawn(fn -> resolve(call) end)
+        {:noreply, %{handlers: handlers, calls: Map.delete(state.calls, id)}}
+
+      {nil, _handlers} ->
+        {:noreply, state}
+    end
+  end
+
+  def handle_info(_unknown, state), do: {:noreply, state}
+
+  ## In the handler
+
+  @doc false
+  @spec handle(reference(), pid() | nil, Pythonx.device() | nil) :: :ok
+  def handle(call, caller, device) do
+    if is_pid(device), do: Process.group_leader(self(), device)
+    if caller, do: Process.put(:"$callers", [caller | callers_of(caller)])
+    {function, arguments, binaries_as_str} = NIF.begin_call(call)
+    if NIF.answer_call(call, answer(function, arguments, binaries_as_str)) == :async, do: resolve(call)
+    :ok
+  end
+
+  # No thread waits for the answer of a coroutine's call, so this takes one to hand it over.
+  defp resolve(call), do: NIF.call("resolve_call", {call})
+
+  # The chain of a Task goes on through the process that it called Python from.
+  defp callers_of(caller) do
+    with {:dictionary, dictionary} <- Process.info(caller, :dictionary),
+         {_key, callers} <- List.keyfind(dictionary, :"$callers", 0) do
+      callers
+    else
+      _none -> []
+    end
+  end
+
+  defp answer(function, arguments, binaries_as_str) do
+    if is_function(function, length(arguments)) do
+      run(function, arguments, binaries_as_str)
+    else
+      {:type_error, arity_text(function, length(arguments))}
+    end
+  end
+
+  defp run(function, arguments, binaries_as_str) do
+    {:ok, function |> apply(arguments) |> encode(binaries_as_str)}
+  catch
+    kind, reason -> error(kind, reason, __STACKTRACE__)
+  end
+
+  # What needs no protocol and takes no time is encoded by the thread that waits.
+  defp encode(result, _binaries_as_str) when is_number(result) or is_atom(result) or is_binary(result), do: result
+  defp encode(result, true), do: Pythonx.encode!(result, binaries: :str)
+  defp encode(result, false), do: Pythonx.encode!(result)
+
+  defp arity_text(function, count) do
+    {:arity, arity} = Function.info(function, :arity)
+    "the Elixir function takes #{arity} positional #{plural("argument", arity)}, but #{count} #{was(count)} given"
+  end
+
+  defp plural(word, 1), do: word
+  defp plural(word, _count), do: word <> "s"
+
+  defp was(1), do: "was"
+  defp was(_count), do: "were"
+
+  ## What went wrong
+
+  # A Python exception that comes from an evaluation in the function goes on as it is.
+  defp error(:error, %Pythonx.Error{value: value} = error, stacktrace) do
+    if NIF.local_object?(value), do: {:python, value}, else: elixir_error(:error, error, stacktrace)
+  end
+
+  defp error(kind, reason, stacktrace), do: elixir_error(kind, reason, stacktrace)
+
+  defp elixir_error(:error, reason, stacktrace) do
+    exception = Exception.normalize(:error, reason, stacktrace)
+    class = inspect(exception.__struct__)
+    {:error, class, Exception.message(exception), text(stacktrace), {:error, exception, stacktrace}}
+  end
+
+  defp elixir_error(kind, reason, stacktrace) do
+    {:error, Atom.to_string(kind), inspect(reason), text(stacktrace), {kind, reason, stacktrace}}
+  end
+
+  defp text([]), do: ""
+  defp text(stacktrace), do: Exception.format_stacktrace(stacktrace)
+end

@@ -1,0 +1,34 @@
+defmodule Pythonx.Control do
+  @moduledoc false
+
+  # What runs, and how it is stopped.
+
+  alias Pythonx.NIF
+
+  @doc """
+  Interrupts what the process runs; see `Pythonx.interrupt/1`.
+  """
+  @spec interrupt(pid()) :: boolean()
+  def interrupt(pid) do
+    if NIF.initialized?() do
+      running = NIF.interrupt(pid)
+      Pythonx.Awaits.interrupt(pid) or running
+    else
+      false
+    end
+  end
+
+  @doc """
+  What runs now; see `Pythonx.running/0`.
+  """
+  @spec running() :: [map()]
+  def running do
+    if NIF.initialized?() do
+      for {process, thread, main, elapsed, code} <- NIF.running() do
+        %{process: process, thread: thread, main_thread: main, elapsed: elapsed, code: code}
+      end
+    else
+      []
+    end
+  end
+end

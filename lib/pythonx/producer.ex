@@ -1,0 +1,82 @@
+defmodule Pythonx.Producer do
+  @moduledoc false
+
+  # The process behind `Pythonx.iterator/1`: it holds an enumerable that has been read up to some element, and reads on
+  # only when Python asks. It ends with the enumerable, or when Python has dropped the iterator.
+
+  use GenServer, restart: :temporary
+
+  # A batch ends after this time, in milliseconds, so that what a slow enumerable has made is not held back.
+  @budget 10
+
+  @doc """
+  A Python iterator over an enumerable; see `Pythonx.iterator/1`.
+  """
+  @spec iterator(Enumerable.t()) :: Pythonx.Object.t()
+  def iterator(enumerable) do
+    callers = [self() | Process.get(:"$callers", [])]
+    {:ok, pid} = DynamicSupervisor.start_child(Pythonx.Producers, {__MODULE__, {enumerable, callers}})
+    Pythonx.Calls.perform("internal", {&next(pid, &1), pid}, ["pythonx._iterator", "Iterator"], binaries: :bytes)
+  end
+
+  defp next(pid, count) do
+    case GenServer.call(pid, {:next, count}, :infinity) do
+      {:raised, kind, reason, stack} -> :erlang.raise(kind, reason, stack)
+      batch -> batch
+    end
+  end
+
+  @spec start_link({Enumerable.t(), [pid()]}) :: GenServer.on_start()
+  def start_link(argument), do: GenServer.start_link(__MODULE__, argument)
+
+  @impl true
+  def init({enumerable, callers}) do
+    Process.put(:"$callers", callers)
+    {:ok, &Enumerable.reduce(enumerable, &1, fn element, _acc -> {:suspend, {:element, element}} end)}
+  end
+
+  @impl true
+  def handle_call({:next, count}, _from, continue) do
+    case read(continue, count, System.monotonic_time(:millisecond) + @budget, []) do
+      {:more, elements, continue} -> {:reply, {true, elements}, continue}
+      {:done, elements} -> {:stop, :normal, {false, elements}, nil}
+      {:raised, _kind, _reason, _stack} = raised -> {:stop, :normal, raised, nil}
+    end
+  end
+
+  @impl true
+  def handle_info(:stop, continue) do
+    # The enumerable gets to close what it has open.
+    continue.({:halt, nil})
+    {:stop, :normal, nil}
+  end
+
+  def handle_info(_unknown, continue), do: {:noreply, continue}
+
+  # What is raised after some elements comes with the next batch, in its place.
+  defp read({:raised, _kind, _reason, _stack} = raised, _count, _deadline, _elements), do: raised
+  defp read(continue, 0, _deadline, elements), do: {:more, Enum.reverse(elements), continue}
+
+  defp read(continue, count, deadline, elements) do
+    case step(continue) do
+      {:suspended, {:element, element}, continue} ->
+        late = System.monotonic_time(:millisecond) > deadline
+        read(continue, if(late, do: 0, else: count - 1), deadline, [element | elements])
+
+      {:raised, _kind, _reason, _stack} = raised when elements == [] ->
+        raised
+
+      {:raised, _kind, _reason, _stack} = raised ->
+        {:more, Enum.reverse(elements), raised}
+
+      {_done_or_halted, _acc} ->
+        {:done, Enum.reverse(elements)}
+    end
+  end
+
+  defp step(continue) do
+    continue.({:cont, nil})
+  catch
+    kind, reason -> {:raised, kind, reason, __STACKTRACE__}
+  end
+end
