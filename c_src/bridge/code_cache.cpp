@@ -79,11 +79,13 @@ PyObject* to_reference(PyObject* object) { return object == Py_None ? nullptr : 
 
 // The splitting of statements and expression is Python's own ast work: priv/python/pythonx/_compile.py.
 bool compile(const Source& source, Code* out) {
-  PyObject* text = PyUnicode_DecodeUTF8(source.text().data(), static_cast<Py_ssize_t>(source.text().size()), nullptr);
+  PyObject* text =
+      PyUnicode_DecodeUTF8(source.text().data(), static_cast<Py_ssize_t>(source.text().size()), nullptr);
   PyObject* module = text == nullptr ? nullptr : PyImport_ImportModule("pythonx._compile");
-  PyObject* pair = module == nullptr ? nullptr
-                                     : PyObject_CallMethod(module, "compile_evaluation", "Os#l", text, source.file().data(),
-                                                           static_cast<Py_ssize_t>(source.file().size()), source.line());
+  PyObject* pair = module == nullptr
+                       ? nullptr
+                       : PyObject_CallMethod(module, "compile_evaluation", "Os#l", text, source.file().data(),
+                                             static_cast<Py_ssize_t>(source.file().size()), source.line());
   const bool ok = pair != nullptr && PyTuple_Check(pair) && PyTuple_GET_SIZE(pair) == 2;
   if (ok) {
     out->body = to_reference(PyTuple_GET_ITEM(pair, 0));
@@ -97,7 +99,8 @@ bool compile(const Source& source, Code* out) {
 
 }  // namespace
 
-Source::Source(std::string_view text, std::string_view file, long line) : file_size_(file.size()), line_(line) {
+Source::Source(std::string_view text, std::string_view file, long line)
+    : file_size_(file.size()), line_(line) {
   key_.reserve(file.size() + text.size() + 24);
   key_.append(file).push_back('\0');
   key_.append(std::to_string(line)).push_back('\0');

@@ -2,11 +2,11 @@
 #include <algorithm>
 #include <cmath>
 
+#include "atom.hpp"
 #include "decoder.hpp"
+#include "function.hpp"
 #include "integer.hpp"
 #include "object.hpp"
-#include "atom.hpp"
-#include "function.hpp"
 #include "pid.hpp"
 #include "text.hpp"
 #include "user_code.hpp"

@@ -76,7 +76,8 @@ Term make_text(ErlNifEnv* env, PyObject* unicode) {
     PyErr_Clear();
     return make_binary(env, "");
   }
-  const Term term = make_binary(env, {PyBytes_AS_STRING(bytes), static_cast<std::size_t>(PyBytes_GET_SIZE(bytes))});
+  const Term term =
+      make_binary(env, {PyBytes_AS_STRING(bytes), static_cast<std::size_t>(PyBytes_GET_SIZE(bytes))});
   Py_DECREF(bytes);
   return term;
 }

@@ -13,18 +13,19 @@ namespace py = pybind11;
 namespace pythonx {
 namespace {
 
-PyObject* main_type = nullptr;   // pythonx._main.MainModule
-PyObject* builtins = nullptr;    // the dict of the builtins module
-PyObject* main_name = nullptr;   // "__main__"
+PyObject* main_type = nullptr;      // pythonx._main.MainModule
+PyObject* builtins = nullptr;       // the dict of the builtins module
+PyObject* main_name = nullptr;      // "__main__"
 PyObject* builtins_name = nullptr;  // "__builtins__"
-PyObject* hidden_names = nullptr;  // what a fresh module holds, and so is no global of the user's
+PyObject* hidden_names = nullptr;   // what a fresh module holds, and so is no global of the user's
 
 // The fresh module that an evaluation runs in, as sys.modules["__main__"].
 PyObject* make_main_module(Evaluation& evaluation) {
   PyObject* module = PyObject_CallOneArg(main_type, main_name);
   if (module == nullptr) return nullptr;
   evaluation.main_module = PyWeakref_NewRef(module, nullptr);
-  if (evaluation.main_module == nullptr || PyDict_SetItem(PyModule_GetDict(module), builtins_name, builtins) < 0 ||
+  if (evaluation.main_module == nullptr ||
+      PyDict_SetItem(PyModule_GetDict(module), builtins_name, builtins) < 0 ||
       PyDict_SetItem(PyImport_GetModuleDict(), main_name, module) < 0) {
     Py_CLEAR(module);
   }
@@ -80,7 +81,8 @@ PyObject* wait_for(PyObject* coroutine) {
 // Code with a top-level `await` evaluates to a coroutine, which is not a result of the user's.
 PyObject* run_code(PyObject* code, PyObject* names) {
   PyObject* result = PyEval_EvalCode(code, names, names);
-  if (result == nullptr || (reinterpret_cast<PyCodeObject*>(code)->co_flags & CO_COROUTINE) == 0) return result;
+  if (result == nullptr || (reinterpret_cast<PyCodeObject*>(code)->co_flags & CO_COROUTINE) == 0)
+    return result;
   PyObject* value = wait_for(result);
   Py_DECREF(result);
   return value;
@@ -147,7 +149,8 @@ bool init_eval() {
     main_type = py::object(py::module_::import("pythonx._main").attr("MainModule")).release().ptr();
     builtins = py::object(py::module_::import("builtins").attr("__dict__")).release().ptr();
     py::set hidden;
-    for (const char* name : {"__name__", "__doc__", "__package__", "__loader__", "__spec__", "__builtins__"}) {
+    for (const char* name :
+         {"__name__", "__doc__", "__package__", "__loader__", "__spec__", "__builtins__"}) {
       hidden.add(py::str(name));
     }
     hidden_names = hidden.release().ptr();
@@ -158,12 +161,15 @@ bool init_eval() {
   }
 }
 
-EvalJob::EvalJob(ErlNifEnv* caller_env, Term reference, Source source, Term globals, Term out, Term err, Term relay)
+EvalJob::EvalJob(ErlNifEnv* caller_env, Term reference, Source source, Term globals, Term out, Term err,
+                 Term relay)
     : Job(caller_env, reference), source_(std::move(source)), globals_(enif_make_copy(env(), globals)) {
   evaluation_ = std::make_shared<Evaluation>(caller_env, caller(), out, err, relay);
 }
 
-std::string EvalJob::label() const { return std::string(source_.text().substr(0, source_.text().find('\n'))); }
+std::string EvalJob::label() const {
+  return std::string(source_.text().substr(0, source_.text().find('\n')));
+}
 
 Term EvalJob::run() {
   Frames frames = Frames::user;

@@ -29,7 +29,9 @@ void discard_thread_state() {
 bool Handoff::pause_if_due() {
   const auto now = std::chrono::steady_clock::now();
   if (now - last_ < std::chrono::milliseconds(1)) return false;
-  { Detach detached; }
+  {
+    Detach detached;
+  }
   last_ = std::chrono::steady_clock::now();
   return true;
 }

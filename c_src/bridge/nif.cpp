@@ -89,8 +89,9 @@ Term nif_encode(ErlNifEnv* env, int, const Term argv[]) {
       return make_tuple(env, atoms.ok, term);
     }
     case EncodeStatus::deferred:
-      return make_tuple(env, atoms.deferred,
-                        enif_make_list_from_array(env, deferred.data(), static_cast<unsigned>(deferred.size())));
+      return make_tuple(
+          env, atoms.deferred,
+          enif_make_list_from_array(env, deferred.data(), static_cast<unsigned>(deferred.size())));
     default:
       return atoms.needs_thread;
   }

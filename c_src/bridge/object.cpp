@@ -44,7 +44,9 @@ void push(Node* node) {
     node->next = head;
   } while (!pending.compare_exchange_weak(head, node, std::memory_order_release, std::memory_order_relaxed));
   if (head != nullptr) return;
-  { std::lock_guard<std::mutex> lock(wake().mutex); }
+  {
+    std::lock_guard<std::mutex> lock(wake().mutex);
+  }
   wake().condition.notify_one();
 }
 
@@ -89,7 +91,9 @@ void push_all(Node* first) {
   do {
     last->next = head;
   } while (!pending.compare_exchange_weak(head, first, std::memory_order_release, std::memory_order_relaxed));
-  { std::lock_guard<std::mutex> lock(wake().mutex); }
+  {
+    std::lock_guard<std::mutex> lock(wake().mutex);
+  }
   wake().condition.notify_one();
 }
 

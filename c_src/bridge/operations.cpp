@@ -48,7 +48,9 @@ Term repr_text(ErlNifEnv* env, Term arguments) {
   if (length > limit) {
     PyObject* whole = text;
     PyObject* head = PyUnicode_Substring(whole, 0, limit);
-    text = head == nullptr ? nullptr : PyUnicode_FromFormat("%U... (the first %zd of %zd characters)", head, limit, length);
+    text = head == nullptr
+               ? nullptr
+               : PyUnicode_FromFormat("%U... (the first %zd of %zd characters)", head, limit, length);
     Py_XDECREF(head);
     Py_DECREF(whole);
     if (text == nullptr) return 0;
@@ -95,8 +97,9 @@ Term encode_term(ErlNifEnv* env, Term arguments) {
     case EncodeStatus::ok:
       return ok_object(env, object);
     case EncodeStatus::deferred:
-      return make_tuple(env, atoms.deferred,
-                        enif_make_list_from_array(env, deferred.data(), static_cast<unsigned>(deferred.size())));
+      return make_tuple(
+          env, atoms.deferred,
+          enif_make_list_from_array(env, deferred.data(), static_cast<unsigned>(deferred.size())));
     default:
       return 0;
   }
@@ -132,7 +135,8 @@ Term call_internal(ErlNifEnv* env, Term arguments) {
   const EncodeOptions options{false, true};
   if (encode(env, argument(env, arguments, 2), options, {}, &values, &deferred) != EncodeStatus::ok) return 0;
   PyObject* module = PyImport_ImportModule(std::string(module_name).c_str());
-  PyObject* function = module == nullptr ? nullptr : PyObject_GetAttrString(module, std::string(name).c_str());
+  PyObject* function =
+      module == nullptr ? nullptr : PyObject_GetAttrString(module, std::string(name).c_str());
   PyObject* result = function == nullptr ? nullptr : PyObject_CallObject(function, values);
   Py_XDECREF(function);
   Py_XDECREF(module);
@@ -184,7 +188,10 @@ constexpr Operation operations[] = {
 }  // namespace
 
 CallJob::CallJob(ErlNifEnv* caller_env, Term reference, const char* name, Function function, Term arguments)
-    : Job(caller_env, reference), name_(name), function_(function), arguments_(enif_make_copy(env(), arguments)) {}
+    : Job(caller_env, reference),
+      name_(name),
+      function_(function),
+      arguments_(enif_make_copy(env(), arguments)) {}
 
 Term CallJob::run() {
   const Term reply = function_(env(), arguments_);

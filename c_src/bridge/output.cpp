@@ -103,7 +103,8 @@ void Evaluation::send_buffer() {
   const Term text = make_binary(env, buffer_);
   if (device.local && has_relay_) {
     const Term put = make_tuple(env, atoms.put_chars, atoms.unicode, text);
-    const Term request = make_tuple(env, atoms.io_request, enif_make_pid(env, &relay_), enif_make_ref(env), put);
+    const Term request =
+        make_tuple(env, atoms.io_request, enif_make_pid(env, &relay_), enif_make_ref(env), put);
     enif_send(nullptr, &device.pid, env, request);
   } else if (has_relay_) {
     relayed_ = true;
