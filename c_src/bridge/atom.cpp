@@ -2,7 +2,6 @@
 
 #include <atomic>
 
-
 namespace pythonx {
 namespace {
 
@@ -10,8 +9,7 @@ constexpr int new_atoms_limit = 10000;
 constexpr Py_ssize_t longest_name = 255;
 
 struct Atom {
-  PyObject_HEAD
-  Term value;
+  PyObject_HEAD Term value;
   PyObject* name;
 };
 
@@ -37,7 +35,8 @@ PyObject* compare(PyObject* left, PyObject* right, int operation) {
 // The text of a name as UTF-8; false with an exception set.
 bool utf8_of(PyObject* name, std::string_view* out) {
   if (!PyUnicode_Check(name)) {
-    PyErr_Format(PyExc_TypeError, "expected the name of an atom to be a str, got: %s", Py_TYPE(name)->tp_name);
+    PyErr_Format(PyExc_TypeError, "expected the name of an atom to be a str, got: %s",
+                 Py_TYPE(name)->tp_name);
     return false;
   }
   if (PyUnicode_GetLength(name) > longest_name) {
@@ -73,7 +72,8 @@ bool intern(PyObject* name, Term* out) {
 PyObject* make(PyTypeObject*, PyObject* arguments, PyObject* keywords) {
   static const char* names[] = {"name", nullptr};
   PyObject* name;
-  if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O:Atom", const_cast<char**>(names), &name)) return nullptr;
+  if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O:Atom", const_cast<char**>(names), &name))
+    return nullptr;
   Term value;
   if (!intern(name, &value)) return nullptr;
   Atom* self = PyObject_New(Atom, type);
@@ -101,8 +101,10 @@ PyMethodDef methods[] = {
 
 const char doc[] =
     "Atom(name)\n--\n\n"
-    "An Elixir atom. What goes to Elixir (a result, a message, an argument) may hold some; Elixir's own atoms arrive in "
-    "Python as str. Atoms are never freed, so a program may make 10000 new ones and no more: never make them of data.";
+    "An Elixir atom. What goes to Elixir (a result, a message, an argument) may hold some; Elixir's own "
+    "atoms arrive in "
+    "Python as str. Atoms are never freed, so a program may make 10000 new ones and no more: never make them "
+    "of data.";
 
 template <typename Slot>
 void* slot(Slot* function) {
@@ -148,7 +150,8 @@ bool find_atom(PyObject* name, Term* out) {
     return false;
   }
   ErlNifEnv* env = enif_alloc_env();
-  const bool found = enif_make_existing_atom_len(env, text, static_cast<std::size_t>(size), out, ERL_NIF_UTF8) != 0;
+  const bool found =
+      enif_make_existing_atom_len(env, text, static_cast<std::size_t>(size), out, ERL_NIF_UTF8) != 0;
   enif_free_env(env);
   return found;
 }

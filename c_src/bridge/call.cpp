@@ -58,7 +58,8 @@ Term decode_arguments(ErlNifEnv* env, PyObject* arguments) {
 bool send_call(const CallPtr& call) {
   ErlNifPid server;
   if (!enif_whereis_pid(nullptr, atoms.callbacks, &server)) {
-    PyErr_SetString(PyExc_RuntimeError, "the :pythonx application needs to be started before Python can call Elixir");
+    PyErr_SetString(PyExc_RuntimeError,
+                    "the :pythonx application needs to be started before Python can call Elixir");
     return false;
   }
   ErlNifEnv* env = enif_alloc_env();
@@ -66,8 +67,8 @@ bool send_call(const CallPtr& call) {
   if (evaluation) evaluation->flush();  // What the function prints comes after it.
   const Term caller = evaluation ? pid_term(evaluation->caller()) : atoms.nil;
   const Term device = evaluation ? evaluation->device(env, Stream::out) : atoms.nil;
-  const Term message =
-      make_tuple(env, atoms.pythonx_call, enif_make_uint64(env, call->id), make_call(env, call), caller, device);
+  const Term message = make_tuple(env, atoms.pythonx_call, enif_make_uint64(env, call->id),
+                                  make_call(env, call), caller, device);
   enif_send(nullptr, &server, env, message);
   enif_free_env(env);
   return true;
@@ -122,9 +123,10 @@ void raise_elixir_error(ErlNifEnv* env, const Term* parts) {
   for (int i = 0; i < 3; ++i) get_binary(env, parts[i + 1], &texts[i]);
   PyObject* original = make_original(parts[4]);
   if (original == nullptr) return;
-  PyObject* error = PyObject_CallFunction(
-      type, "s#s#s#N", texts[0].data(), static_cast<Py_ssize_t>(texts[0].size()), texts[1].data(),
-      static_cast<Py_ssize_t>(texts[1].size()), texts[2].data(), static_cast<Py_ssize_t>(texts[2].size()), original);
+  PyObject* error =
+      PyObject_CallFunction(type, "s#s#s#N", texts[0].data(), static_cast<Py_ssize_t>(texts[0].size()),
+                            texts[1].data(), static_cast<Py_ssize_t>(texts[1].size()), texts[2].data(),
+                            static_cast<Py_ssize_t>(texts[2].size()), original);
   if (error == nullptr) return;
   PyErr_SetObject(type, error);
   Py_DECREF(error);

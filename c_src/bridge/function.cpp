@@ -6,8 +6,7 @@ namespace pythonx {
 namespace {
 
 struct Function {
-  PyObject_HEAD
-  ErlNifEnv* env;
+  PyObject_HEAD ErlNifEnv* env;
   Term function;
   bool binaries_as_str;
 };
@@ -68,7 +67,8 @@ PyMethodDef methods[] = {
 };
 
 const char doc[] =
-    "An Elixir function. Called with positional arguments, which arrive decoded, it returns what the function returns, "
+    "An Elixir function. Called with positional arguments, which arrive decoded, it returns what the "
+    "function returns, "
     "encoded. What the function raises is raised as pythonx.ElixirError.";
 
 template <typename Slot>
@@ -77,12 +77,8 @@ void* slot(Slot* function) {
 }
 
 PyType_Slot slots[] = {
-    {Py_tp_doc, const_cast<char*>(doc)},
-    {Py_tp_repr, slot(repr)},
-    {Py_tp_call, slot(call)},
-    {Py_tp_dealloc, slot(dealloc)},
-    {Py_tp_methods, methods},
-    {0, nullptr},
+    {Py_tp_doc, const_cast<char*>(doc)}, {Py_tp_repr, slot(repr)}, {Py_tp_call, slot(call)},
+    {Py_tp_dealloc, slot(dealloc)},      {Py_tp_methods, methods}, {0, nullptr},
 };
 
 // Neither made, nor subclassed, nor changed from Python: calling trusts what an instance holds.
@@ -114,7 +110,8 @@ PyObject* make_function(Term function, bool binaries_as_str) {
 
 std::uint64_t start_function(PyObject* object, PyObject* arguments, PyObject* resolver) {
   if (Py_TYPE(object) == type) {
-    return start_call(as_function(object)->function, as_function(object)->binaries_as_str, arguments, resolver);
+    return start_call(as_function(object)->function, as_function(object)->binaries_as_str, arguments,
+                      resolver);
   }
   PyErr_Format(PyExc_TypeError, "expected a pythonx.Function, got: %s", Py_TYPE(object)->tp_name);
   return 0;

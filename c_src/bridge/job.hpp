@@ -69,7 +69,7 @@ class Job {
   bool mute_ = false;  // nobody waits for the reply any more
   Worker* worker_ = nullptr;
   std::shared_ptr<Call> call_;  // while its thread waits for an answer of Elixir's
-  Job* outer_ = nullptr;  // the job that this one interrupted on the same thread, by way of a callback
+  Job* outer_ = nullptr;        // the job that this one interrupted on the same thread, by way of a callback
   std::chrono::steady_clock::time_point started_at_{};
 };
 

@@ -68,7 +68,8 @@ PyObject* whereis(PyObject* name) {
   ErlNifPid pid;
   if (!get_python_atom(name, &atom)) {
     if (!PyUnicode_Check(name)) {
-      PyErr_Format(PyExc_TypeError, "expected a name to be a str or a pythonx.Atom, got: %s", Py_TYPE(name)->tp_name);
+      PyErr_Format(PyExc_TypeError, "expected a name to be a str or a pythonx.Atom, got: %s",
+                   Py_TYPE(name)->tp_name);
       return nullptr;
     }
     if (find_atom(name, &atom) && enif_whereis_pid(nullptr, atom, &pid)) return make_pid(pid);

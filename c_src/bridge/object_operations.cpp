@@ -58,7 +58,9 @@ PyObject* call_method(const Operands& operands) {
   return result;
 }
 
-PyObject* get_attribute(const Operands& operands) { return PyObject_GetAttr(operands.value(0), operands.name(0)); }
+PyObject* get_attribute(const Operands& operands) {
+  return PyObject_GetAttr(operands.value(0), operands.name(0));
+}
 
 PyObject* set_attribute(const Operands& operands) {
   return PyObject_SetAttr(operands.value(0), operands.name(0), operands.value(1)) < 0 ? nullptr : new_none();
@@ -173,7 +175,7 @@ PyObject* make_names(ErlNifEnv* env, Term list) {
 struct ObjectOperation {
   const char* name;
   PyObject* (*function)(const Operands& operands);  // nullptr for next_batch, whose result is no object
-  bool may_miss;  // a KeyError or IndexError is the result :error
+  bool may_miss;                                    // a KeyError or IndexError is the result :error
 };
 
 namespace {
@@ -203,8 +205,8 @@ const ObjectOperation* find_object_operation(const std::string& name) {
   return nullptr;
 }
 
-ObjectJob::ObjectJob(ErlNifEnv* caller_env, Term reference, const ObjectOperation* operation, Term arguments, Term out,
-                     Term err, Term relay)
+ObjectJob::ObjectJob(ErlNifEnv* caller_env, Term reference, const ObjectOperation* operation, Term arguments,
+                     Term out, Term err, Term relay)
     : Job(caller_env, reference),
       operation_(operation),
       evaluation_(std::make_shared<Evaluation>(caller_env, caller(), out, err, relay)) {
@@ -223,7 +225,8 @@ std::string ObjectJob::label() const {
   Term head;
   Term tail;
   std::string_view name;
-  if (enif_get_list_cell(env(), names_, &head, &tail) && get_binary(env(), head, &name)) text += " " + std::string(name);
+  if (enif_get_list_cell(env(), names_, &head, &tail) && get_binary(env(), head, &name))
+    text += " " + std::string(name);
   return text;
 }
 
@@ -249,15 +252,17 @@ Term ObjectJob::prepare_and_perform() {
   options.user_code = true;
   std::vector<PyObject*> replacements;
   Term list = replacements_;
-  for (Term head; enif_get_list_cell(env(), list, &head, &list);) replacements.push_back(get_object(env(), head));
+  for (Term head; enif_get_list_cell(env(), list, &head, &list);)
+    replacements.push_back(get_object(env(), head));
   std::vector<Term> deferred;
   PyObject* operands = nullptr;
   switch (encode(env(), operands_, options, replacements, &operands, &deferred)) {
     case EncodeStatus::ok:
       break;
     case EncodeStatus::deferred:
-      return make_tuple(env(), atoms.deferred,
-                        enif_make_list_from_array(env(), deferred.data(), static_cast<unsigned>(deferred.size())));
+      return make_tuple(
+          env(), atoms.deferred,
+          enif_make_list_from_array(env(), deferred.data(), static_cast<unsigned>(deferred.size())));
     default:
       return 0;
   }

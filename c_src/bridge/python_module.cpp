@@ -26,7 +26,8 @@ ErlNifPid to_pid(const py::object& object) {
 // An atom from text that a Python program made up: bounded in length, as the VM has it.
 Term to_tag(ErlNifEnv* env, const py::object& object) {
   if (!PyUnicode_Check(object.ptr())) {
-    throw py::attribute_error("expected the tag to be a str, got: " + std::string(py::repr(py::type::of(object))));
+    throw py::attribute_error("expected the tag to be a str, got: " +
+                              std::string(py::repr(py::type::of(object))));
   }
   if (PyUnicode_GetLength(object.ptr()) > 255) throw py::value_error("a tag has at most 255 characters");
   Py_ssize_t size;
@@ -99,26 +100,40 @@ PYBIND11_EMBEDDED_MODULE(_pythonx, m) {
   m.attr("PID") = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(pid_type()));
   m.attr("Function") = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(function_type()));
   m.attr("Atom") = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(atom_type()));
-  m.def("send", [](const py::object& pid, const py::object& object) { return taken(send_message(pid.ptr(), object.ptr())); },
-        py::arg("pid"), py::arg("term"), "Send a decoded object to an Elixir process.");
-  m.def("start_call", [](const py::object& function, const py::tuple& args, const py::object& resolve) {
-    const std::uint64_t id = start_function(function.ptr(), args.ptr(), resolve.ptr());
-    if (id == 0) throw py::error_already_set();
-    return id;
-  }, py::arg("function"), py::arg("args"), py::arg("resolve"), "Call an Elixir function, without waiting for it.");
+  m.def(
+      "send",
+      [](const py::object& pid, const py::object& object) {
+        return taken(send_message(pid.ptr(), object.ptr()));
+      },
+      py::arg("pid"), py::arg("term"), "Send a decoded object to an Elixir process.");
+  m.def(
+      "start_call",
+      [](const py::object& function, const py::tuple& args, const py::object& resolve) {
+        const std::uint64_t id = start_function(function.ptr(), args.ptr(), resolve.ptr());
+        if (id == 0) throw py::error_already_set();
+        return id;
+      },
+      py::arg("function"), py::arg("args"), py::arg("resolve"),
+      "Call an Elixir function, without waiting for it.");
   m.def("cancel_call", &cancel_call, py::arg("number"), "End a call that was started.");
   m.def("self", [] { return taken(self_pid()); }, "The Elixir process that this thread works for.");
-  m.def("whereis", [](const py::object& name) { return taken(whereis(name.ptr())); }, py::arg("name"),
-        "The Elixir process of that name, or None.");
+  m.def(
+      "whereis", [](const py::object& name) { return taken(whereis(name.ptr())); }, py::arg("name"),
+      "The Elixir process of that name, or None.");
   m.def("send_tagged_object", &send_tagged_object, py::arg("pid"), py::arg("tag"), py::arg("object"),
         "Send {tag, object} to an Elixir process.");
-  m.def("write", &write, py::arg("fd"), py::arg("text"), "Write text to the evaluation's stdout (1) or stderr (2).");
+  m.def("write", &write, py::arg("fd"), py::arg("text"),
+        "Write text to the evaluation's stdout (1) or stderr (2).");
   m.def("flush", [](int) { flush_output(); }, py::arg("fd"), "Send what is buffered.");
-  m.def("current_evaluation", [] { return py::reinterpret_steal<py::object>(current_evaluation_object()); },
-        "The evaluation that this thread belongs to, as an opaque object, or None.");
-  m.def("set_evaluation", [](const py::object& evaluation) {
-    if (!set_evaluation_object(evaluation.ptr())) throw py::error_already_set();
-  }, py::arg("evaluation"), "Make this thread belong to an evaluation.");
+  m.def(
+      "current_evaluation", [] { return py::reinterpret_steal<py::object>(current_evaluation_object()); },
+      "The evaluation that this thread belongs to, as an opaque object, or None.");
+  m.def(
+      "set_evaluation",
+      [](const py::object& evaluation) {
+        if (!set_evaluation_object(evaluation.ptr())) throw py::error_already_set();
+      },
+      py::arg("evaluation"), "Make this thread belong to an evaluation.");
   m.def("current_main", &current_main, "The module that is __main__ for this thread's evaluation, or None.");
   m.def("on_interrupt", &on_interrupt, "The handler of the interrupt signal.");
 }

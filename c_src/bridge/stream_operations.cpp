@@ -15,7 +15,8 @@ namespace pythonx {
 namespace {
 
 // Reads elements into a list; the status is `more`, `done`, or an error that was raised instead of the next element.
-PyObject* read(ErlNifEnv* env, PyObject* iterator, long count, std::chrono::microseconds budget, Term* status) {
+PyObject* read(ErlNifEnv* env, PyObject* iterator, long count, std::chrono::microseconds budget,
+               Term* status) {
   using clock = std::chrono::steady_clock;
   const auto deadline = clock::now() + budget;
   PyObject* items = PyList_New(0);

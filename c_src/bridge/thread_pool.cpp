@@ -189,8 +189,10 @@ void ThreadPool::spin(Worker* worker) {
   worker->awake = true;
   const auto deadline = std::chrono::steady_clock::now() + spin_time;
   do {
-    for (int i = 0; i < 16 && worker->inbox.load(std::memory_order_relaxed) == nullptr; ++i) pause_processor();
-  } while (worker->inbox.load(std::memory_order_relaxed) == nullptr && std::chrono::steady_clock::now() < deadline);
+    for (int i = 0; i < 16 && worker->inbox.load(std::memory_order_relaxed) == nullptr; ++i)
+      pause_processor();
+  } while (worker->inbox.load(std::memory_order_relaxed) == nullptr &&
+           std::chrono::steady_clock::now() < deadline);
   worker->awake = false;
   spinner_ = false;
 }
@@ -335,7 +337,8 @@ void ThreadPool::serve_interrupts() {
       active.insert(active.end(), interrupts_.begin(), interrupts_.end());
       interrupts_.clear();
     }
-    for (auto it = active.begin(); it != active.end();) it = raise_again(*it) ? std::next(it) : active.erase(it);
+    for (auto it = active.begin(); it != active.end();)
+      it = raise_again(*it) ? std::next(it) : active.erase(it);
   }
 }
 
@@ -457,8 +460,8 @@ Term ThreadPool::running(ErlNifEnv* env) {
     for (Job* job = worker->current.load(); job != nullptr; job = job->outer_) {
       if (job->state_ != Job::State::running) continue;
       const Term entry = make_tuple(env, enif_make_pid(env, &job->caller_), enif_make_uint64(env, worker->id),
-                                    worker->is_main ? atoms.true_ : atoms.false_, elapsed_us(env, job->started_at_),
-                                    make_binary(env, job->label()));
+                                    worker->is_main ? atoms.true_ : atoms.false_,
+                                    elapsed_us(env, job->started_at_), make_binary(env, job->label()));
       list = enif_make_list_cell(env, entry, list);
     }
   }

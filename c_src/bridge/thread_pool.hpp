@@ -33,8 +33,9 @@ struct Worker {
   std::condition_variable wake;
   std::atomic<Job*> inbox{nullptr};
   std::atomic<bool> awake{false};  // spinning, see ThreadPool::spin
-  std::atomic<Job*> current{nullptr};  // keeps the job's resource for whoever finds it here under the pool's mutex
-  bool exception_sent = false;         // an interrupt may be pending in Python; belongs to the GIL
+  std::atomic<Job*> current{
+      nullptr};                 // keeps the job's resource for whoever finds it here under the pool's mutex
+  bool exception_sent = false;  // an interrupt may be pending in Python; belongs to the GIL
 };
 
 struct PoolLimits {

@@ -16,7 +16,7 @@ import _pythonx
 
 from pythonx._errors import ElixirError
 
-__all__ = ["PID", "Atom", "ElixirError", "Function", "send", "send_tagged_object", "self", "whereis"]
+__all__ = ["PID", "Atom", "ElixirError", "Function", "self", "send", "send_tagged_object", "whereis"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ import _pythonx
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator as AnyIterator
+    from collections.abc import Callable
+    from collections.abc import Iterator as AnyIterator
 
 _MAX_BATCH = 4096
 
@@ -39,7 +40,9 @@ class Iterator:
             except BaseException:
                 self.close()
                 raise
-            self._count = min(2 * self._count, _MAX_BATCH) if len(items) == self._count else max(len(items), 1)
+            self._count = (
+                min(2 * self._count, _MAX_BATCH) if len(items) == self._count else max(len(items), 1)
+            )
             self._items = iter(items)
             for item in self._items:
                 return item
