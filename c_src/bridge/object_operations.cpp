@@ -107,13 +107,20 @@ PyObject* iterate(const Operands& operands) {
   return iterator;
 }
 
+// Whether another thread is inside of the generator just now: one whose reader gave up, and which is being interrupted.
+bool is_running(PyObject* iterator) {
+  PyObject* running = PyObject_GetAttrString(iterator, "gi_running");
+  const bool result = running == Py_True;
+  Py_XDECREF(running);
+  PyErr_Clear();
+  return result;
+}
+
 // Ends an iterator that nobody reads on: a generator runs its `finally` blocks. Others, such as files, are left alone.
 PyObject* close_iterator(const Operands& operands) {
   PyObject* iterator = operands.value(0);
-  if (PyObject_HasAttrString(iterator, "throw") && PyObject_HasAttrString(iterator, "close")) {
-    return PyObject_CallMethod(iterator, "close", nullptr);
-  }
-  return new_none();
+  const bool closes = PyObject_HasAttrString(iterator, "throw") && PyObject_HasAttrString(iterator, "close");
+  return closes && !is_running(iterator) ? PyObject_CallMethod(iterator, "close", nullptr) : new_none();
 }
 
 // A function of the package's own Python side, (arguments...), named by its module and itself.

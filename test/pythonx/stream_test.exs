@@ -109,6 +109,25 @@ defmodule Pythonx.StreamTest do
       wait_until(fn -> Pythonx.running() == [] end)
     end
 
+    test "stops while its generator runs on another thread" do
+      # With the main thread taken, the generator sleeps where no interrupt reaches it until it wakes.
+      test = self()
+      f = fn -> send(test, {:holding, self()}) && receive(do: (:go -> nil)) end
+      holder = Task.async(fn -> eval!("f()", %{"f" => f}) end)
+      assert_receive {:holding, handler}
+
+      reader =
+        Task.async(fn ->
+          {numbers, _} = Pythonx.eval("import time\ndef make():\n  yield 1\n  time.sleep(0.5)\nmake()", %{})
+          assert_raise Pythonx.TimeoutError, fn -> Enum.to_list(Pythonx.stream(numbers, timeout: 50)) end
+        end)
+
+      assert Task.await(reader).timeout == 50
+      send(handler, :go)
+      assert Task.await(holder) == nil
+      wait_until(fn -> Pythonx.running() == [] end)
+    end
+
     test "passes through Elixir and back" do
       doubled = object("range(1000)") |> Stream.map(&(&1 * 2)) |> Pythonx.iterator()
       assert eval!("sum(xs)", %{"xs" => doubled}) == 999_000

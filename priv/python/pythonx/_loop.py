@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import asyncio
+import contextlib
 import contextvars
 import threading
 from typing import Any
@@ -203,10 +204,9 @@ def call(function: object, args: tuple[Any, ...]) -> asyncio.Future[Any]:
     future = loop.create_future()
 
     def resolve(error: BaseException | None, value: object) -> None:
-        try:
+        # When the loop has been closed, nobody awaits the future.
+        with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(settle, error, value)
-        except RuntimeError:
-            pass  # the loop has been closed, and nobody awaits the future
 
     def settle(error: BaseException | None, value: object) -> None:
         if future.done():
