@@ -107,7 +107,7 @@ const char doc[] =
     "of data.";
 
 template <typename Slot>
-void* slot(Slot* function) {
+void* slot(Slot* function) noexcept {
   return reinterpret_cast<void*>(function);
 }
 

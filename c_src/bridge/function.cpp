@@ -72,7 +72,7 @@ const char doc[] =
     "encoded. What the function raises is raised as pythonx.ElixirError.";
 
 template <typename Slot>
-void* slot(Slot* function) {
+void* slot(Slot* function) noexcept {
   return reinterpret_cast<void*>(function);
 }
 
