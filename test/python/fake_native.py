@@ -17,6 +17,14 @@ class PID:
     """An Elixir process."""
 
 
+class Atom:
+    """An Elixir atom."""
+
+
+class Function:
+    """An Elixir function."""
+
+
 def write(fd, text):
     """Keep what is written as (evaluation, fd, text)."""
     if not isinstance(text, str):
@@ -26,6 +34,8 @@ def write(fd, text):
 
 
 module = types.ModuleType("_pythonx")
+module.Atom = Atom
+module.Function = Function
 module.PID = PID
 module.write = write
 module.flush = flushed.append

@@ -13,7 +13,8 @@ import pythonx
 
 class PackageTest(unittest.TestCase):
     def test_names(self):
-        self.assertEqual(["PID", "send_tagged_object"], pythonx.__all__)
+        names = ["PID", "Atom", "ElixirError", "Function", "self", "send", "send_tagged_object", "whereis"]
+        self.assertEqual(names, pythonx.__all__)
         self.assertIs(fake_native.PID, pythonx.PID)
 
     def test_sending_by_position_and_by_name(self):

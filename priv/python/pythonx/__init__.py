@@ -10,8 +10,6 @@ An Elixir process that evaluates
 receives the message `{:done, #Pythonx.Object<[1, 2]>}`.
 """
 
-from __future__ import annotations
-
 import _pythonx
 
 from pythonx._errors import ElixirError
