@@ -68,7 +68,6 @@ class Job {
   std::atomic<bool> cancelled_{false};
   bool mute_ = false;  // nobody waits for the reply any more
   Worker* worker_ = nullptr;
-  int put_off_ = 0;             // interrupts that came at risky places; main thread only
   std::shared_ptr<Call> call_;  // while its thread waits for an answer of Elixir's
   Job* outer_ = nullptr;        // the job that this one interrupted on the same thread, by way of a callback
   std::chrono::steady_clock::time_point started_at_{};

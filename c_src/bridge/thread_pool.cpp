@@ -9,22 +9,16 @@
 #include "gil.hpp"
 #include "object.hpp"
 #include "pause.hpp"
-#include "safe_point.hpp"
 
 namespace pythonx {
 namespace {
 
 constexpr std::size_t stack_size = 16 << 20;
+constexpr std::size_t affinity_limit = 65536;
 
 constexpr auto spin_time = std::chrono::microseconds(30);
 
 thread_local Worker* this_worker = nullptr;
-
-// How long code has to end after an interrupt before it gets the next.
-constexpr auto interrupt_interval = std::chrono::milliseconds(50);
-
-// How often an interrupt of the main thread is put off at risky places: where code waits, for about a second.
-constexpr int put_off_limit = 20;
 
 // How long a thread may go on after it was interrupted before somebody is told.
 constexpr auto patience = std::chrono::seconds(1);
@@ -38,21 +32,7 @@ Term elapsed_us(ErlNifEnv* env, std::chrono::steady_clock::time_point since) {
 
 Worker* ThreadPool::current_worker() { return this_worker; }
 
-void name_thread(const char* name) {
-#ifdef __APPLE__
-  pthread_setname_np(name);
-#else
-  pthread_setname_np(pthread_self(), name);
-#endif
-}
-
-int interrupt_signal() {
-#ifdef SIGRTMIN
-  return SIGRTMIN + 6;
-#else
-  return SIGUSR2;  // macOS has no real-time signals; the VM does not use this one.
-#endif
-}
+int interrupt_signal() { return SIGRTMIN + 6; }
 
 ThreadPool& ThreadPool::instance() {
   static ThreadPool* pool = new ThreadPool;
@@ -93,7 +73,7 @@ Worker* ThreadPool::pick(const ErlNifPid& caller) {
 void ThreadPool::assign(Worker* worker, Job* job) {
   if (worker->idle) take_from_idle(worker);
   affinity_.emplace(key_of(job->caller_), worker);
-  if (affinity_.size() > affinity_limit_) forget_dead_callers();
+  if (affinity_.size() > affinity_limit) forget_dead_callers();
   worker->current = job;
   worker->inbox = job;
   worker->wake.notify_one();
@@ -134,8 +114,6 @@ void ThreadPool::forget_dead_callers() {
     it = enif_is_process_alive(env, &pid) ? std::next(it) : affinity_.erase(it);
   }
   enif_free_env(env);
-  // With that many processes alive, the next look is to be as rare.
-  affinity_limit_ = std::max(affinity_limit_, 2 * affinity_.size());
 }
 
 // --- The life of a thread ------------------------------------------------------------------------------------------
@@ -160,7 +138,7 @@ void ThreadPool::serve_as_main() {
 }
 
 void ThreadPool::serve(Worker* worker) {
-  name_thread(worker->is_main ? "python_main" : "python_worker");
+  pthread_setname_np(pthread_self(), worker->is_main ? "python_main" : "python_worker");
   worker->python_id = PyThread_get_thread_ident();
   this_worker = worker;
   Job* job = await_job(worker);
@@ -193,10 +171,7 @@ Job* ThreadPool::await_job(Worker* worker) {
   std::unique_lock<std::mutex> lock(mutex_);
   while (worker->inbox == nullptr) {
     if (worker->is_main) {
-      if (farewell_ != nullptr) {
-        say_farewell(lock);
-        continue;  // A job may have come meanwhile.
-      }
+      if (farewell_ != nullptr) say_farewell(lock);
       worker->wake.wait(lock);
     } else if (worker->wake.wait_for(lock, limits_.idle_time) == std::cv_status::timeout &&
                worker->inbox == nullptr && may_retire(worker)) {
@@ -253,7 +228,6 @@ Job* ThreadPool::run(Worker* worker, Job* job) {
   Term reply = make_tuple(job->env_, atoms.error, atoms.cancelled);
   if (start(worker, job)) {
     Attach attached;
-    worker->state = PyThreadState_Get();
     reply = job->run();
     finish(worker, job);
     if (has_pending()) drop_pending(drop_budget_us);
@@ -308,24 +282,21 @@ void ThreadPool::deliver(Job* job, Term reply) {
 
 bool ThreadPool::cancel(Job* job, bool mute) {
   bool running;
-  const auto now = std::chrono::steady_clock::now();
-  auto due = now;
+  bool signalled = false;
   {
     std::lock_guard<std::mutex> lock(job->mutex);
     if (mute) job->mute_ = true;
     if (job->state_ == Job::State::done) return false;
     job->cancelled_ = true;
     running = job->state_ == Job::State::running;
-    if (running && job->worker_->is_main && job->call_ == nullptr) {
-      pthread_kill(job->worker_->thread, interrupt_signal());
-      due += interrupt_interval;  // A second one at once would hit the code's own `finally`.
-    }
+    signalled = running && job->worker_->is_main && job->call_ == nullptr;
+    if (signalled) pthread_kill(job->worker_->thread, interrupt_signal());
   }
   if (!running) return true;
   enif_keep_resource(job->resource_);
   {
     std::lock_guard<std::mutex> lock(interrupts_mutex_);
-    interrupts_.push_back({job, now, due});
+    interrupts_.push_back({job, std::chrono::steady_clock::now(), false, signalled});
   }
   interrupts_wake_.notify_one();
   return true;
@@ -337,7 +308,7 @@ bool ThreadPool::interrupt(const ErlNifPid& pid) {
     std::lock_guard<std::mutex> lock(mutex_);
     for (Worker* worker : workers_) {
       for (Job* job = worker->current.load(); job != nullptr; job = job->outer_) {
-        if (job->state_ != Job::State::running || enif_compare_pids(&job->caller_, &pid) != 0) continue;
+        if (enif_compare_pids(&job->caller_, &pid) != 0) continue;
         enif_keep_resource(job->resource_);
         jobs.push_back(job);
       }
@@ -351,63 +322,43 @@ bool ThreadPool::interrupt(const ErlNifPid& pid) {
   return any;
 }
 
+// Code under a bare `except:` swallows an interrupt, so each is sent again until its job has ended.
 void ThreadPool::serve_interrupts() {
   std::vector<Cancelled> active;
   for (;;) {
-    take_cancelled(&active);
-    let_go_of_ended(&active);
-    interrupt_again(&active);
-  }
-}
-
-// Waits for news, or until it is time to send interrupts again: code under a bare `except:` swallows one, so
-// each is sent until its job has ended.
-void ThreadPool::take_cancelled(std::vector<Cancelled>* active) {
-  std::unique_lock<std::mutex> lock(interrupts_mutex_);
-  const auto news = [this] { return !interrupts_.empty(); };
-  if (active->empty()) {
-    interrupts_wake_.wait(lock, news);
-  } else {
-    interrupts_wake_.wait_for(lock, interrupt_interval, news);
-  }
-  for (const Cancelled& cancelled : interrupts_) {
-    const auto same = [&](const Cancelled& other) { return other.job == cancelled.job; };
-    if (std::none_of(active->begin(), active->end(), same)) {
-      active->push_back(cancelled);
-    } else {
-      enif_release_resource(cancelled.job->resource_);  // cancelled twice: by a caller that gave up, and died
+    {
+      std::unique_lock<std::mutex> lock(interrupts_mutex_);
+      const auto news = [this] { return !interrupts_.empty(); };
+      if (active.empty()) {
+        interrupts_wake_.wait(lock, news);
+      } else {
+        interrupts_wake_.wait_for(lock, std::chrono::milliseconds(50), news);
+      }
+      active.insert(active.end(), interrupts_.begin(), interrupts_.end());
+      interrupts_.clear();
     }
+    for (auto it = active.begin(); it != active.end();)
+      it = raise_again(*it) ? std::next(it) : active.erase(it);
   }
-  interrupts_.clear();
 }
 
-void ThreadPool::let_go_of_ended(std::vector<Cancelled>* active) {
-  const auto ended = std::partition(active->begin(), active->end(), [](const Cancelled& cancelled) {
-    return cancelled.job->state_ != Job::State::done;
-  });
-  for (auto it = ended; it != active->end(); ++it) {
-    if (it->reported) report(*it, atoms.freed);
-    enif_release_resource(it->job->resource_);
+// False when the job has ended, which is then let go.
+bool ThreadPool::raise_again(Cancelled& cancelled) {
+  // One that was signalled just now gets the time to clean up before it is interrupted again.
+  if (cancelled.signalled) {
+    cancelled.signalled = false;
+    return true;
   }
-  active->erase(ended, active->end());
-}
-
-// One hold of the GIL serves all: with a hundred threads that are stuck in C code, one for each would take
-// long where others compute. What needs no GIL comes first.
-void ThreadPool::interrupt_again(std::vector<Cancelled>* active) {
-  const auto now = std::chrono::steady_clock::now();
-  std::vector<Job*> on_workers;
-  for (Cancelled& cancelled : *active) {
-    if (cancelled.due > now) continue;
-    cancelled.due = now + interrupt_interval;
-    if (!raise_detached(cancelled.job)) on_workers.push_back(cancelled.job);
-    if (cancelled.reported || now - cancelled.since <= patience) continue;
+  const bool running = raise_in(cancelled.job);
+  const bool late = std::chrono::steady_clock::now() - cancelled.since > patience;
+  if (running && late && !cancelled.reported) {
     cancelled.reported = true;
     report(cancelled, atoms.stuck);
   }
-  if (on_workers.empty()) return;
-  Attach attached;
-  for (Job* job : on_workers) raise_on_worker(job);
+  if (running) return true;
+  if (cancelled.reported) report(cancelled, atoms.freed);
+  enif_release_resource(cancelled.job->resource_);
+  return false;
 }
 
 // Sends {:pythonx_event, :stuck | :freed, caller, elapsed_us, code} to Pythonx.Watch.
@@ -422,41 +373,39 @@ void ThreadPool::report(const Cancelled& cancelled, Term what) {
   enif_free_env(env);
 }
 
-// False for a job that can be reached with the GIL only.
-bool ThreadPool::raise_detached(Job* job) {
+// False when the job has ended.
+bool ThreadPool::raise_in(Job* job) {
   CallPtr call;
   {
     std::lock_guard<std::mutex> lock(job->mutex);
-    if (job->state_ == Job::State::done) return true;
+    if (job->state_ == Job::State::done) return false;
+    if (job->worker_ == nullptr) return true;
     call = job->call_;
-    if (call == nullptr && !job->worker_->is_main) return false;
-    if (call == nullptr) pthread_kill(job->worker_->thread, interrupt_signal());
+    if (call == nullptr && job->worker_->is_main) {
+      pthread_kill(job->worker_->thread, interrupt_signal());
+      return true;
+    }
   }
-  if (call != nullptr) interrupt_call(call);
+  if (call == nullptr) return raise_on_worker(job);
+  interrupt_call(call);
   return true;
 }
 
-// Attached, as SetAsyncExc needs the GIL, which may not be waited for under the lock: hence another look at the
-// state.
-void ThreadPool::raise_on_worker(Job* job) {
+// SetAsyncExc needs the GIL, which may not be waited for under the lock: hence the second look at the job's state.
+bool ThreadPool::raise_on_worker(Job* job) {
+  Attach attached;
   std::lock_guard<std::mutex> lock(job->mutex);
-  if (job->state_ == Job::State::done || job->worker_->state == nullptr) return;
+  if (job->state_ == Job::State::done) return false;
   // It waits below another job by now, which the exception would hit.
-  if (job->call_ != nullptr || job->worker_->current != job) return;
-  if (safety_of(job->worker_->state) != Safety::safe) return;
+  if (job->call_ != nullptr || job->worker_->current != job) return true;
   job->worker_->exception_sent = true;
   PyThreadState_SetAsyncExc(job->worker_->python_id, PyExc_KeyboardInterrupt);
+  return true;
 }
 
-bool ThreadPool::may_interrupt_main(PyFrameObject* frame) {
+bool ThreadPool::main_job_cancelled() const {
   Job* job = main_ == nullptr ? nullptr : main_->current.load();
-  if (job == nullptr || !job->cancelled_ || job->state_ != Job::State::running) return false;
-  const Safety safety = safety_of(frame);
-  // Code that waits for a lock is at a risky place for as long as it waits, and has to be freed.
-  if (safety == Safety::safe || (safety == Safety::risky && ++job->put_off_ > put_off_limit)) return true;
-  PyErr_SetInterruptEx(
-      interrupt_signal());  // The handler is called again, at the next place where that may be.
-  return false;
+  return job != nullptr && job->cancelled_ && job->state_ == Job::State::running;
 }
 
 void ThreadPool::shut_down() {

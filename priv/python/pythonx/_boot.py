@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from importlib.machinery import ModuleSpec
     from types import ModuleType
-    from typing import Any, NoReturn
+    from typing import Any
 
 
 def boot(sys_paths: list[str], interrupt_signal: int) -> None:
@@ -36,32 +36,11 @@ def farewell() -> None:
 
     atexit._run_exitfuncs()
     for candidate in gc.get_objects():
-        # By type: isinstance() asks for __class__, and with it the code of proxies, as web frameworks have them.
-        if not issubclass(type(candidate), (io.BufferedWriter, io.TextIOWrapper)):
-            continue
-        try:
-            if not candidate.closed:
+        if isinstance(candidate, io.BufferedWriter | io.TextIOWrapper) and not candidate.closed:
+            try:
                 candidate.flush()
-        except Exception:  # a detached or broken stream
-            continue
-
-
-def end_fork(error: BaseException | None) -> NoReturn:
-    """End a copy of this process, made by os.fork(), whose code has run to its end: as Python does with a script."""
-    import os
-
-    status = 0
-    if isinstance(error, SystemExit):
-        status = error.code if isinstance(error.code, int) else int(error.code is not None)
-        if isinstance(error.code, str):
-            print(error.code, file=sys.stderr)
-    elif error is not None:
-        status = 1
-        sys.excepthook(type(error), error, error.__traceback__)
-    try:
-        farewell()
-    finally:
-        os._exit(status & 0xFF)
+            except (OSError, ValueError):
+                continue
 
 
 def _spawn_by_default(context: ModuleType) -> None:

@@ -204,7 +204,6 @@ def _starting(original: Any) -> Any:
     def start(self: Any) -> None:
         _hook_executor()
         self.__dict__[_EVALUATION] = _pythonx.current_evaluation()
-        _prepare_context(self)
         try:
             original(self)
         except BaseException:
@@ -212,16 +211,6 @@ def _starting(original: Any) -> Any:
             raise
 
     return start
-
-
-def _prepare_context(thread: Any) -> None:
-    """Tell the context that a thread runs in from Python 3.14 on, empty by default, which evaluation it belongs to."""
-    if getattr(thread, "_context", False) is None and not sys.flags.thread_inherit_context:
-        from contextvars import Context
-
-        context = Context()
-        context.run(_pythonx.set_evaluation, thread.__dict__[_EVALUATION])
-        thread._context = context
 
 
 def _bootstrapping(original: Any) -> Any:
