@@ -212,9 +212,9 @@ const ObjectOperation* find_object_operation(const std::string& name) {
   return nullptr;
 }
 
-ObjectJob::ObjectJob(ErlNifEnv* caller_env, Term reference, const ObjectOperation* operation, Term arguments,
-                     Term out, Term err, Term relay)
-    : Job(caller_env, reference),
+ObjectJob::ObjectJob(ErlNifEnv* caller_env, const ObjectOperation* operation, Term arguments, Term out,
+                     Term err, Term relay)
+    : Job(caller_env),
       operation_(operation),
       evaluation_(std::make_shared<Evaluation>(caller_env, caller(), out, err, relay)) {
   const Term* items;
