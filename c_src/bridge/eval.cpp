@@ -99,9 +99,7 @@ struct Frame {
 }  // namespace
 
 EvalJob::EvalJob(ErlNifEnv* caller_env, Source source, Term globals, Term out, Term err, Term relay)
-    : Job(caller_env),
-      source_(std::move(source)),
-      evaluation_(std::make_shared<Evaluation>(caller_env, caller(), out, err, relay)) {
+    : Job(caller_env), source_(std::move(source)), devices_(caller_env, out, err, relay) {
   std::size_t size;
   if (enif_get_map_size(caller_env, globals, &size) && size > 0) globals_ = enif_make_copy(env(), globals);
 }
@@ -115,6 +113,7 @@ std::string EvalJob::label() const {
 }
 
 Term EvalJob::run() {
+  evaluation_ = std::make_shared<Evaluation>(caller(), std::move(devices_));
   Frames frames = Frames::user;
   const bool ok = evaluate(&frames);
   const Term error = ok ? 0 : take_error(env(), frames);

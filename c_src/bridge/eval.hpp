@@ -34,6 +34,7 @@ class EvalJob : public Job {
 
   Source source_;
   Term globals_ = 0;  // 0 for an empty map
+  Devices devices_;
   EvaluationPtr evaluation_;
   PyObject* result_ = nullptr;  // ours until it is replied
   Term defined_ = 0;            // the globals afterwards; 0 for none

@@ -42,6 +42,7 @@ class ObjectJob : public Job {
   bool decode_;
   bool binaries_as_str_;
   Term replacements_;
+  Devices devices_;
   EvaluationPtr evaluation_;
 };
 
