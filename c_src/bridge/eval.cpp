@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "error.hpp"
+#include "interpreter.hpp"
 #include "object.hpp"
 
 namespace py = pybind11;
@@ -123,7 +124,11 @@ bool collect_globals(ErlNifEnv* env, PyObject* names, Term* out) {
     keys.push_back(key);
     values.push_back(make_object(env, value));
   }
-  return enif_make_map_from_arrays(env, keys.data(), values.data(), keys.size(), out) != 0;
+  if (enif_make_map_from_arrays(env, keys.data(), values.data(), keys.size(), out)) return true;
+  // Names of a subclass of str may have the same text and yet be two. The later one counts.
+  *out = enif_make_new_map(env);
+  for (std::size_t i = 0; i < keys.size(); ++i) enif_make_map_put(env, *out, keys[i], values[i], out);
+  return true;
 }
 
 // References of an evaluation, dropped when it ends in whatever way.
@@ -199,6 +204,7 @@ Term EvalJob::evaluate(Frames* frames) {
   PyObject* names = PyModule_GetDict(frame.module);
   if (!set_globals(env(), names, globals_)) return 0;
   frame.result = execute(frame.code, names);
+  end_if_forked();
   if (frame.result == nullptr && PyErr_Occurred()) return 0;
   Term globals;
   if (!collect_globals(env(), names, &globals)) return 0;
