@@ -172,6 +172,29 @@ defmodule Pythonx.InterpreterTest do
       assert File.read!(path) == "buffered"
     end
 
+    test "files are flushed beside objects that answer for others, and streams that are broken", c do
+      path = Path.join(c.tmp_dir, "kept.txt")
+
+      code = """
+      Application.ensure_all_started(:pythonx)
+      :ok = Pythonx.init(#{inspect(c.library)}, #{inspect(c.home)}, #{inspect(c.executable)})
+      Pythonx.eval(\"\"\"
+      import builtins, io
+      class Proxy:
+          @property
+          def __class__(self): raise RuntimeError("working outside of a context")
+      builtins.kept = [Proxy(), io.TextIOWrapper(io.BytesIO())]
+      kept[1].detach()
+      f = open(path, "w")
+      f.write("buffered")
+      \"\"\", %{"path" => #{inspect(path)}})
+      System.halt(3)
+      """
+
+      assert {"", 3} = run(code)
+      assert File.read!(path) == "buffered"
+    end
+
     test "busy, blocked and daemon threads neither crash nor delay it", c do
       code = """
       Application.ensure_all_started(:pythonx)
