@@ -361,6 +361,7 @@ defmodule PythonxTest do
 
       wait_until(fn ->
         :erlang.garbage_collect()
+        collect_free_threaded()
         eval!("ref() is None", %{"ref" => ref})
       end)
     end
@@ -378,6 +379,7 @@ defmodule PythonxTest do
 
       wait_until(fn ->
         :erlang.garbage_collect()
+        collect_free_threaded()
         count.() == before
       end)
     end

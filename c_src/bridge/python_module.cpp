@@ -103,7 +103,8 @@ py::object interrupt_point(const py::args&, const py::kwargs&) {
 
 }  // namespace
 
-PYBIND11_EMBEDDED_MODULE(_pythonx, m) {
+// What it shares has locks of its own; see thread_pool.hpp, output.hpp and call.hpp.
+PYBIND11_EMBEDDED_MODULE(_pythonx, m, py::mod_gil_not_used()) {
   m.doc() = "The native side of the package pythonx.";
   m.attr("PID") = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(pid_type()));
   m.attr("Function") = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(function_type()));

@@ -1,5 +1,6 @@
 #include "safe_point.hpp"
 
+#include <dlfcn.h>
 #include <frameobject.h>
 
 #include "pacer.hpp"
@@ -77,11 +78,33 @@ Safety safety_of(PyFrameObject* frame) {
   return look(frame);
 }
 
+#ifdef Py_GIL_DISABLED
+namespace {
+
+// Exported since 3.14, for CPython's own modules. Without them frames of others cannot be read, and are not.
+using ForInterpreter = void (*)(PyInterpreterState*);
+const auto stop_world = reinterpret_cast<ForInterpreter>(dlsym(RTLD_DEFAULT, "_PyEval_StopTheWorld"));
+const auto start_world = reinterpret_cast<ForInterpreter>(dlsym(RTLD_DEFAULT, "_PyEval_StartTheWorld"));
+
+bool can_stop() { return stop_world != nullptr && start_world != nullptr; }
+
+}  // namespace
+
+StoppedWorld::StoppedWorld() {
+  if (can_stop()) stop_world(PyInterpreterState_Get());
+}
+
+StoppedWorld::~StoppedWorld() {
+  if (can_stop()) start_world(PyInterpreterState_Get());
+}
+#else
+StoppedWorld::StoppedWorld() = default;
+StoppedWorld::~StoppedWorld() = default;
+#endif
+
 Safety safety_of(PyThreadState* state) {
 #ifdef Py_GIL_DISABLED
-  // The thread runs on while we look, and its frames cannot be read.
-  (void)state;
-  return Safety::safe;
+  return can_stop() ? look(PyThreadState_GetFrame(state)) : Safety::safe;
 #else
   // A collection would run code, and let the thread go on, while 3.11 makes an object of its frame.
   const CollectorPause no_collector(false);
