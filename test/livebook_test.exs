@@ -334,6 +334,8 @@ defmodule Pythonx.LivebookTest do
         pythonx.send_tagged_object(parent, "stopped", None)
     """
 
+    # A sleep is interrupted at once on that thread only.
+    await_main_thread()
     cell = spawn(fn -> run(notebook, "python", code) end)
     assert_receive {:running, _none}, 5000
     Process.exit(cell, :kill)
