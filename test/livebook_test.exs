@@ -1,9 +1,9 @@
 defmodule Pythonx.LivebookTest do
   # What Livebook does with Pythonx, as executable statements. `Pythonx.Notebook` runs the cells; what is asserted is what
   # Livebook and its own tests rely on.
-  use ExUnit.Case, async: true
+  use ExUnit.Case
 
-  import Pythonx.Case, only: [start_device: 0]
+  import Pythonx.Case, only: [await_main_thread: 0, start_device: 0]
 
   alias Pythonx.{Notebook, Object}
 
