@@ -337,6 +337,9 @@ void ThreadPool::serve_interrupts() {
       active.insert(active.end(), interrupts_.begin(), interrupts_.end());
       interrupts_.clear();
     }
+    // Those that are stopped without the GIL first: whoever holds it may keep the others waiting for long.
+    std::stable_partition(active.begin(), active.end(),
+                          [](const Cancelled& cancelled) { return !needs_gil(cancelled.job); });
     for (auto it = active.begin(); it != active.end();)
       it = raise_again(*it) ? std::next(it) : active.erase(it);
   }
@@ -371,6 +374,13 @@ void ThreadPool::report(const Cancelled& cancelled, Term what) {
             make_tuple(env, atoms.pythonx_event, what, enif_make_pid(env, &job->caller_),
                        elapsed_us(env, cancelled.since), make_binary(env, job->label())));
   enif_free_env(env);
+}
+
+// Whether only an asynchronous exception can stop the job: it runs, off the main thread, and waits for no answer.
+bool ThreadPool::needs_gil(Job* job) {
+  std::lock_guard<std::mutex> lock(job->mutex);
+  return job->state_ == Job::State::running && job->worker_ != nullptr && !job->worker_->is_main &&
+         job->call_ == nullptr;
 }
 
 // False when the job has ended.

@@ -123,6 +123,7 @@ class ThreadPool {
     bool reported;
     bool signalled;
   };
+  static bool needs_gil(Job* job);
   bool raise_again(Cancelled& cancelled);
   void report(const Cancelled& cancelled, Term what);
   bool raise_in(Job* job);
