@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "error.hpp"
+#include "gil.hpp"
 #include "object.hpp"
 
 namespace py = pybind11;
@@ -61,11 +62,19 @@ bool set_globals(ErlNifEnv* env, PyObject* names, Term globals) {
   return ok;
 }
 
-// Runs a coroutine on the event loop and waits for it here: a new reference to its result, or nullptr.
-PyObject* wait_for(PyObject* coroutine) {
+// Runs a coroutine on the event loop, in the context of this thread, and waits for it here: the Outcome, or nullptr.
+PyObject* outcome_of(PyObject* coroutine) {
   PyObject* module = PyImport_ImportModule("pythonx._loop");
-  PyObject* outcome = module == nullptr ? nullptr : PyObject_CallMethod(module, "wait", "O", coroutine);
-  Py_XDECREF(module);
+  if (module == nullptr) return nullptr;
+  const ContextLoan loan;
+  PyObject* outcome = PyObject_CallMethod(module, "wait", "OO", coroutine, loan.context());
+  Py_DECREF(module);
+  return outcome;
+}
+
+// Waits for a coroutine: a new reference to its result, or nullptr.
+PyObject* wait_for(PyObject* coroutine) {
+  PyObject* outcome = outcome_of(coroutine);
   PyObject* error = outcome == nullptr ? nullptr : PyObject_GetAttrString(outcome, "error");
   PyObject* value = nullptr;
   if (error == Py_None) {
