@@ -5,8 +5,8 @@
 #include <utility>
 #include <vector>
 
+#include "await.hpp"
 #include "error.hpp"
-#include "gil.hpp"
 #include "object.hpp"
 
 namespace py = pybind11;
@@ -62,37 +62,12 @@ bool set_globals(ErlNifEnv* env, PyObject* names, Term globals) {
   return ok;
 }
 
-// Runs a coroutine on the event loop, in the context of this thread, and waits for it here: the Outcome, or nullptr.
-PyObject* outcome_of(PyObject* coroutine) {
-  PyObject* module = PyImport_ImportModule("pythonx._loop");
-  if (module == nullptr) return nullptr;
-  const ContextLoan loan;
-  PyObject* outcome = PyObject_CallMethod(module, "wait", "OO", coroutine, loan.context());
-  Py_DECREF(module);
-  return outcome;
-}
-
-// Waits for a coroutine: a new reference to its result, or nullptr.
-PyObject* wait_for(PyObject* coroutine) {
-  PyObject* outcome = outcome_of(coroutine);
-  PyObject* error = outcome == nullptr ? nullptr : PyObject_GetAttrString(outcome, "error");
-  PyObject* value = nullptr;
-  if (error == Py_None) {
-    value = PyObject_GetAttrString(outcome, "value");
-  } else if (error != nullptr) {
-    raise_again(error);
-  }
-  Py_XDECREF(error);
-  Py_XDECREF(outcome);
-  return value;
-}
-
 // Code with a top-level `await` evaluates to a coroutine, which is not a result of the user's.
 PyObject* run_code(PyObject* code, PyObject* names) {
   PyObject* result = PyEval_EvalCode(code, names, names);
   if (result == nullptr || (reinterpret_cast<PyCodeObject*>(code)->co_flags & CO_COROUTINE) == 0)
     return result;
-  PyObject* value = wait_for(result);
+  PyObject* value = await_coroutine(result);
   Py_DECREF(result);
   return value;
 }

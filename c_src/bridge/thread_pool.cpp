@@ -228,7 +228,7 @@ Job* ThreadPool::run(Worker* worker, Job* job) {
   Term reply = make_tuple(job->env_, atoms.error, atoms.cancelled);
   if (start(worker, job)) {
     Attach attached;
-    reply = job->run();
+    if (is_wanted(job)) reply = job->run();
     finish(worker, job);
     if (has_pending()) drop_pending(drop_budget_us);
   }
@@ -245,6 +245,13 @@ bool ThreadPool::start(Worker* worker, Job* job) {
   job->started_at_ = std::chrono::steady_clock::now();
   job->state_ = Job::State::running;
   return true;
+}
+
+// False for a job whose caller gave up while its thread waited for the GIL: what has not begun need not be interrupted.
+bool ThreadPool::is_wanted(Job* job) {
+  if (!job->cancelled_) return true;
+  std::lock_guard<std::mutex> lock(job->mutex);
+  return !job->mute_;
 }
 
 // Ends the job, attached. After this no interrupt can be meant for it, and one that was sent and has not fired is

@@ -69,9 +69,7 @@ defmodule Pythonx.Callbacks do
 
   def handle_info(_unknown, state), do: {:noreply, state}
 
-  defp decide(key, stuck) do
-    Pythonx.Calls.perform("internal", {key, stuck}, ["pythonx._loop", "decide"], decode: true)
-  end
+  defp decide(key, stuck), do: Pythonx.Calls.internal("pythonx._loop", "decide", {key, stuck})
 
   ## In the handler
 

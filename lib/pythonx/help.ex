@@ -4,19 +4,20 @@ defmodule Pythonx.Help do
   # What a person asks about an object: its class and its documentation, both told by priv/python/pythonx/_help.py.
 
   alias Pythonx.NIF
+  alias Pythonx.Options
 
   @doc """
   The name of the class.
   """
-  @spec type(Pythonx.Object.t()) :: String.t()
-  def type(object), do: ask("type_name", object)
+  @spec type(Pythonx.Object.t(), keyword()) :: String.t()
+  def type(object, opts), do: ask("type_name", object, opts)
 
   @doc """
   Prints the documentation to the group leader. In a terminal with colours, what `pydoc` marks is bold.
   """
-  @spec print(Pythonx.Object.t()) :: :ok
-  def print(object) do
-    text = ask("document", object)
+  @spec print(Pythonx.Object.t(), keyword()) :: :ok
+  def print(object, opts) do
+    text = ask("document", object, opts)
     IO.puts(if IO.ANSI.enabled?(), do: embolden(text), else: plain(text))
   end
 
@@ -29,7 +30,9 @@ defmodule Pythonx.Help do
 
   defp plain(text), do: Regex.replace(~r/.\x08/u, text, "")
 
-  defp ask(function, object) do
-    "call_internal" |> NIF.call({"pythonx._help", function, {NIF.local!(object)}}) |> Pythonx.decode()
+  defp ask(function, object, opts) do
+    %{timeout: timeout} = Options.validate!(opts, [:timeout])
+    arguments = {"pythonx._help", function, {NIF.local!(object)}}
+    "call_internal" |> NIF.call(arguments, timeout) |> Pythonx.decode()
   end
 end

@@ -7,6 +7,8 @@ defmodule Pythonx.NIF do
   # Two libraries make the native side. `Pythonx.NIF.Loader` opens libpython; only then can the one behind this
   # module be loaded, because its symbols are libpython's. Until then the functions here raise.
 
+  alias Pythonx.Deadline
+
   @not_initialized "Python interpreter has not been initialized"
 
   @doc """
@@ -49,7 +51,7 @@ defmodule Pythonx.NIF do
   @doc """
   Evaluates code and returns `{result, globals}`; see `Pythonx.eval/3`.
   """
-  def eval(code, {file, line}, globals, out, err, relay, timeout) do
+  def eval(code, {file, line}, globals, out, err, relay, deadline) do
     ref = make_ref()
 
     reply =
@@ -63,7 +65,7 @@ defmodule Pythonx.NIF do
           receive do
             {^ref, reply} -> reply
           after
-            timeout -> give_up!(job, ref, timeout)
+            Deadline.left(deadline) -> give_up!(job, ref, deadline)
           end
       end
 
@@ -89,8 +91,8 @@ defmodule Pythonx.NIF do
   @doc """
   Runs a named operation on a thread of Python's and returns its result.
   """
-  @spec call(String.t(), tuple(), timeout()) :: term()
-  def call(operation, arguments, timeout \\ :infinity) do
+  @spec call(String.t(), tuple(), Deadline.t()) :: term()
+  def call(operation, arguments, deadline \\ :infinity) do
     ref = make_ref()
 
     reply =
@@ -104,7 +106,7 @@ defmodule Pythonx.NIF do
           receive do
             {^ref, reply} -> reply
           after
-            timeout -> give_up!(job, ref, timeout)
+            Deadline.left(deadline) -> give_up!(job, ref, deadline)
           end
       end
 
@@ -114,8 +116,8 @@ defmodule Pythonx.NIF do
   @doc """
   Works on an object; see `Pythonx.Calls`. Returns `{:ok, result}` or `{:deferred, terms}`.
   """
-  @spec perform(String.t(), tuple(), pid(), pid(), pid(), timeout()) :: {:ok, term()} | {:deferred, [term()]}
-  def perform(operation, arguments, out, err, relay, timeout) do
+  @spec perform(String.t(), tuple(), pid(), pid(), pid(), Deadline.t()) :: {:ok, term()} | {:deferred, [term()]}
+  def perform(operation, arguments, out, err, relay, deadline) do
     ref = make_ref()
 
     reply =
@@ -129,7 +131,7 @@ defmodule Pythonx.NIF do
           receive do
             {^ref, reply} -> reply
           after
-            timeout -> give_up!(job, ref, timeout)
+            Deadline.left(deadline) -> give_up!(job, ref, deadline)
           end
       end
 
@@ -152,7 +154,7 @@ defmodule Pythonx.NIF do
   defp submitted!(job), do: job
 
   # Once `cancel` has returned, the reply is either in the mailbox or will never be sent.
-  defp give_up!(job, ref, timeout) do
+  defp give_up!(job, ref, deadline) do
     cancel(job, true)
 
     receive do
@@ -161,7 +163,7 @@ defmodule Pythonx.NIF do
       0 -> :ok
     end
 
-    raise Pythonx.TimeoutError, timeout: timeout
+    Deadline.give_up!(deadline)
   end
 
   defp result!({:ok, result}), do: result

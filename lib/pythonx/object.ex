@@ -30,6 +30,16 @@ defmodule Pythonx.Object do
       iex> {path, _} = Pythonx.eval("import pathlib; pathlib.PurePosixPath('/usr') / 'lib'", %{})
       iex> "libraries are in #{path}"
       "libraries are in /usr/lib"
+
+  ## Time
+
+  Protocols and `object[key]` take no options, so there is no limit to how long Python may work for them, but for
+  `inspect/1`: after `config :pythonx, inspect_timeout: 10_000` milliseconds it gives up. Where there has to be one, use
+  `Pythonx.getitem/3` and `Pythonx.stream/2` with `:timeout`, and for text
+
+      iex> {path, _} = Pythonx.eval("import pathlib; pathlib.PurePosixPath('/usr')", %{})
+      iex> Pythonx.call_method(path, :__str__, [], [], decode: true, timeout: 1000)
+      "/usr"
   """
 
   @behaviour Access

@@ -61,6 +61,43 @@ defmodule Pythonx.AsyncTest do
       refute_received _anything
     end
 
+    test "whose time is over before Python has begun is given up at once, and forgotten" do
+      # The object is one that Python takes its time to look at.
+      code =
+        "class Slow(type):\n  def __getattribute__(cls, name):\n    f()\n    return type.__getattribute__(cls, name)"
+
+      test = self()
+
+      f = fn ->
+        send(test, {:asked, self()})
+        receive do: (:go -> nil)
+      end
+
+      %{"o" => object} = globals(code <> "\nclass C(metaclass=Slow): pass\no = C()", %{"f" => f})
+      assert_raise Pythonx.TimeoutError, fn -> Pythonx.await(object, timeout: 50) end
+      assert_receive {:asked, _handler}
+      wait_until(fn -> :sys.get_state(Pythonx.Awaits) == %{} end)
+      wait_until(fn -> Pythonx.running() == [] end)
+      assert eval!("import pythonx._loop as l\n(l._pending, l._outcomes)") == {%{}, %{}}
+      refute_received _anything
+    end
+
+    test "leaves nothing behind" do
+      for code <- ["async def f():\n  return 1", "async def f():\n  1 / 0"] do
+        coroutine = coroutine(code)
+
+        try do
+          Pythonx.await(coroutine)
+        rescue
+          Pythonx.Error -> :raised
+        end
+      end
+
+      wait_until(fn -> :sys.get_state(Pythonx.Awaits) == %{} end)
+      wait_until(fn -> eval!("import pythonx._loop as l\n(l._pending, l._outcomes)") == {%{}, %{}} end)
+      refute_received _anything
+    end
+
     test "is cancelled when its caller dies" do
       coroutine = coroutine(@forever, %{"test" => self()})
       pid = spawn(fn -> Pythonx.await(coroutine) end)
@@ -193,6 +230,8 @@ defmodule Pythonx.AsyncTest do
       variables = globals("import asyncio, contextvars\nv = contextvars.ContextVar('v', default='default')")
       code = "v.set('kept')\ntry:\n  await asyncio.sleep(60)\nfinally:\n  v.set('late')"
       assert_raise Pythonx.TimeoutError, fn -> Pythonx.eval(code, variables, timeout: 50) end
+      # This process has its thread again.
+      wait_until(fn -> Pythonx.running() == [] end)
       assert capture_io(fn -> Pythonx.eval("await asyncio.sleep(0)\nprint('printed')", variables) end) == "printed\n"
       assert eval!("v.set('next')\nawait asyncio.sleep(0)\nv.get()", variables) == "next"
       assert eval!("v.get()", variables) == "next"

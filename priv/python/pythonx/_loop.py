@@ -160,29 +160,41 @@ def check_awaitable(value: object) -> None:
 
 
 _pending: dict[int, Pending] = {}
+_outcomes: dict[int, Outcome] = {}
 
 
-def start(awaitable: Awaitable[Any], process: object, key: int) -> None:
-    """Await on the loop; the process receives `{:pythonx_await, key, outcome}`."""
+def start(awaitable: Awaitable[Any], server: object, key: int) -> None:
+    """Await on the loop; the server is told, by `{:pythonx_await, "started", key}` and another with "done"."""
     check_awaitable(awaitable)
     tag = _pythonx.Atom("pythonx_await")
 
     def finish(outcome: Outcome) -> None:
+        _outcomes[key] = outcome
         _pending.pop(key, None)
-        _pythonx.send(process, (tag, key, outcome))
+        _pythonx.send(server, (tag, "done", key))
 
-    # Known by its key before it runs: whoever awaits may be gone, or be interrupted, at any time.
+    # Known by its key before that is said and before it runs: whoever awaits may be gone, or be interrupted, at any time.
     pending = _pending[key] = Pending(awaitable, finish)
-    pending.schedule()
-    _ask_whether_stuck(pending, _pythonx.self())
+    try:
+        _pythonx.send(server, (tag, "started", key))
+        pending.schedule()
+        _ask_whether_stuck(pending, _pythonx.self())
+    except BaseException:
+        forget(key)
+        raise
 
 
-def forget(key: int) -> bool:
-    """Cancel what was started under this key; False when it is done."""
+def take(key: int) -> Outcome:
+    """Return what became of what was started under this key, once."""
+    return _outcomes.pop(key)
+
+
+def forget(key: int) -> None:
+    """Cancel what was started under this key, and drop its outcome."""
     pending = _pending.pop(key, None)
     if pending is not None:
         pending.forget()
-    return pending is not None
+    _outcomes.pop(key, None)
 
 
 def interrupt(key: int) -> bool:
