@@ -30,6 +30,7 @@ defmodule Pythonx do
   alias Pythonx.NIF
   alias Pythonx.Object
   alias Pythonx.Options
+  alias Pythonx.Telemetry
 
   @typedoc """
   A function that encodes a term, given itself for nested terms; see `encode!/2`.
@@ -203,7 +204,7 @@ defmodule Pythonx do
     out = device!(:stdout_device, opts[:stdout_device] || Process.group_leader())
     err = device!(:stderr_device, opts[:stderr_device] || standard_error())
 
-    Pythonx.Telemetry.span([:pythonx, :eval], %{process: self(), code: code}, fn ->
+    Telemetry.span([:pythonx, :eval], %{process: self(), code: code}, fn ->
       NIF.eval(code, location, globals, out, err, relay, opts[:timeout])
     end)
   end
@@ -357,7 +358,7 @@ defmodule Pythonx do
   """
   @spec getattr(Object.t(), atom() | String.t(), keyword()) :: term()
   def getattr(%Object{} = object, name, opts \\ []) do
-    Calls.perform("getattr", {NIF.local!(object)}, [Calls.name!(name)], opts)
+    Calls.perform(:getattr, {NIF.local!(object)}, [Calls.name!(name)], opts)
   end
 
   @doc """
@@ -373,7 +374,7 @@ defmodule Pythonx do
   """
   @spec setattr(Object.t(), atom() | String.t(), term(), keyword()) :: :ok
   def setattr(%Object{} = object, name, value, opts \\ []) do
-    Calls.perform("setattr", {NIF.local!(object), value}, [Calls.name!(name)], opts)
+    Calls.perform(:setattr, {NIF.local!(object), value}, [Calls.name!(name)], opts)
     :ok
   end
 
@@ -391,7 +392,7 @@ defmodule Pythonx do
   `Pythonx.Object`.
   """
   @spec getitem(Object.t(), term(), keyword()) :: term()
-  def getitem(%Object{} = object, key, opts \\ []), do: Calls.perform("getitem", {NIF.local!(object), key}, [], opts)
+  def getitem(%Object{} = object, key, opts \\ []), do: Calls.perform(:getitem, {NIF.local!(object), key}, [], opts)
 
   @doc """
   Sets an item, `object[key] = value` in Python. Keys are those of `getitem/3`, options those of `call/4`.
@@ -404,7 +405,7 @@ defmodule Pythonx do
   """
   @spec setitem(Object.t(), term(), term(), keyword()) :: :ok
   def setitem(%Object{} = object, key, value, opts \\ []) do
-    Calls.perform("setitem", {NIF.local!(object), key, value}, [], opts)
+    Calls.perform(:setitem, {NIF.local!(object), key, value}, [], opts)
     :ok
   end
 
@@ -418,7 +419,7 @@ defmodule Pythonx do
   @spec import_module(atom() | String.t(), keyword()) :: Object.t()
   def import_module(name, opts \\ []) do
     opts = opts |> Options.validate!([:timeout]) |> Map.merge(%{decode: false, binaries: :str})
-    Calls.perform("import_module", {}, [Calls.name!(name)], opts)
+    Calls.perform(:import_module, {}, [Calls.name!(name)], opts)
   end
 
   @doc """
@@ -635,13 +636,16 @@ defmodule Pythonx do
   @spec encode!(term(), encoder() | keyword()) :: Object.t()
   def encode!(term, encoder_or_opts \\ [])
 
-  def encode!(term, encoder) when is_function(encoder, 2), do: encoder.(term, encoder)
+  def encode!(term, encoder) when is_function(encoder, 2) do
+    Telemetry.operation(:encode, fn -> encoder.(term, encoder) end)
+  end
 
-  def encode!(term, []), do: encode_with(term, [])
+  def encode!(term, []), do: Telemetry.operation(:encode, fn -> encode_with(term, []) end)
 
   def encode!(term, opts) when is_list(opts) do
     opts = Options.validate!(opts, [:binaries, :timeout])
-    encode_with(term, binaries: opts.binaries, timeout: Deadline.new(opts.timeout))
+    opts = [binaries: opts.binaries, timeout: Deadline.new(opts.timeout)]
+    Telemetry.operation(:encode, fn -> encode_with(term, opts) end)
   end
 
   defp encode_with(%struct{} = term, opts) when struct != MapSet do
@@ -684,17 +688,19 @@ defmodule Pythonx do
             "rather than expression"
   end
 
-  def decode(%Object{} = object, []), do: decode_here(object)
+  def decode(%Object{} = object, []), do: Telemetry.operation(:decode, fn -> decode_here(object) end)
 
   def decode(%Object{} = object, opts) do
     case Options.validate!(opts, [:timeout]) do
-      %{timeout: :infinity} -> decode_here(object)
-      %{timeout: timeout} -> object |> NIF.local!() |> decode_on_thread(timeout)
+      %{timeout: :infinity} -> decode(object, [])
+      %{timeout: timeout} -> object |> NIF.local!() |> decode_within(timeout)
     end
   end
 
+  defp decode_within(object, timeout), do: Telemetry.operation(:decode, fn -> decode_on_thread(object, timeout) end)
+
   defp decode_here(object) do
-    case NIF.nif_decode(object) do
+    case NIF.unobserved(NIF.nif_decode(object)) do
       {:ok, term} -> term
       :unchanged -> object
       :needs_thread -> decode_on_thread(object, :infinity)

@@ -13,6 +13,7 @@ struct JobResource {
 };
 
 ErlNifResourceType* job_type = nullptr;
+std::atomic<bool> observing{false};
 
 void destroy(ErlNifEnv*, void* memory) { delete static_cast<JobResource*>(memory)->job; }
 
@@ -23,12 +24,34 @@ void caller_down(ErlNifEnv*, void* memory, ErlNifPid*, ErlNifMonitor*) {
 
 }  // namespace
 
-Job::Job(ErlNifEnv* caller_env, Term reference) : env_(enif_alloc_env()) {
+Job::Job(ErlNifEnv* caller_env, Term reference) : env_(enif_alloc_env()), observed_(is_observing()) {
   reference_ = enif_make_copy(env_, reference);
   enif_self(caller_env, &caller_);
+  if (observed_) submitted_at_ = std::chrono::steady_clock::now();
 }
 
 Job::~Job() { enif_free_env(env_); }
+
+void Job::note_attached() {
+  if (observed_) attached_at_ = std::chrono::steady_clock::now();
+}
+
+Term Job::with_times(Term reply) const {
+  if (!observed_ || attached_at_ < submitted_at_) return reply;
+  return make_observed(env_, reply, started_at_ - submitted_at_, attached_at_ - started_at_,
+                       enif_make_uint64(env_, thread_id_));
+}
+
+void observe(bool wanted) { observing = wanted; }
+
+bool is_observing() { return observing.load(std::memory_order_relaxed); }
+
+Term make_observed(ErlNifEnv* env, Term reply, std::chrono::nanoseconds queued,
+                   std::chrono::nanoseconds waited, Term thread) {
+  const Term times =
+      make_tuple(env, enif_make_int64(env, queued.count()), enif_make_int64(env, waited.count()), thread);
+  return make_tuple(env, atoms.observed, reply, times);
+}
 
 bool open_job_type(ErlNifEnv* env) {
   ErlNifResourceTypeInit init{};

@@ -8,6 +8,9 @@
 // `submit` lingers for a few microseconds where a thread is awake to take the job; `handoff_` settles, in one exchange,
 // whether the reply is left for it to take or sent as a message.
 //
+// Times. While somebody listens (`observe`) a job notes when it was submitted, started and attached, and its reply comes as
+// {:observed, reply, {queued, waited for the GIL, thread}}, in nanoseconds, unless it never started.
+//
 // States: queued -> running -> done, each change under `mutex`. `cancelled` may be set in any state but done, and
 // only ever by `cancel`. Once `abandon` or `cancel` returned, no reply is sent that had not been sent before.
 #pragma once
@@ -68,10 +71,26 @@ class Job {
   std::atomic<bool> cancelled_{false};
   bool mute_ = false;  // nobody waits for the reply any more
   Worker* worker_ = nullptr;
-  std::shared_ptr<Call> call_;  // while its thread waits for an answer of Elixir's
-  Job* outer_ = nullptr;        // the job that this one interrupted on the same thread, by way of a callback
+  std::shared_ptr<Call> call_;   // while its thread waits for an answer of Elixir's
+  Job* outer_ = nullptr;         // the job that this one interrupted on the same thread, by way of a callback
+  std::uint64_t thread_id_ = 0;  // of the worker that has started it
   std::chrono::steady_clock::time_point started_at_{};
+
+  bool observed_;
+  std::chrono::steady_clock::time_point submitted_at_{};
+  std::chrono::steady_clock::time_point attached_at_{};
+
+  void note_attached();
+  Term with_times(Term reply) const;
 };
+
+// Whether jobs that are made from now on are observed.
+void observe(bool wanted);
+bool is_observing();
+
+// {:observed, reply, {queued, waited, thread}}
+Term make_observed(ErlNifEnv* env, Term reply, std::chrono::nanoseconds queued,
+                   std::chrono::nanoseconds waited, Term thread);
 
 // Registers the resource type. Called once, when the library is loaded.
 bool open_job_type(ErlNifEnv* env);

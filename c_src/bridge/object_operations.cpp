@@ -194,11 +194,19 @@ constexpr ObjectOperation operations[] = {
     {"next_batch", nullptr, false},
 };
 
+constexpr std::size_t operation_count = sizeof(operations) / sizeof(*operations);
+Term operation_atoms[operation_count];
+
 }  // namespace
 
-const ObjectOperation* find_object_operation(const std::string& name) {
-  for (const ObjectOperation& operation : operations) {
-    if (name == operation.name) return &operation;
+void init_object_operations(ErlNifEnv* env) {
+  for (std::size_t i = 0; i < operation_count; ++i)
+    operation_atoms[i] = enif_make_atom(env, operations[i].name);
+}
+
+const ObjectOperation* find_object_operation(Term name) {
+  for (std::size_t i = 0; i < operation_count; ++i) {
+    if (operation_atoms[i] == name) return &operations[i];
   }
   return nullptr;
 }

@@ -141,13 +141,26 @@ void ThreadPool::serve(Worker* worker) {
   pthread_setname_np(pthread_self(), worker->is_main ? "python_main" : "python_worker");
   worker->python_id = PyThread_get_thread_ident();
   this_worker = worker;
+  announce(worker, atoms.started);
   Job* job = await_job(worker);
   while (job != nullptr) {
     Job* next = run(worker, job);
     job = next == nullptr ? await_job(worker) : next;
   }
   discard_thread_state();
+  announce(worker, atoms.retired);
   delete worker;
+}
+
+// Sends {:pythonx_event, :started | :retired, thread, main?, threads there are now} to Pythonx.Watch.
+void ThreadPool::announce(const Worker* worker, Term what) {
+  ErlNifPid watch;
+  if (!enif_whereis_pid(nullptr, atoms.watch, &watch)) return;
+  ErlNifEnv* env = enif_alloc_env();
+  enif_send(nullptr, &watch, env,
+            make_tuple(env, atoms.pythonx_event, what, enif_make_uint64(env, worker->id),
+                       worker->is_main ? atoms.true_ : atoms.false_, enif_make_uint64(env, thread_count())));
+  enif_free_env(env);
 }
 
 // The next job in line, or nullptr after making the thread idle.
@@ -228,6 +241,7 @@ Job* ThreadPool::run(Worker* worker, Job* job) {
   Term reply = make_tuple(job->env_, atoms.error, atoms.cancelled);
   if (start(worker, job)) {
     Attach attached;
+    job->note_attached();
     if (is_wanted(job)) reply = job->run();
     finish(worker, job);
     if (has_pending()) drop_pending(drop_budget_us);
@@ -242,6 +256,7 @@ bool ThreadPool::start(Worker* worker, Job* job) {
   std::lock_guard<std::mutex> lock(job->mutex);
   if (job->cancelled_ || shut_down_) return false;
   job->worker_ = worker;
+  job->thread_id_ = worker->id;
   job->started_at_ = std::chrono::steady_clock::now();
   job->state_ = Job::State::running;
   return true;
@@ -269,6 +284,7 @@ void ThreadPool::finish(Worker* worker, Job* job) {
 
 void ThreadPool::deliver(Job* job, Term reply) {
   bool monitored;
+  reply = job->with_times(reply);
   {
     std::lock_guard<std::mutex> lock(job->mutex);
     job->state_ = Job::State::done;
@@ -371,15 +387,16 @@ bool ThreadPool::raise_again(Cancelled& cancelled) {
   return false;
 }
 
-// Sends {:pythonx_event, :stuck | :freed, caller, elapsed_us, code} to Pythonx.Watch.
+// Sends {:pythonx_event, :stuck | :freed, thread, caller, elapsed_us, code} to Pythonx.Watch.
 void ThreadPool::report(const Cancelled& cancelled, Term what) {
   ErlNifPid watch;
   if (!enif_whereis_pid(nullptr, atoms.watch, &watch)) return;
   ErlNifEnv* env = enif_alloc_env();
   const Job* job = cancelled.job;
   enif_send(nullptr, &watch, env,
-            make_tuple(env, atoms.pythonx_event, what, enif_make_pid(env, &job->caller_),
-                       elapsed_us(env, cancelled.since), make_binary(env, job->label())));
+            make_tuple(env, atoms.pythonx_event, what, enif_make_uint64(env, job->thread_id_),
+                       enif_make_pid(env, &job->caller_), elapsed_us(env, cancelled.since),
+                       make_binary(env, job->label())));
   enif_free_env(env);
 }
 

@@ -97,6 +97,7 @@ class ThreadPool {
   Worker* spawn();
   void assign(Worker* worker, Job* job);
   void serve(Worker* worker);
+  void announce(const Worker* worker, Term what);
   Job* next_or_idle(Worker* worker);
   Job* await_job(Worker* worker);
   void say_farewell(std::unique_lock<std::mutex>& lock);

@@ -96,6 +96,7 @@ void ThreadPool::run_nested(Worker* worker, Job* job) {
   Term reply = make_tuple(job->env_, atoms.error, atoms.cancelled);
   if (start(worker, job)) {
     Attach attached;
+    job->note_attached();
     if (is_wanted(job)) reply = job->run();
     finish(worker, job);
     if (has_pending()) drop_pending(drop_budget_us);

@@ -22,6 +22,7 @@ defmodule Pythonx.Awaits do
   alias Pythonx.Deadline
   alias Pythonx.NIF
   alias Pythonx.Options
+  alias Pythonx.Telemetry
 
   @loop "pythonx._loop"
 
@@ -32,7 +33,8 @@ defmodule Pythonx.Awaits do
   def await(awaitable, opts) do
     opts = opts |> Options.validate!([:decode, :timeout]) |> Map.put(:binaries, :bytes)
     awaitable = NIF.local!(awaitable)
-    run(awaitable, server!(), System.unique_integer([:positive]), %{opts | timeout: Deadline.new(opts.timeout)})
+    opts = %{opts | timeout: Deadline.new(opts.timeout)}
+    Telemetry.operation(:await, fn -> run(awaitable, server!(), System.unique_integer([:positive]), opts) end)
   end
 
   defp server! do
@@ -47,7 +49,7 @@ defmodule Pythonx.Awaits do
     try do
       Calls.internal(@loop, "start", {awaitable, server, key}, opts.timeout)
       wait(monitor, opts.timeout)
-      Calls.perform("take_outcome", {key}, [], opts)
+      Calls.run(:take_outcome, {key}, [], opts)
     catch
       kind, reason ->
         send(server, {:forget, key})
@@ -57,6 +59,8 @@ defmodule Pythonx.Awaits do
         send(server, {:taken, key})
         result
     after
+      # Those of the jobs in between say nothing of the whole.
+      Telemetry.forget_times()
       let_go(monitor)
     end
   end

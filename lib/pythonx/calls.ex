@@ -9,6 +9,7 @@ defmodule Pythonx.Calls do
   alias Pythonx.NIF
   alias Pythonx.Object
   alias Pythonx.Options
+  alias Pythonx.Telemetry
 
   @options [:decode, :timeout, binaries: :str]
   @defaults %{decode: false, binaries: :str, timeout: :infinity}
@@ -19,7 +20,7 @@ defmodule Pythonx.Calls do
   @spec call(Object.t(), list(), keyword() | map(), keyword()) :: term()
   def call(callable, args, kwargs, opts) do
     {names, values} = keywords!(kwargs)
-    perform("call", {NIF.local!(callable), args, values}, names, opts)
+    perform(:call, {NIF.local!(callable), args, values}, names, opts)
   end
 
   @doc """
@@ -28,15 +29,27 @@ defmodule Pythonx.Calls do
   @spec call_method(Object.t(), atom() | String.t(), list(), keyword() | map(), keyword()) :: term()
   def call_method(object, name, args, kwargs, opts) do
     {names, values} = keywords!(kwargs)
-    perform("call_method", {NIF.local!(object), args, values}, [name!(name) | names], opts)
+    perform(:call_method, {NIF.local!(object), args, values}, [name!(name) | names], opts)
   end
 
   @doc """
   Runs one of the native operations on encoded operands, by name.
   """
-  @spec perform(String.t(), tuple(), [String.t()], keyword() | map()) :: term()
+  @spec perform(atom(), tuple(), [String.t()], keyword() | map()) :: term()
   def perform(operation, operands, names, opts) do
     opts = options!(opts)
+    Telemetry.operation(operation, subject(operation, names), fn -> run(operation, operands, names, opts) end)
+  end
+
+  # What the operation is about; the names of a call are those of its keywords.
+  defp subject(:call, _names), do: nil
+  defp subject(_operation, names), do: List.first(names)
+
+  @doc """
+  The same as a part of something, with options that have been checked, of which telemetry is not told.
+  """
+  @spec run(atom(), tuple(), [String.t()], map()) :: term()
+  def run(operation, operands, names, opts) do
     submit(operation, operands, names, %{opts | timeout: Deadline.new(opts.timeout)}, devices(), [])
   end
 
@@ -46,7 +59,7 @@ defmodule Pythonx.Calls do
   @spec internal(String.t(), String.t(), tuple(), Deadline.t()) :: term()
   def internal(module, function, arguments, deadline \\ :infinity) do
     opts = %{@defaults | decode: true, timeout: deadline}
-    submit("internal", arguments, [module, function], opts, devices(), [])
+    submit(:internal, arguments, [module, function], opts, devices(), [])
   end
 
   defp submit(operation, operands, names, opts, {out, err, relay} = devices, replacements) do

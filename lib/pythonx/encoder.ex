@@ -98,7 +98,7 @@ defmodule Pythonx.Encoder.Native do
 
   # Python's own errors, and user code such as a key's __hash__, belong on a thread of Python's.
   defp walk(term, binaries_as_str, objects, :infinity) do
-    case Pythonx.NIF.nif_encode(term, binaries_as_str, objects) do
+    case Pythonx.NIF.unobserved(Pythonx.NIF.nif_encode(term, binaries_as_str, objects)) do
       :needs_thread -> walk_on_thread(term, binaries_as_str, objects, :infinity)
       {:error, :not_initialized} -> Pythonx.NIF.not_initialized!()
       result -> result

@@ -5,6 +5,7 @@ defmodule Pythonx.Help do
 
   alias Pythonx.NIF
   alias Pythonx.Options
+  alias Pythonx.Telemetry
 
   @doc """
   The name of the class.
@@ -33,6 +34,10 @@ defmodule Pythonx.Help do
   defp ask(function, object, opts) do
     %{timeout: timeout} = Options.validate!(opts, [:timeout])
     arguments = {"pythonx._help", function, {NIF.local!(object)}}
-    "call_internal" |> NIF.call(arguments, timeout) |> Pythonx.decode()
+    answer = Telemetry.operation(operation(function), fn -> NIF.call("call_internal", arguments, timeout) end)
+    NIF.unicode_to_string(answer)
   end
+
+  defp operation("type_name"), do: :type
+  defp operation("document"), do: :help
 end

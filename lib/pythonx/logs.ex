@@ -10,6 +10,7 @@ defmodule Pythonx.Logs do
   alias Pythonx.Encoder.Native
   alias Pythonx.NIF
   alias Pythonx.Options
+  alias Pythonx.Telemetry
 
   @levels [debug: 10, info: 20, warning: 30, error: 40, critical: 50]
 
@@ -20,14 +21,17 @@ defmodule Pythonx.Logs do
   def attach(opts) do
     opts = Options.validate!(opts, [:timeout, level: :info, logger: nil])
 
+    Telemetry.operation(:attach_logger, fn -> change(opts) end)
+    :ok
+  end
+
+  defp change(opts) do
     if opts.level == :none do
       NIF.call("call_internal", {"pythonx._logging", "detach", {}}, opts.timeout)
     else
       name = opts.logger && Native.encode(opts.logger, binaries: :str)
       NIF.call("call_internal", {"pythonx._logging", "attach", {name, number!(opts.level)}}, opts.timeout)
     end
-
-    :ok
   end
 
   defp number!(level) do

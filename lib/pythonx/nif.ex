@@ -43,6 +43,7 @@ defmodule Pythonx.NIF do
   def begin_call(_call), do: not_loaded()
   def answer_call(_call, _answer), do: not_loaded()
   def running(), do: not_loaded()
+  def observe(_wanted), do: not_loaded()
   def stats(), do: not_loaded()
 
   # To the compiler, a function that may be replaced by a native one may return anything.
@@ -82,6 +83,7 @@ defmodule Pythonx.NIF do
     raise_python_error(error)
   end
 
+  defp eval_result({:observed, reply, times}, relay), do: reply |> noted(times) |> eval_result(relay)
   defp eval_result(other, _relay), do: result!(other)
 
   # What the relay passes on has been handed to its device once the relay has answered.
@@ -116,7 +118,7 @@ defmodule Pythonx.NIF do
   @doc """
   Works on an object; see `Pythonx.Calls`. Returns `{:ok, result}` or `{:deferred, terms}`.
   """
-  @spec perform(String.t(), tuple(), pid(), pid(), pid(), Deadline.t()) :: {:ok, term()} | {:deferred, [term()]}
+  @spec perform(atom(), tuple(), pid(), pid(), pid(), Deadline.t()) :: {:ok, term()} | {:deferred, [term()]}
   def perform(operation, arguments, out, err, relay, deadline) do
     ref = make_ref()
 
@@ -148,6 +150,7 @@ defmodule Pythonx.NIF do
     raise_python_error(error)
   end
 
+  defp perform_result({:observed, reply, times}, relay), do: reply |> noted(times) |> perform_result(relay)
   defp perform_result(other, _relay), do: result!(other)
 
   defp submitted!({:error, :not_initialized}), do: not_initialized!()
@@ -166,12 +169,25 @@ defmodule Pythonx.NIF do
     Deadline.give_up!(deadline)
   end
 
+  defp noted(reply, times) do
+    Pythonx.Telemetry.note(times)
+    reply
+  end
+
+  @doc """
+  The reply itself, when its times came with it; they are noted for telemetry.
+  """
+  @spec unobserved(term()) :: term()
+  def unobserved({:observed, reply, times}), do: noted(reply, times)
+  def unobserved(reply), do: reply
+
   defp result!({:ok, result}), do: result
   defp result!({:deferred, _terms} = deferred), do: deferred
   defp result!(:unchanged), do: :unchanged
   defp result!({:python_error, error}), do: raise_python_error(error)
   defp result!({:argument_error, message}), do: raise(ArgumentError, message)
   defp result!({:error, :cancelled}), do: raise("the Python interpreter is shutting down")
+  defp result!({:observed, reply, times}), do: reply |> noted(times) |> result!()
 
   # What Elixir raised inside of Python is raised as it was.
   defp raise_python_error({_lines, _type, _value, _traceback, {kind, reason, stack}}) do

@@ -50,18 +50,23 @@ defmodule Pythonx.Object do
 
   @doc false
   @spec repr_text(t()) :: String.t()
-  def repr_text(object), do: Pythonx.NIF.call("repr_text", {Pythonx.NIF.local!(object)}, repr_timeout())
+  def repr_text(object) do
+    object = Pythonx.NIF.local!(object)
+    Pythonx.Telemetry.operation(:repr, fn -> Pythonx.NIF.call("repr_text", {object}, repr_timeout()) end)
+  end
 
   @doc false
   @spec str_text(t()) :: String.t()
   def str_text(object) do
-    "str" |> Pythonx.NIF.call({Pythonx.NIF.local!(object)}) |> Pythonx.NIF.unicode_to_string()
+    object = Pythonx.NIF.local!(object)
+    text = Pythonx.Telemetry.operation(:str, fn -> Pythonx.NIF.call("str", {object}) end)
+    Pythonx.NIF.unicode_to_string(text)
   end
 
   @doc false
   @impl Access
   def fetch(object, key) do
-    case Pythonx.Calls.perform("fetch", {Pythonx.NIF.local!(object), key}, [], []) do
+    case Pythonx.Calls.perform(:fetch, {Pythonx.NIF.local!(object), key}, [], []) do
       :error -> :error
       item -> {:ok, item}
     end

@@ -16,11 +16,15 @@ defmodule Pythonx.Producer do
   @spec iterator(Enumerable.t(), keyword()) :: Pythonx.Object.t()
   def iterator(enumerable, opts) do
     opts = opts |> Pythonx.Options.validate!([:timeout]) |> Map.merge(%{decode: false, binaries: :bytes})
+    Pythonx.Telemetry.operation(:iterator, fn -> make(enumerable, opts) end)
+  end
+
+  defp make(enumerable, opts) do
     callers = [self() | Process.get(:"$callers", [])]
     {:ok, pid} = DynamicSupervisor.start_child(Pythonx.Producers, {__MODULE__, {enumerable, callers}})
 
     try do
-      Pythonx.Calls.perform("internal", {&next(pid, &1), pid}, ["pythonx._iterator", "Iterator"], opts)
+      Pythonx.Calls.run(:internal, {&next(pid, &1), pid}, ["pythonx._iterator", "Iterator"], opts)
     catch
       kind, reason ->
         send(pid, :stop)

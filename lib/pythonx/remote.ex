@@ -20,6 +20,7 @@ defmodule Pythonx.Remote do
   alias Pythonx.Object
   alias Pythonx.ObjectTracker
   alias Pythonx.Options
+  alias Pythonx.Telemetry
 
   @typedoc "For standard output and standard error, each a pid or `{name, node}`."
   @type devices :: {Pythonx.device(), Pythonx.device()}
@@ -190,7 +191,12 @@ defmodule Pythonx.Remote do
   @spec copy(Object.t(), keyword()) :: Object.t()
   def copy(%Object{resource: resource} = object, opts \\ []) do
     %{timeout: timeout} = Options.validate!(opts, [:timeout])
-    if node(resource) == node(), do: object, else: load(object, Deadline.new(timeout))
+
+    if node(resource) == node() do
+      object
+    else
+      Telemetry.operation(:copy_remote_object, fn -> load(object, Deadline.new(timeout)) end)
+    end
   end
 
   defp load(object, deadline) do

@@ -23,7 +23,7 @@ defmodule Pythonx.Streams do
   end
 
   defp start(object, opts) do
-    {Calls.perform("iterate", {NIF.local!(object)}, [], %{opts | decode: false}), 1}
+    {Calls.perform(:iterate, {NIF.local!(object)}, [], %{opts | decode: false}), 1}
   end
 
   defp next({:failed, error}, _opts), do: NIF.raise_error!(error)
@@ -31,7 +31,7 @@ defmodule Pythonx.Streams do
 
   defp next({iterator, count}, opts) do
     started = System.monotonic_time(:microsecond)
-    {status, elements} = Calls.perform("next_batch", {iterator, count, @budget}, [], opts)
+    {status, elements} = Calls.perform(:next_batch, {iterator, count, @budget}, [], opts)
     elapsed = System.monotonic_time(:microsecond) - started
 
     case status do
@@ -47,7 +47,7 @@ defmodule Pythonx.Streams do
 
   defp close({:failed, _error}, _opts), do: :ok
   defp close({_iterator, :done}, _opts), do: :ok
-  defp close({iterator, _count}, opts), do: Calls.perform("close_iterator", {iterator}, [], opts)
+  defp close({iterator, _count}, opts), do: Calls.perform(:close_iterator, {iterator}, [], opts)
 end
 
 defimpl Enumerable, for: Pythonx.Object do

@@ -166,12 +166,23 @@ defmodule Pythonx.ControlTest do
 
     test "stops a long conversion, and the thread goes on" do
       {numbers, _} = Pythonx.eval("[[n] for n in range(3_000_000)]", %{})
-      assert_raise Pythonx.TimeoutError, fn -> Pythonx.decode(numbers, timeout: 1) end
       terms = Enum.map(1..1_000_000, &[&1])
-      assert_raise Pythonx.TimeoutError, fn -> Pythonx.encode!(terms, timeout: 1) end
+
+      # On a busy machine a process may be waked only when all is done.
+      for convert <- [fn -> Pythonx.decode(numbers, timeout: 1) end, fn -> Pythonx.encode!(terms, timeout: 1) end] do
+        assert Enum.any?(1..10, fn _ -> gives_up?(convert) end)
+      end
+
       wait_until(fn -> Pythonx.running() == [] end)
       assert eval!("1") == 1
     end
+  end
+
+  defp gives_up?(fun) do
+    fun.()
+    false
+  rescue
+    Pythonx.TimeoutError -> true
   end
 
   test "interrupt/1 of a process that runs no Python is false" do
