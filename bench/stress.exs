@@ -19,7 +19,12 @@ defmodule Stress do
     workers = for n <- 1..@workers, do: Task.async(fn -> work(n, deadline, %{}) end)
     counts = workers |> Task.await_many(:infinity) |> Enum.reduce(&Map.merge(&1, &2, fn _kind, a, b -> a + b end))
     settle(fn -> Pythonx.running() == [] end, "nothing runs")
-    settle(fn -> :sys.get_state(Pythonx.Callbacks) == %{handlers: %{}, calls: %{}} end, "no callback is left")
+
+    settle(
+      fn -> :sys.get_state(Pythonx.Callbacks) == %{handlers: %{}, calls: %{}, monitors: %{}} end,
+      "no callback is left"
+    )
+
     settle(fn -> :sys.get_state(Pythonx.Awaits) == %{} end, "nothing is awaited")
     settle(fn -> DynamicSupervisor.count_children(Pythonx.Producers).active == 0 end, "no iterator is left")
     settle(fn -> elem(level(), 1) <= handles + 50 end, "handles are back at #{handles}")

@@ -25,9 +25,12 @@ defmodule Pythonx do
   """
 
   alias Pythonx.Calls
+  alias Pythonx.Deadline
   alias Pythonx.Encoder.Native
   alias Pythonx.NIF
   alias Pythonx.Object
+  alias Pythonx.Options
+  alias Pythonx.Telemetry
 
   @typedoc """
   A function that encodes a term, given itself for nested terms; see `encode!/2`.
@@ -199,7 +202,7 @@ defmodule Pythonx do
     out = device!(:stdout_device, opts.stdout_device || Process.group_leader())
     err = device!(:stderr_device, opts.stderr_device || standard_error())
 
-    Pythonx.Telemetry.span([:pythonx, :eval], %{process: self(), code: code}, fn ->
+    Telemetry.span([:pythonx, :eval], %{process: self(), code: code}, fn ->
       NIF.eval(code, location, globals, out, err, relay, opts.timeout)
     end)
   end
@@ -363,7 +366,7 @@ defmodule Pythonx do
   """
   @spec getattr(Object.t(), atom() | String.t(), keyword()) :: term()
   def getattr(%Object{} = object, name, opts \\ []) do
-    Calls.perform("getattr", {NIF.local!(object)}, [Calls.name!(name)], opts)
+    Calls.perform(:getattr, {NIF.local!(object)}, [Calls.name!(name)], opts)
   end
 
   @doc """
@@ -379,7 +382,7 @@ defmodule Pythonx do
   """
   @spec setattr(Object.t(), atom() | String.t(), term(), keyword()) :: :ok
   def setattr(%Object{} = object, name, value, opts \\ []) do
-    Calls.perform("setattr", {NIF.local!(object), value}, [Calls.name!(name)], opts)
+    Calls.perform(:setattr, {NIF.local!(object), value}, [Calls.name!(name)], opts)
     :ok
   end
 
@@ -397,7 +400,7 @@ defmodule Pythonx do
   `Pythonx.Object`.
   """
   @spec getitem(Object.t(), term(), keyword()) :: term()
-  def getitem(%Object{} = object, key, opts \\ []), do: Calls.perform("getitem", {NIF.local!(object), key}, [], opts)
+  def getitem(%Object{} = object, key, opts \\ []), do: Calls.perform(:getitem, {NIF.local!(object), key}, [], opts)
 
   @doc """
   Sets an item, `object[key] = value` in Python. Keys are those of `getitem/3`, options those of `call/4`.
@@ -410,7 +413,7 @@ defmodule Pythonx do
   """
   @spec setitem(Object.t(), term(), term(), keyword()) :: :ok
   def setitem(%Object{} = object, key, value, opts \\ []) do
-    Calls.perform("setitem", {NIF.local!(object), key, value}, [], opts)
+    Calls.perform(:setitem, {NIF.local!(object), key, value}, [], opts)
     :ok
   end
 
@@ -423,12 +426,12 @@ defmodule Pythonx do
   """
   @spec import_module(atom() | String.t(), keyword()) :: Object.t()
   def import_module(name, opts \\ []) do
-    opts = Keyword.validate!(opts, timeout: :infinity)
-    Calls.perform("import_module", {}, [Calls.name!(name)], opts)
+    opts = opts |> Options.validate!([:timeout]) |> Map.merge(%{decode: false, binaries: :str})
+    Calls.perform(:import_module, {}, [Calls.name!(name)], opts)
   end
 
   @doc """
-  The name of an object's class, with its module unless it is built in.
+  The name of an object's class, with its module unless it is built in. The only option is `:timeout`, as for `call/4`.
 
       iex> {date, _} = Pythonx.eval("import datetime; datetime.date(2024, 1, 31)", %{})
       iex> Pythonx.type(date)
@@ -436,14 +439,14 @@ defmodule Pythonx do
       iex> Pythonx.type(Pythonx.encode!([1, 2]))
       "list"
   """
-  @spec type(Object.t()) :: String.t()
-  def type(%Object{} = object), do: Pythonx.Help.type(object)
+  @spec type(Object.t(), keyword()) :: String.t()
+  def type(%Object{} = object, opts \\ []), do: Pythonx.Help.type(object, opts)
 
   @doc """
-  Prints Python's documentation of an object.
+  Prints Python's documentation of an object. The only option is `:timeout`, as for `call/4`.
   """
-  @spec help(Object.t()) :: :ok
-  def help(%Object{} = object), do: Pythonx.Help.print(object)
+  @spec help(Object.t(), keyword()) :: :ok
+  def help(%Object{} = object, opts \\ []), do: Pythonx.Help.print(object, opts)
 
   ## Streams
 
@@ -467,7 +470,8 @@ defmodule Pythonx do
 
     * `:decode` - if true, elements are decoded as by `decode/1`; otherwise they are objects. Defaults to `true`
 
-    * `:timeout` - how long a batch may take, in milliseconds, or `:infinity`; see `call/4`. Defaults to `:infinity`
+    * `:timeout` - how long a batch may take, and the closing of a generator, in milliseconds, or `:infinity`; see
+      `call/4`. Defaults to `:infinity`
   """
   @spec stream(Object.t(), keyword()) :: Enumerable.t()
   def stream(%Object{} = object, opts \\ []), do: Pythonx.Streams.stream(object, opts)
@@ -483,9 +487,11 @@ defmodule Pythonx do
   The enumerable is read in a process of its own, in batches, and only when Python asks for more. That process ends
   with the enumerable, or when Python has dropped the iterator. What the enumerable raises is raised in Python as
   `pythonx.ElixirError`.
+
+  The only option is `:timeout`, as for `call/4`: for making the iterator, not for what is read from it.
   """
-  @spec iterator(Enumerable.t()) :: Object.t()
-  def iterator(enumerable), do: Pythonx.Producer.iterator(enumerable)
+  @spec iterator(Enumerable.t(), keyword()) :: Object.t()
+  def iterator(enumerable, opts \\ []), do: Pythonx.Producer.iterator(enumerable, opts)
 
   ## asyncio
 
@@ -583,6 +589,8 @@ defmodule Pythonx do
       logger's own level is set to it. With `:none` nothing is sent any more. Defaults to `:info`
 
     * `:logger` - the name of the Python logger. Defaults to the root logger, so to all of them
+
+    * `:timeout` - as for `call/4`. Defaults to `:infinity`
   """
   @spec attach_logger(keyword()) :: :ok
   def attach_logger(opts \\ []), do: Pythonx.Logs.attach(opts)
@@ -609,6 +617,9 @@ defmodule Pythonx do
     * `:binaries` - `:bytes` encodes every binary as `bytes`, `:str` every binary as `str` (one that is not UTF-8
       raises a `Pythonx.Error`). Defaults to `:bytes`
 
+    * `:timeout` - how long it may take, in milliseconds, or `:infinity`; see `call/4`. Implementations of
+      `Pythonx.Encoder`, being Elixir code, are not interrupted, but what they encode is. Defaults to `:infinity`
+
   ## Encoder
 
   An encoder is a function of a term and itself. It is called for the term and, by the implementations of
@@ -633,16 +644,16 @@ defmodule Pythonx do
   @spec encode!(term(), encoder() | keyword()) :: Object.t()
   def encode!(term, encoder_or_opts \\ [])
 
-  def encode!(term, encoder) when is_function(encoder, 2), do: encoder.(term, encoder)
+  def encode!(term, encoder) when is_function(encoder, 2) do
+    Telemetry.operation(:encode, fn -> encoder.(term, encoder) end)
+  end
+
+  def encode!(term, []), do: Telemetry.operation(:encode, fn -> encode_with(term, []) end)
 
   def encode!(term, opts) when is_list(opts) do
-    opts = Keyword.validate!(opts, binaries: :bytes)
-
-    if opts[:binaries] not in [:bytes, :str] do
-      raise ArgumentError, "expected :binaries to be :bytes or :str, got: #{inspect(opts[:binaries])}"
-    end
-
-    encode_with(term, opts)
+    opts = Options.validate!(opts, [:binaries, :timeout])
+    opts = [binaries: opts.binaries, timeout: Deadline.new(opts.timeout)]
+    Telemetry.operation(:encode, fn -> encode_with(term, opts) end)
   end
 
   defp encode_with(%struct{} = term, opts) when struct != MapSet do
@@ -670,30 +681,45 @@ defmodule Pythonx do
 
   Raises `ArgumentError` for a container that holds itself, and for a dict or set of which two keys would be one in
   Elixir (`'a'` and `b'a'`).
-  """
-  @spec decode(Object.t()) :: term()
-  def decode(object)
 
-  def decode(nil) do
+  ## Options
+
+    * `:timeout` - how long it may take, in milliseconds, or `:infinity`; see `call/4`. Defaults to `:infinity`
+  """
+  @spec decode(Object.t(), keyword()) :: term()
+  def decode(object, opts \\ [])
+
+  def decode(nil, _opts) do
     raise ArgumentError,
           "Pythonx.decode/1 expects a %Pythonx.Object{}, but got nil. " <>
             "Note that Pythonx.eval/2 or the ~PY sigil result in nil, if the evaluated code ends with a statement, " <>
             "rather than expression"
   end
 
-  def decode(%Object{} = object) do
-    case NIF.nif_decode(object) do
+  def decode(%Object{} = object, []), do: Telemetry.operation(:decode, fn -> decode_here(object) end)
+
+  def decode(%Object{} = object, opts) do
+    case Options.validate!(opts, [:timeout]) do
+      %{timeout: :infinity} -> decode(object, [])
+      %{timeout: timeout} -> object |> NIF.local!() |> decode_within(timeout)
+    end
+  end
+
+  defp decode_within(object, timeout), do: Telemetry.operation(:decode, fn -> decode_on_thread(object, timeout) end)
+
+  defp decode_here(object) do
+    case NIF.unobserved(NIF.nif_decode(object)) do
       {:ok, term} -> term
       :unchanged -> object
-      :needs_thread -> decode_on_thread(object)
+      :needs_thread -> decode_on_thread(object, :infinity)
       {:argument_error, message} -> raise ArgumentError, message
       {:error, :not_initialized} -> NIF.not_initialized!()
       :error -> NIF.local!(object)
     end
   end
 
-  defp decode_on_thread(object) do
-    case NIF.call("decode", {object}) do
+  defp decode_on_thread(object, timeout) do
+    case NIF.call("decode", {object}, timeout) do
       :unchanged -> object
       term -> term
     end
@@ -760,6 +786,8 @@ defmodule Pythonx do
   classes defined by evaluated code. What loading needs, such as packages, must be there on this node. An object of
   this node is returned as it is.
 
+  The only option is `:timeout`, as for `call/4`: how long all of it may take, in milliseconds.
+
       iex> {result, %{}} = Pythonx.eval("[1, 2]", %{})
       iex> Pythonx.copy_remote_object(result) == result
       true
@@ -768,10 +796,11 @@ defmodule Pythonx do
   `RuntimeError` when another module cannot serialize it, `Pythonx.Error` when it cannot be loaded, `ErlangError` when
   the node is gone.
   """
-  @spec copy_remote_object(Object.t()) :: Object.t()
-  def copy_remote_object(%Object{} = object), do: Pythonx.Remote.copy(object)
+  @spec copy_remote_object(Object.t(), keyword()) :: Object.t()
+  def copy_remote_object(%Object{} = object, opts \\ []), do: Pythonx.Remote.copy(object, opts)
 
   @doc false
-  @spec __dump__(Object.t()) :: {:ok, binary()} | {:error, String.t() | nil, String.t()} | {:raised, Exception.t()}
-  def __dump__(object), do: Pythonx.Remote.dump(object)
+  @spec __dump__(Object.t(), timeout()) ::
+          {:ok, binary()} | {:error, String.t() | nil, String.t()} | {:raised, Exception.t()}
+  def __dump__(object, timeout \\ :infinity), do: Pythonx.Remote.dump(object, timeout)
 end

@@ -25,6 +25,8 @@ constexpr const char* capsule_name = "pythonx.original";
 
 ErlNifResourceType* call_type = nullptr;
 std::atomic<std::uint64_t> next_id{0};
+std::atomic<std::uint64_t> loop_call{0};
+thread_local bool is_loop_thread = false;
 std::atomic<PyObject*> error_class{nullptr};  // pythonx.ElixirError, once one has been raised
 
 void destroy(ErlNifEnv*, void* memory) {
@@ -54,7 +56,7 @@ Term decode_arguments(ErlNifEnv* env, PyObject* arguments) {
   return 0;
 }
 
-// Sends {:pythonx_call, id, call, caller | nil, device | nil}; false with an exception set.
+// Sends {:pythonx_call, id, call, caller | nil, device | nil, tied}; false with an exception set.
 bool send_call(const CallPtr& call) {
   ErlNifPid server;
   if (!enif_whereis_pid(nullptr, atoms.callbacks, &server)) {
@@ -67,8 +69,10 @@ bool send_call(const CallPtr& call) {
   if (evaluation) evaluation->flush();  // What the function prints comes after it.
   const Term caller = evaluation ? pid_term(evaluation->caller()) : atoms.nil;
   const Term device = evaluation ? evaluation->device(env, Stream::out) : atoms.nil;
+  // A job is cancelled when its caller dies, and its calls with it. Other threads have nobody who tells them.
+  const Term tied = call->worker == nullptr ? atoms.true_ : atoms.false_;
   const Term message = make_tuple(env, atoms.pythonx_call, enif_make_uint64(env, call->id),
-                                  make_call(env, call), caller, device);
+                                  make_call(env, call), caller, device, tied);
   enif_send(nullptr, &server, env, message);
   enif_free_env(env);
   return true;
@@ -230,6 +234,10 @@ std::uint64_t start_call(Term function, bool binaries_as_str, PyObject* argument
   return call == nullptr ? 0 : call->id;
 }
 
+void become_loop_thread() { is_loop_thread = true; }
+
+std::uint64_t blocking_call() { return loop_call; }
+
 void cancel_call(std::uint64_t id) {
   ErlNifPid server;
   if (!enif_whereis_pid(nullptr, atoms.callbacks, &server)) return;
@@ -261,10 +269,12 @@ PyObject* call_elixir(Term function, bool binaries_as_str, PyObject* arguments) 
   const CallPtr call = begin(function, binaries_as_str, arguments, nullptr);
   if (call == nullptr) return nullptr;
   CallState state;
+  if (is_loop_thread) loop_call = call->id;
   {
     const Detach detached;
     state = ThreadPool::instance().await_answer(call);
   }
+  if (is_loop_thread) loop_call = 0;
   if (state == CallState::answered) return take_answer(call, binaries_as_str);
   if (state == CallState::interrupted) {
     PyErr_SetNone(PyExc_KeyboardInterrupt);

@@ -1,7 +1,10 @@
 #include "error.hpp"
 
+#include <frameobject.h>
 #include <pybind11/pybind11.h>
 
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "call.hpp"
@@ -12,16 +15,42 @@ namespace py = pybind11;
 namespace pythonx {
 namespace {
 
-// The exception that is set, normalised: on 3.10 and 3.11 what C code raised is a bare class and arguments.
+// Where the package's own Python files are, with a slash at the end.
+std::string package_files;
+
+bool is_own(PyTracebackObject* entry) {
+  PyCodeObject* code = PyFrame_GetCode(entry->tb_frame);
+  const char* file = PyUnicode_AsUTF8(code->co_filename);
+  const bool own = file != nullptr && std::string_view(file).substr(0, package_files.size()) == package_files;
+  Py_DECREF(code);
+  if (file == nullptr) PyErr_Clear();
+  return own;
+}
+
+// The traceback from the first frame on that is not the package's own; nullptr when all are. Takes the reference.
+PyObject* without_own_frames(PyObject* traceback) {
+  if (package_files.empty()) return traceback;
+  while (traceback != nullptr && is_own(reinterpret_cast<PyTracebackObject*>(traceback))) {
+    auto* next = reinterpret_cast<PyObject*>(reinterpret_cast<PyTracebackObject*>(traceback)->tb_next);
+    Py_XINCREF(next);
+    Py_DECREF(traceback);
+    traceback = next;
+  }
+  return traceback;
+}
+
+// The exception that is set, normalised: on 3.10 and 3.11 what C code raised is a bare class and arguments. What the
+// package does before user code is entered is nobody's business, so its frames there are left out.
 struct Raised {
   py::object type, value, traceback;
 
-  Raised() {
+  explicit Raised(Frames frames) {
     if (PyErr_Occurred() == nullptr) PyErr_SetString(PyExc_SystemError, "a failure without an exception");
     PyObject *t = nullptr, *v = nullptr, *tb = nullptr;
     PyErr_Fetch(&t, &v, &tb);
     PyErr_NormalizeException(&t, &v, &tb);
-    if (tb != nullptr && v != nullptr) PyException_SetTraceback(v, tb);
+    if (frames == Frames::user) tb = without_own_frames(tb);
+    if (v != nullptr) PyException_SetTraceback(v, tb == nullptr ? Py_None : tb);
     type = reinterpret(t);
     value = reinterpret(v);
     traceback = reinterpret(tb);
@@ -66,6 +95,8 @@ Term make_lines(ErlNifEnv* env, const py::list& lines) {
 
 }  // namespace
 
+void set_package_folder(const std::string& folder) { package_files = folder + "/pythonx/"; }
+
 Term make_text(ErlNifEnv* env, PyObject* unicode) {
   Py_ssize_t size;
   if (const char* text = PyUnicode_AsUTF8AndSize(unicode, &size)) {
@@ -84,7 +115,7 @@ Term make_text(ErlNifEnv* env, PyObject* unicode) {
 }
 
 Term take_error(ErlNifEnv* env, Frames frames) {
-  const Raised raised;
+  const Raised raised(frames);
   const py::list lines = format_surely(raised, frames);
   const Term text = make_lines(env, lines);
   const Term type = make_object(env, raised.type.ptr());

@@ -3,6 +3,8 @@
 
 #include <Python.h>
 
+#include <string>
+
 #include "term.hpp"
 
 namespace pythonx {
@@ -10,6 +12,9 @@ namespace pythonx {
 // Whether the frames of an exception's traceback belong to the user or to the bridge's own Python side, as they do
 // when source text does not compile: those are kept in the traceback object and left out of the lines.
 enum class Frames { user, internal };
+
+// Names the folder that the package `pythonx` is in. Called once at boot, before anything can raise.
+void set_package_folder(const std::string& folder);
 
 // Takes the exception that is set and turns it into {lines, type, value, traceback}, with what Elixir had raised,
 // {kind, reason, stack}, as a fifth element where it is a pythonx.ElixirError. Attached, on a bridge thread:

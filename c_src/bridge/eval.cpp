@@ -3,6 +3,7 @@
 #include <utility>
 #include <vector>
 
+#include "await.hpp"
 #include "error.hpp"
 #include "interpreter.hpp"
 #include "main_module.hpp"
@@ -56,29 +57,12 @@ bool set_globals(ErlNifEnv* env, PyObject* names, Term globals) {
   return ok;
 }
 
-// Runs a coroutine on the event loop and waits for it here: a new reference to its result, or nullptr.
-PyObject* wait_for(PyObject* coroutine) {
-  PyObject* module = PyImport_ImportModule("pythonx._loop");
-  PyObject* outcome = module == nullptr ? nullptr : PyObject_CallMethod(module, "wait", "O", coroutine);
-  Py_XDECREF(module);
-  PyObject* error = outcome == nullptr ? nullptr : PyObject_GetAttrString(outcome, "error");
-  PyObject* value = nullptr;
-  if (error == Py_None) {
-    value = PyObject_GetAttrString(outcome, "value");
-  } else if (error != nullptr) {
-    raise_again(error);
-  }
-  Py_XDECREF(error);
-  Py_XDECREF(outcome);
-  return value;
-}
-
 // Code with a top-level `await` evaluates to a coroutine, which is not a result of the user's.
 PyObject* run_code(PyObject* code, PyObject* names) {
   PyObject* result = PyEval_EvalCode(code, names, names);
   if (result == nullptr || (reinterpret_cast<PyCodeObject*>(code)->co_flags & CO_COROUTINE) == 0)
     return result;
-  PyObject* value = wait_for(result);
+  PyObject* value = await_coroutine(result);
   Py_DECREF(result);
   return value;
 }

@@ -5,22 +5,58 @@ namespace {
 
 // A plain pointer: a thread_local with a destructor would run at thread exit, where Python may not be entered.
 thread_local PyThreadState* thread_state = nullptr;
+thread_local PyObject* thread_context = nullptr;
+
+// Enters a context for the thread's life (takes the reference). Without one the thread has Python's nameless one.
+void enter_context(PyObject* context) {
+  if (context == nullptr || PyContext_Enter(context) < 0) {
+    PyErr_Clear();
+    Py_CLEAR(context);
+  }
+  thread_context = context;
+}
 
 }  // namespace
 
 Attach::Attach() {
-  if (thread_state == nullptr) thread_state = PyThreadState_New(PyInterpreterState_Main());
+  const bool first = thread_state == nullptr;
+  if (first) thread_state = PyThreadState_New(PyInterpreterState_Main());
   PyEval_RestoreThread(thread_state);
+  if (first) enter_context(PyContext_New());
 }
 
 Attach::~Attach() { PyEval_SaveThread(); }
 
-void adopt_thread_state(PyThreadState* state) { thread_state = state; }
+void adopt_thread_state(PyThreadState* state) {
+  thread_state = state;
+  enter_context(PyContext_CopyCurrent());
+}
+
+ContextLoan::ContextLoan() : context_(thread_context) {
+#if PY_VERSION_HEX >= 0x030B0000
+  lent_ = context_ != nullptr && PyContext_Exit(context_) == 0;
+  if (!lent_) PyErr_Clear();
+#endif
+}
+
+ContextLoan::~ContextLoan() {
+  if (!lent_) return;
+  PyObject *type, *value, *traceback;
+  PyErr_Fetch(&type, &value, &traceback);
+  if (type != nullptr || PyContext_Enter(context_) < 0) {
+    PyErr_Clear();
+    enter_context(PyContext_Copy(context_));
+    Py_DECREF(context_);
+  }
+  PyErr_Restore(type, value, traceback);
+}
 
 void discard_thread_state() {
   // A thread whose jobs were all cancelled before they started has never attached.
   if (thread_state == nullptr) return;
   PyEval_RestoreThread(thread_state);
+  if (thread_context != nullptr && PyContext_Exit(thread_context) < 0) PyErr_Clear();
+  Py_CLEAR(thread_context);
   PyThreadState_Clear(thread_state);
   PyThreadState_DeleteCurrent();
   thread_state = nullptr;

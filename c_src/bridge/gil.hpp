@@ -9,6 +9,9 @@
 //
 // Every thread that attaches has one thread state, made at its first attach and kept for the thread's life.
 // (One per call would lose threading.local, and crash wheels built with an older pybind11, its issue 2888.)
+//
+// A thread's context (of context variables) is a Context that it enters at its first attach and leaves at its end, not the
+// nameless one that Python would make: only one that has a name can be lent, see ContextLoan.
 #pragma once
 
 #include <Python.h>
@@ -37,6 +40,26 @@ class Detach {
 
  private:
   PyThreadState* state_;
+};
+
+// Lends the calling thread's context to another thread for a scope, while this one waits for it. Attached.
+//
+// A context may be entered by one thread at a time. It is left here and entered again at the end. Where that thread may
+// still be in it, because the wait was broken off with an exception, this thread goes on in a copy.
+class ContextLoan {
+ public:
+  ContextLoan();
+  ~ContextLoan();
+  ContextLoan(const ContextLoan&) = delete;
+  ContextLoan& operator=(const ContextLoan&) = delete;
+
+  // The context, or None where there is none to lend: user code that runs in a Context of its own, Python 3.10, in which
+  // no task can be given one.
+  PyObject* context() const { return lent_ ? context_ : Py_None; }
+
+ private:
+  PyObject* context_;
+  bool lent_ = false;
 };
 
 // Makes `state` the thread state of the calling thread, which must be attached with it (Python's main thread, whose

@@ -13,6 +13,7 @@
 
 #include "allocator.hpp"
 #include "atom.hpp"
+#include "error.hpp"
 #include "function.hpp"
 #include "gil.hpp"
 #include "main_module.hpp"
@@ -112,6 +113,7 @@ void after_fork_in_child() {
 
 // The Python side of the boot: priv/python/pythonx/_boot.py. Its folder is on sys.path only while it is imported.
 void boot_python_side(const BootConfig& config) {
+  set_package_folder(config.python_dir);
   py::list sys_path = py::module_::import("sys").attr("path");
   sys_path.insert(0, py::str(config.python_dir));
   const py::object boot_module = py::module_::import("pythonx._boot");

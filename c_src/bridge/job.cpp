@@ -13,6 +13,7 @@ struct JobResource {
 };
 
 ErlNifResourceType* job_type = nullptr;
+std::atomic<bool> observing{false};
 
 void destroy(ErlNifEnv*, void* memory) { static_cast<JobResource*>(memory)->job->release(); }
 
@@ -23,7 +24,10 @@ void caller_down(ErlNifEnv*, void* memory, ErlNifPid*, ErlNifMonitor*) {
 
 }  // namespace
 
-Job::Job(ErlNifEnv* caller_env) { enif_self(caller_env, &caller_); }
+Job::Job(ErlNifEnv* caller_env) : observed_(is_observing()) {
+  enif_self(caller_env, &caller_);
+  if (observed_) submitted_at_ = std::chrono::steady_clock::now();
+}
 
 Job::~Job() {
   if (env_ != nullptr) enif_free_env(env_);
@@ -33,6 +37,32 @@ Job::~Job() {
 ErlNifEnv* Job::env() {
   if (env_ == nullptr) env_ = enif_alloc_env();
   return env_;
+}
+
+void Job::note_attached() {
+  if (observed_) attached_at_ = std::chrono::steady_clock::now();
+}
+
+Term Job::take_reply(ErlNifEnv* env) {
+  const Term reply = reply_ == 0 ? make_reply(env) : env == env_ ? reply_ : enif_make_copy(env, reply_);
+  return with_times(env, reply);
+}
+
+Term Job::with_times(ErlNifEnv* env, Term reply) const {
+  if (!observed_ || attached_at_ < submitted_at_) return reply;
+  return make_observed(env, reply, started_at_ - submitted_at_, attached_at_ - started_at_,
+                       enif_make_uint64(env, thread_id_));
+}
+
+void observe(bool wanted) { observing = wanted; }
+
+bool is_observing() { return observing.load(std::memory_order_relaxed); }
+
+Term make_observed(ErlNifEnv* env, Term reply, std::chrono::nanoseconds queued,
+                   std::chrono::nanoseconds waited, Term thread) {
+  const Term times =
+      make_tuple(env, enif_make_int64(env, queued.count()), enif_make_int64(env, waited.count()), thread);
+  return make_tuple(env, atoms.observed, reply, times);
 }
 
 bool open_job_type(ErlNifEnv* env) {
@@ -90,8 +120,7 @@ Term submit(ErlNifEnv* env, Term reference, Job* job) {
   const bool awake = ThreadPool::instance().submit(job);
   Term result;
   if (linger(job, awake) || !let_go(job, reference)) {
-    const Term reply = job->reply_ == 0 ? job->make_reply(env) : enif_make_copy(env, job->reply_);
-    result = make_tuple(env, atoms.reply, reply);
+    result = make_tuple(env, atoms.reply, job->take_reply(env));
   } else {
     watch_caller(env, job);
     result = enif_make_resource(env, job->resource_);

@@ -11,6 +11,9 @@
 // whether the reply is left for it to take or sent as a message. What only a message needs is made only then: the
 // caller makes `resource_` and `message_env_` before it lets go, so the thread finds them there when it has to send.
 //
+// Times. While somebody listens (`observe`) a job notes when it was submitted, started and attached, and its reply comes as
+// {:observed, reply, {queued, waited for the GIL, thread}}, in nanoseconds, unless it never started.
+//
 // States: queued -> running -> done, each change under `mutex`. `cancelled` may be set in any state but done, and
 // only ever by `cancel`. Once `abandon` or `cancel` returned, no reply is sent that had not been sent before.
 #pragma once
@@ -97,10 +100,27 @@ class Job {
   int put_off_instruction_ = 0;
   int put_off_ = 0;  // how many came at risky places; belongs to the GIL
   std::atomic<Owed> owed_{Owed::nothing};
-  std::shared_ptr<Call> call_;  // while its thread waits for an answer of Elixir's
-  Job* outer_ = nullptr;        // the job that this one interrupted on the same thread, by way of a callback
+  std::shared_ptr<Call> call_;   // while its thread waits for an answer of Elixir's
+  Job* outer_ = nullptr;         // the job that this one interrupted on the same thread, by way of a callback
+  std::uint64_t thread_id_ = 0;  // of the worker that has started it
   std::chrono::steady_clock::time_point started_at_{};
+
+  bool observed_;
+  std::chrono::steady_clock::time_point submitted_at_{};
+  std::chrono::steady_clock::time_point attached_at_{};
+
+  void note_attached();
+  Term take_reply(ErlNifEnv* env);  // as a term of `env`; once at most, by whoever the handoff leaves it to
+  Term with_times(ErlNifEnv* env, Term reply) const;
 };
+
+// Whether jobs that are made from now on are observed.
+void observe(bool wanted);
+bool is_observing();
+
+// {:observed, reply, {queued, waited, thread}}
+Term make_observed(ErlNifEnv* env, Term reply, std::chrono::nanoseconds queued,
+                   std::chrono::nanoseconds waited, Term thread);
 
 // Registers the resource type. Called once, when the library is loaded.
 bool open_job_type(ErlNifEnv* env);

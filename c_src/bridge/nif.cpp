@@ -1,6 +1,7 @@
 // The table of native functions: each entry is a few lines over a function that knows nothing of NIFs.
 #include <erl_nif.h>
 
+#include <chrono>
 #include <string>
 #include <vector>
 
@@ -66,14 +67,34 @@ Term nif_submit_call(ErlNifEnv* env, int, const Term argv[]) {
 // submit_object(reference, operation, arguments, stdout, stderr, relay) :: job
 Term nif_submit_object(ErlNifEnv* env, int, const Term argv[]) {
   if (!is_booted()) return not_initialized(env);
-  const ObjectOperation* operation = find_object_operation(get_string(env, argv[1]));
+  const ObjectOperation* operation = find_object_operation(argv[1]);
   if (operation == nullptr) return enif_make_badarg(env);
   return submit(env, argv[0], new ObjectJob(env, operation, argv[2], argv[3], argv[4], argv[5]));
 }
 
-// encode(term, binaries_as_str, replacements) :: {:ok, object} | {:deferred, terms} | :needs_thread
-Term nif_encode(ErlNifEnv* env, int, const Term argv[]) {
-  if (!is_booted()) return not_initialized(env);
+// How long a call on a scheduler waits for the GIL, while somebody listens.
+class GilWait {
+ public:
+  GilWait() : begun_(is_observing() ? clock::now() : clock::time_point()) {}
+
+  // The Attach that follows is done.
+  void end() {
+    if (begun_ != clock::time_point()) waited_ = clock::now() - begun_;
+  }
+
+  Term with_times(ErlNifEnv* env, Term result) const {
+    if (begun_ == clock::time_point()) return result;
+    return make_observed(env, result, std::chrono::nanoseconds(0), waited_, atoms.nil);
+  }
+
+ private:
+  using clock = std::chrono::steady_clock;
+  clock::time_point begun_;
+  clock::duration waited_{};
+};
+
+// {:ok, object} | {:deferred, terms} | :needs_thread
+Term encode_here(ErlNifEnv* env, const Term argv[]) {
   EncodeOptions options;
   options.binaries_as_str = argv[1] == atoms.true_;
   options.caller_env = true;
@@ -82,7 +103,6 @@ Term nif_encode(ErlNifEnv* env, int, const Term argv[]) {
   for (Term head; enif_get_list_cell(env, list, &head, &list);) replacements.push_back(get_object(env, head));
   std::vector<Term> deferred;
   PyObject* object = nullptr;
-  Attach attached;
   switch (encode(env, argv[0], options, replacements, &object, &deferred)) {
     case EncodeStatus::ok: {
       const Term term = make_object(env, object);
@@ -98,16 +118,21 @@ Term nif_encode(ErlNifEnv* env, int, const Term argv[]) {
   }
 }
 
-// decode(object) :: {:ok, term} | :unchanged | :needs_thread | {:argument_error, text} | :error
-Term nif_decode(ErlNifEnv* env, int, const Term argv[]) {
+// encode(term, binaries_as_str, replacements): what encode_here returns, {:observed, that, times} while somebody listens
+Term nif_encode(ErlNifEnv* env, int, const Term argv[]) {
   if (!is_booted()) return not_initialized(env);
-  PyObject* object = get_object(env, argv[0]);
-  if (object == nullptr) return atoms.error;
+  GilWait wait;
+  Attach attached;
+  wait.end();
+  return wait.with_times(env, encode_here(env, argv));
+}
+
+// {:ok, term} | :unchanged | :needs_thread | {:argument_error, text}
+Term decode_here(ErlNifEnv* env, PyObject* object) {
   DecodeOptions options;
   options.caller_env = true;
   Term term;
   std::string message;
-  Attach attached;
   switch (decode(env, object, options, &term, &message)) {
     case DecodeStatus::ok:
       return make_tuple(env, atoms.ok, term);
@@ -118,6 +143,23 @@ Term nif_decode(ErlNifEnv* env, int, const Term argv[]) {
     default:
       return atoms.needs_thread;
   }
+}
+
+// decode(object): what decode_here returns, or :error, or {:observed, that, times} while somebody listens
+Term nif_decode(ErlNifEnv* env, int, const Term argv[]) {
+  if (!is_booted()) return not_initialized(env);
+  PyObject* object = get_object(env, argv[0]);
+  if (object == nullptr) return atoms.error;
+  GilWait wait;
+  Attach attached;
+  wait.end();
+  return wait.with_times(env, decode_here(env, object));
+}
+
+// observe(wanted) :: :ok
+Term nif_observe(ErlNifEnv*, int, const Term argv[]) {
+  observe(argv[0] == atoms.true_);
+  return atoms.ok;
 }
 
 // local_object?(term) :: boolean
@@ -158,6 +200,7 @@ void on_halt(void*) { halt(); }
 
 int load(ErlNifEnv* env, void**, Term map_set) {
   init_atoms(env);
+  init_object_operations(env);
   if (!open_object_types(env) || !open_job_type(env) || !open_call_type(env)) return 1;
   set_map_set_template(env, map_set);
 #if ERL_NIF_MAJOR_VERSION > 2 || ERL_NIF_MINOR_VERSION >= 17
@@ -180,6 +223,7 @@ ErlNifFunc functions[] = {
     {"begin_call", 1, nif_begin_call, 0},
     {"answer_call", 2, nif_answer_call, 0},
     {"running", 0, nif_running, 0},
+    {"observe", 1, nif_observe, 0},
     {"stats", 0, nif_stats, 0},
 };
 

@@ -3,6 +3,7 @@
 #include <utility>
 #include <vector>
 
+#include "await.hpp"
 #include "decode.hpp"
 #include "encode.hpp"
 #include "error.hpp"
@@ -137,18 +138,8 @@ PyObject* internal(const Operands& operands) {
   return result;
 }
 
-// The value of a pythonx._loop.Outcome, or its exception, raised with the traceback it has.
-PyObject* take_outcome(const Operands& operands) {
-  PyObject* error = PyObject_GetAttrString(operands.value(0), "error");
-  if (error == nullptr) return nullptr;
-  if (error == Py_None) {
-    Py_DECREF(error);
-    return PyObject_GetAttrString(operands.value(0), "value");
-  }
-  raise_again(error);
-  Py_DECREF(error);
-  return nullptr;
-}
+// What became of the awaitable of this key: its value, or its exception.
+PyObject* outcome(const Operands& operands) { return value_of(take_outcome(operands.value(0))); }
 
 // The module itself, as importlib.import_module gives it, not the package that it is in.
 PyObject* import_module(const Operands& operands) {
@@ -201,15 +192,23 @@ constexpr ObjectOperation operations[] = {
     {"iterate", iterate, false},
     {"close_iterator", close_iterator, false},
     {"internal", internal, false},
-    {"take_outcome", take_outcome, false},
+    {"take_outcome", outcome, false},
     {"next_batch", nullptr, false},
 };
 
+constexpr std::size_t operation_count = sizeof(operations) / sizeof(*operations);
+Term operation_atoms[operation_count];
+
 }  // namespace
 
-const ObjectOperation* find_object_operation(const std::string& name) {
-  for (const ObjectOperation& operation : operations) {
-    if (name == operation.name) return &operation;
+void init_object_operations(ErlNifEnv* env) {
+  for (std::size_t i = 0; i < operation_count; ++i)
+    operation_atoms[i] = enif_make_atom(env, operations[i].name);
+}
+
+const ObjectOperation* find_object_operation(Term name) {
+  for (std::size_t i = 0; i < operation_count; ++i) {
+    if (operation_atoms[i] == name) return &operations[i];
   }
   return nullptr;
 }

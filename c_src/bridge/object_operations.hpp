@@ -10,8 +10,11 @@ namespace pythonx {
 
 struct ObjectOperation;
 
-// The operation of that name, or nullptr.
-const ObjectOperation* find_object_operation(const std::string& name);
+// Makes the atoms that name operations. Called once, when the library is loaded.
+void init_object_operations(ErlNifEnv* env);
+
+// The operation of that name, an atom, or nullptr.
+const ObjectOperation* find_object_operation(Term name);
 
 // {status, terms}: elements of an iterator, operands (iterator, count, microseconds); stream_operations.cpp. 0 with an
 // exception set. The status is `more`, `done`, {:python_error, error} or {:argument_error, text}.

@@ -46,6 +46,16 @@ void write_to_process(Stream stream, std::string_view text) {
   }
 }
 
+// What the token would do in the context that it was made in; this one is a copy of that (see ContextLoan).
+void restore_previous(PyObject* token) {
+  PyErr_Clear();
+  PyObject* previous = PyObject_GetAttrString(token, "old_value");
+  const bool usable = previous != nullptr && PyCapsule_IsValid(previous, capsule_name) != 0;
+  Py_XDECREF(PyContextVar_Set(variable, usable ? previous : Py_None));
+  Py_XDECREF(previous);
+  PyErr_Clear();
+}
+
 }  // namespace
 
 Devices::Devices(ErlNifEnv* env, Term out, Term err, Term relay)
@@ -181,8 +191,12 @@ EvaluationScope::EvaluationScope(const EvaluationPtr& evaluation) : token_(nullp
 
 EvaluationScope::~EvaluationScope() {
   if (token_ == nullptr) return;
-  if (PyContextVar_Reset(variable, token_) < 0) PyErr_Clear();
+  // The evaluation's own exception is set while this runs.
+  PyObject *type, *value, *traceback;
+  PyErr_Fetch(&type, &value, &traceback);
+  if (PyContextVar_Reset(variable, token_) < 0) restore_previous(token_);
   Py_DECREF(token_);
+  PyErr_Restore(type, value, traceback);
 }
 
 void print_to_process() { to_process = true; }

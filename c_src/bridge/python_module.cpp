@@ -125,6 +125,8 @@ PYBIND11_EMBEDDED_MODULE(_pythonx, m, py::mod_gil_not_used()) {
       py::arg("function"), py::arg("args"), py::arg("resolve"),
       "Call an Elixir function, without waiting for it.");
   m.def("cancel_call", &cancel_call, py::arg("number"), "End a call that was started.");
+  m.def("become_loop_thread", &become_loop_thread, "This thread runs the event loop.");
+  m.def("blocking_call", &blocking_call, "The number of the call that the event loop waits for, or 0.");
   m.def("self", [] { return taken(self_pid()); }, "The Elixir process that this thread works for.");
   m.def(
       "whereis", [](const py::object& name) { return taken(whereis(name.ptr())); }, py::arg("name"),

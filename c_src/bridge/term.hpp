@@ -45,6 +45,9 @@ using Term = ERL_NIF_TERM;
   X(watch, "Elixir.Pythonx.Watch")         \
   X(stuck, "stuck")                        \
   X(freed, "freed")                        \
+  X(started, "started")                    \
+  X(retired, "retired")                    \
+  X(observed, "observed")                  \
   X(more, "more")                          \
   X(done, "done")                          \
   X(waiting, "waiting")                    \

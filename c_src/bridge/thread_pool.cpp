@@ -173,13 +173,26 @@ void ThreadPool::serve(Worker* worker) {
   name_thread(worker->is_main ? "python_main" : "python_worker");
   worker->python_id = PyThread_get_thread_ident();
   this_worker = worker;
+  announce(worker, atoms.started);
   Job* job = await_job(worker);
   while (job != nullptr) {
     Job* next = run(worker, job);
     job = next == nullptr ? await_job(worker) : next;
   }
   discard_thread_state();
+  announce(worker, atoms.retired);
   delete worker;
+}
+
+// Sends {:pythonx_event, :started | :retired, thread, main?, threads there are now} to Pythonx.Watch.
+void ThreadPool::announce(const Worker* worker, Term what) {
+  ErlNifPid watch;
+  if (!enif_whereis_pid(nullptr, atoms.watch, &watch)) return;
+  ErlNifEnv* env = enif_alloc_env();
+  enif_send(nullptr, &watch, env,
+            make_tuple(env, atoms.pythonx_event, what, enif_make_uint64(env, worker->id),
+                       worker->is_main ? atoms.true_ : atoms.false_, enif_make_uint64(env, thread_count())));
+  enif_free_env(env);
 }
 
 // The next job in line, or nullptr after making the thread idle.
@@ -265,11 +278,12 @@ Job* ThreadPool::run(Worker* worker, Job* job) {
   if (start(worker, job)) {
     Attach attached;
     worker->state = PyThreadState_Get();
-    reply = job->run();
+    job->note_attached();
+    reply = is_wanted(job) ? job->run() : cancelled_reply(job);
     finish(worker, job);
     if (has_pending()) drop_pending(drop_budget_us);
   } else {
-    reply = make_tuple(job->env(), atoms.error, atoms.cancelled);
+    reply = cancelled_reply(job);
   }
   Job* next = next_or_idle(worker);
   deliver(job, reply);
@@ -281,10 +295,20 @@ bool ThreadPool::start(Worker* worker, Job* job) {
   std::lock_guard<std::mutex> lock(job->mutex);
   if (job->cancelled_ || shut_down_) return false;
   job->worker_ = worker;
+  job->thread_id_ = worker->id;
   job->started_at_ = std::chrono::steady_clock::now();
   job->state_ = Job::State::running;
   return true;
 }
+
+// False for a job whose caller gave up while its thread waited for the GIL: what has not begun need not be interrupted.
+bool ThreadPool::is_wanted(Job* job) {
+  if (!job->cancelled_) return true;
+  std::lock_guard<std::mutex> lock(job->mutex);
+  return !job->mute_;
+}
+
+Term ThreadPool::cancelled_reply(Job* job) { return make_tuple(job->env(), atoms.error, atoms.cancelled); }
 
 // Ends the job, attached. After this no interrupt can be meant for it, and one that was sent and has not fired is
 // cleared: it would kill the next job on this thread.
@@ -322,8 +346,7 @@ void ThreadPool::deliver(Job* job, Term reply) {
 void ThreadPool::send_reply(Job* job) {
   ErlNifEnv* env = job->env_ == nullptr ? job->message_env_ : job->env_;
   const Term reference = env == job->message_env_ ? job->reference_ : enif_make_copy(env, job->reference_);
-  const Term reply = job->reply_ == 0 ? job->make_reply(env) : job->reply_;
-  enif_send(nullptr, &job->caller_, env, make_tuple(env, reference, reply));
+  enif_send(nullptr, &job->caller_, env, make_tuple(env, reference, job->take_reply(env)));
 }
 
 // --- Cancelling ----------------------------------------------------------------------------------------------------
@@ -432,15 +455,16 @@ void ThreadPool::interrupt_again(std::vector<Cancelled>* active) {
   for (Job* job : on_workers) raise_on_worker(job);
 }
 
-// Sends {:pythonx_event, :stuck | :freed, caller, elapsed_us, code} to Pythonx.Watch.
+// Sends {:pythonx_event, :stuck | :freed, thread, caller, elapsed_us, code} to Pythonx.Watch.
 void ThreadPool::report(const Cancelled& cancelled, Term what) {
   ErlNifPid watch;
   if (!enif_whereis_pid(nullptr, atoms.watch, &watch)) return;
   ErlNifEnv* env = enif_alloc_env();
   const Job* job = cancelled.job;
   enif_send(nullptr, &watch, env,
-            make_tuple(env, atoms.pythonx_event, what, enif_make_pid(env, &job->caller_),
-                       elapsed_us(env, cancelled.since), make_binary(env, job->label())));
+            make_tuple(env, atoms.pythonx_event, what, enif_make_uint64(env, job->thread_id_),
+                       enif_make_pid(env, &job->caller_), elapsed_us(env, cancelled.since),
+                       make_binary(env, job->label())));
   enif_free_env(env);
 }
 

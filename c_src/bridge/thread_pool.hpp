@@ -101,6 +101,7 @@ class ThreadPool {
   Worker* spawn();
   void assign(Worker* worker, Job* job);
   void serve(Worker* worker);
+  void announce(const Worker* worker, Term what);
   Job* next_or_idle(Worker* worker);
   Job* await_job(Worker* worker);
   void say_farewell(std::unique_lock<std::mutex>& lock);
@@ -109,6 +110,8 @@ class ThreadPool {
   void retire(Worker* worker);
   Job* run(Worker* worker, Job* job);
   bool start(Worker* worker, Job* job);
+  static bool is_wanted(Job* job);
+  static Term cancelled_reply(Job* job);
   void finish(Worker* worker, Job* job);
   void deliver(Job* job, Term reply);
   void send_reply(Job* job);

@@ -96,11 +96,12 @@ void ThreadPool::run_nested(Worker* worker, Job* job) {
   Term reply;
   if (start(worker, job)) {
     Attach attached;
-    reply = job->run();
+    job->note_attached();
+    reply = is_wanted(job) ? job->run() : cancelled_reply(job);
     finish(worker, job);
     if (has_pending()) drop_pending(drop_budget_us);
   } else {
-    reply = make_tuple(job->env(), atoms.error, atoms.cancelled);
+    reply = cancelled_reply(job);
   }
   {
     std::lock_guard<std::mutex> lock(mutex_);

@@ -1,51 +1,88 @@
 defmodule Pythonx.Awaits do
   @moduledoc false
 
-  # Awaiting Python's awaitables. They run as tasks on Python's event loop (priv/python/pythonx/_loop.py), which sends a
-  # message when one is done, so no thread waits. This process watches those who wait: the death of one cancels
-  # its task.
+  # Awaiting Python's awaitables. They run as tasks on Python's event loop (priv/python/pythonx/_loop.py), so no thread
+  # waits. This process knows who waits for which, by a key, and is told by Python what becomes of them:
+  #
+  #     caller -> Awaits   {:watch, caller, alias, key}
+  #     caller -> Python   start(awaitable, awaits, key)
+  #     Python -> Awaits   {:pythonx_await, :started, key}, {:pythonx_await, :done, key}
+  #     Awaits -> caller   {alias, :done}
+  #     caller -> Python   take_outcome(key)
+  #     caller -> Awaits   {:taken, key}, or {:forget, key}: the caller gave up
+  #
+  # Whoever gives up does so at once, however busy Python is: nothing is sent to an alias that has been given back. Python
+  # is told later, to cancel the task and to drop its outcome; also when a caller has died, and when something was
+  # started that is known here no more. The outcome stays in Python until it is taken: in the heap of this process it would
+  # live until the next collection.
 
   use GenServer
 
   alias Pythonx.Calls
+  alias Pythonx.Deadline
   alias Pythonx.NIF
+  alias Pythonx.Options
+  alias Pythonx.Telemetry
+
+  @loop "pythonx._loop"
 
   @doc """
   Waits for an awaitable; see `Pythonx.await/2`.
   """
   @spec await(Pythonx.Object.t(), keyword()) :: term()
   def await(awaitable, opts) do
-    opts = Keyword.validate!(opts, decode: false, timeout: :infinity)
-    Calls.options!(opts)
-    key = System.unique_integer([:positive])
+    opts = opts |> Options.validate!([:decode, :timeout]) |> Map.put(:binaries, :bytes)
     awaitable = NIF.local!(awaitable)
-    GenServer.cast(__MODULE__, {:watch, self(), key})
-    internal("start", {awaitable, self(), key})
+    opts = %{opts | timeout: Deadline.new(opts.timeout)}
+    Telemetry.operation(:await, fn -> run(awaitable, server!(), System.unique_integer([:positive]), opts) end)
+  end
 
-    receive do
-      {:pythonx_await, ^key, outcome} ->
-        GenServer.cast(__MODULE__, {:forget, key})
-        Calls.perform("take_outcome", {outcome}, [], decode: opts[:decode])
+  defp server! do
+    Process.whereis(__MODULE__) ||
+      raise "the :pythonx application needs to be started before something can be awaited"
+  end
+
+  defp run(awaitable, server, key, opts) do
+    monitor = Process.monitor(server, alias: :demonitor)
+    send(server, {:watch, self(), monitor, key})
+
+    try do
+      Calls.internal(@loop, "start", {awaitable, server, key}, opts.timeout)
+      wait(monitor, opts.timeout)
+      Calls.run(:take_outcome, {key}, [], opts)
+    catch
+      kind, reason ->
+        send(server, {:forget, key})
+        :erlang.raise(kind, reason, __STACKTRACE__)
+    else
+      result ->
+        send(server, {:taken, key})
+        result
     after
-      opts[:timeout] -> give_up!(key, opts[:timeout])
+      # Those of the jobs in between say nothing of the whole.
+      Telemetry.forget_times()
+      let_go(monitor)
     end
   end
 
-  # Once `forget` has returned, the outcome is in the mailbox or will never be sent.
-  defp give_up!(key, timeout) do
-    GenServer.cast(__MODULE__, {:forget, key})
-    internal("forget", {key})
+  defp wait(monitor, deadline) do
+    receive do
+      {^monitor, :done} -> :ok
+      {:DOWN, ^monitor, :process, _server, reason} -> exit({reason, {__MODULE__, :await, []}})
+    after
+      Deadline.left(deadline) -> Deadline.give_up!(deadline)
+    end
+  end
+
+  defp let_go(monitor) do
+    Process.demonitor(monitor, [:flush])
 
     receive do
-      {:pythonx_await, ^key, _late} -> :ok
+      {^monitor, :done} -> :ok
     after
       0 -> :ok
     end
-
-    raise Pythonx.TimeoutError, timeout: timeout
   end
-
-  defp internal(name, arguments), do: Calls.perform("internal", arguments, ["pythonx._loop", name], decode: true)
 
   @doc """
   Interrupts what the process awaits; false when it awaits nothing.
@@ -53,7 +90,7 @@ defmodule Pythonx.Awaits do
   @spec interrupt(pid()) :: boolean()
   def interrupt(pid) do
     keys = if Process.whereis(__MODULE__), do: GenServer.call(__MODULE__, {:awaited_by, pid}, :infinity), else: []
-    Enum.count(keys, &internal("interrupt", {&1})) > 0
+    Enum.count(keys, &Calls.internal(@loop, "interrupt", {&1})) > 0
   end
 
   @spec start_link(term()) :: GenServer.on_start()
@@ -62,28 +99,48 @@ defmodule Pythonx.Awaits do
   @impl true
   def init(nil), do: {:ok, %{}}
 
-  # `awaits` is a map of keys to {process, monitor}.
+  # `awaits` is a map of keys to {process, alias, monitor of the process}.
   @impl true
-  def handle_cast({:watch, pid, key}, awaits), do: {:noreply, Map.put(awaits, key, {pid, Process.monitor(pid)})}
+  def handle_info({:watch, pid, reply_to, key}, awaits) do
+    {:noreply, Map.put(awaits, key, {pid, reply_to, Process.monitor(pid)})}
+  end
 
-  def handle_cast({:forget, key}, awaits) do
-    {gone, awaits} = Map.pop(awaits, key)
-    with {_pid, monitor} <- gone, do: Process.demonitor(monitor, [:flush])
+  def handle_info({:pythonx_await, "started", key}, awaits) do
+    unless is_map_key(awaits, key), do: forget(key)
     {:noreply, awaits}
   end
 
-  @impl true
-  def handle_call({:awaited_by, pid}, _from, awaits) do
-    {:reply, for({key, {^pid, _monitor}} <- awaits, do: key), awaits}
+  def handle_info({:pythonx_await, "done", key}, awaits) do
+    with {:ok, {_pid, reply_to, _monitor}} <- Map.fetch(awaits, key), do: send(reply_to, {reply_to, :done})
+    {:noreply, awaits}
   end
 
-  @impl true
+  def handle_info({:taken, key}, awaits), do: {:noreply, drop(awaits, key)}
+
+  def handle_info({:forget, key}, awaits) do
+    forget(key)
+    {:noreply, drop(awaits, key)}
+  end
+
   def handle_info({:DOWN, monitor, :process, _pid, _reason}, awaits) do
-    {gone, kept} = Enum.split_with(awaits, fn {_key, {_pid, other}} -> other == monitor end)
-    # Elsewhere: Python may be busy, and others wait to be watched.
-    for {key, _awaiting} <- gone, do: spawn(fn -> internal("forget", {key}) end)
+    {gone, kept} = Enum.split_with(awaits, fn {_key, {_pid, _reply_to, other}} -> other == monitor end)
+    for {key, _await} <- gone, do: forget(key)
     {:noreply, Map.new(kept)}
   end
 
   def handle_info(_unknown, awaits), do: {:noreply, awaits}
+
+  @impl true
+  def handle_call({:awaited_by, pid}, _from, awaits) do
+    {:reply, for({key, {^pid, _reply_to, _monitor}} <- awaits, do: key), awaits}
+  end
+
+  defp drop(awaits, key) do
+    {gone, awaits} = Map.pop(awaits, key)
+    with {_pid, _reply_to, monitor} <- gone, do: Process.demonitor(monitor, [:flush])
+    awaits
+  end
+
+  # Elsewhere: Python may be busy, and others wait to be watched.
+  defp forget(key), do: spawn(fn -> Calls.internal(@loop, "forget", {key}) end)
 end

@@ -4,6 +4,10 @@ defmodule Pythonx.Callbacks do
   # Elixir functions that Python calls. For each call this process starts another, the handler, and is linked to it:
   # when a handler dies its call is answered all the same, and none survives this process.
   #
+  # A handler ends with the process that evaluates, as a linked process would: when that is killed or fails. For calls of
+  # threads of the bridge the native side sees to that, by cancelling the job. For those of other threads, and of
+  # coroutines, the process is monitored here. A thread that goes on after its evaluation has returned may call all the same.
+  #
   # The native side of it, and who owns what: c_src/bridge/call.hpp.
 
   use GenServer
@@ -13,17 +17,20 @@ defmodule Pythonx.Callbacks do
   @spec start_link(term()) :: GenServer.on_start()
   def start_link(_opts), do: GenServer.start_link(__MODULE__, nil, name: __MODULE__)
 
-  # `calls` and `handlers` hold the same entries, by the id of the call and by the handler's pid.
+  # `calls` and `handlers` hold the same entries, by the id of the call and by the handler's pid. `monitors` are those of
+  # callers, with the handlers that end with them.
   @impl true
   def init(nil) do
     Process.flag(:trap_exit, true)
-    {:ok, %{handlers: %{}, calls: %{}}}
+    {:ok, %{handlers: %{}, calls: %{}, monitors: %{}}}
   end
 
   @impl true
-  def handle_info({:pythonx_call, id, call, caller, device}, state) do
+  def handle_info({:pythonx_call, id, call, caller, device, tied}, state) do
     pid = spawn_link(__MODULE__, :handle, [call, caller, device])
-    {:noreply, %{handlers: Map.put(state.handlers, pid, {id, call}), calls: Map.put(state.calls, id, pid)}}
+    monitor = if tied and caller != nil, do: Process.monitor(caller)
+    state = %{state | handlers: Map.put(state.handlers, pid, {id, call, monitor}), calls: Map.put(state.calls, id, pid)}
+    {:noreply, if(monitor, do: put_in(state.monitors[monitor], pid), else: state)}
   end
 
   def handle_info({:pythonx_cancel, id}, state) do
@@ -31,12 +38,29 @@ defmodule Pythonx.Callbacks do
     {:noreply, state}
   end
 
+  # Python asks whether an awaitable can ever be done: not when the loop waits for a function (`id`) that `process` works
+  # for. See `_ask_whether_stuck` in priv/python/pythonx/_loop.py.
+  def handle_info({:pythonx_awaits, id, process, key}, state) do
+    handler = state.calls[id]
+    # Elsewhere: it asks a process that may be busy, and Python.
+    spawn(fn -> decide(key, handler != nil and handler in [process | callers_of(process)]) end)
+    {:noreply, state}
+  end
+
+  def handle_info({:DOWN, monitor, :process, _caller, reason}, state) do
+    {pid, monitors} = Map.pop(state.monitors, monitor)
+    if pid != nil and reason not in [:normal, :noproc], do: Process.exit(pid, :kill)
+    {:noreply, %{state | monitors: monitors}}
+  end
+
   def handle_info({:EXIT, pid, reason}, state) do
     case Map.pop(state.handlers, pid) do
-      {{id, call}, handlers} ->
+      {{id, call, monitor}, handlers} ->
+        if monitor, do: Process.demonitor(monitor, [:flush])
         # The first answer counts, so this one is for a handler that died before it could give any.
         if NIF.answer_call(call, error(:exit, reason, [])) == :async, do: spawn(fn -> resolve(call) end)
-        {:noreply, %{handlers: handlers, calls: Map.delete(state.calls, id)}}
+        monitors = Map.delete(state.monitors, monitor)
+        {:noreply, %{handlers: handlers, calls: Map.delete(state.calls, id), monitors: monitors}}
 
       {nil, _handlers} ->
         {:noreply, state}
@@ -44,6 +68,8 @@ defmodule Pythonx.Callbacks do
   end
 
   def handle_info(_unknown, state), do: {:noreply, state}
+
+  defp decide(key, stuck), do: Pythonx.Calls.internal("pythonx._loop", "decide", {key, stuck})
 
   ## In the handler
 

@@ -4,11 +4,15 @@ defmodule Pythonx.Calls do
   # What `Pythonx.call/4` and its siblings have in common: options, operands and the reply. See
   # c_src/bridge/object_operations.cpp for the other side.
 
+  alias Pythonx.Deadline
   alias Pythonx.Encoder.Native
   alias Pythonx.NIF
   alias Pythonx.Object
+  alias Pythonx.Options
+  alias Pythonx.Telemetry
 
-  @defaults [decode: false, binaries: :str, timeout: :infinity]
+  @options [:decode, :timeout, binaries: :str]
+  @defaults %{decode: false, binaries: :str, timeout: :infinity}
 
   @doc """
   Calls an object; see `Pythonx.call/4`.
@@ -16,7 +20,7 @@ defmodule Pythonx.Calls do
   @spec call(Object.t(), list(), keyword() | map(), keyword()) :: term()
   def call(callable, args, kwargs, opts) do
     {names, values} = keywords!(kwargs)
-    perform("call", {NIF.local!(callable), args, values}, names, opts)
+    perform(:call, {NIF.local!(callable), args, values}, names, opts)
   end
 
   @doc """
@@ -25,15 +29,37 @@ defmodule Pythonx.Calls do
   @spec call_method(Object.t(), atom() | String.t(), list(), keyword() | map(), keyword()) :: term()
   def call_method(object, name, args, kwargs, opts) do
     {names, values} = keywords!(kwargs)
-    perform("call_method", {NIF.local!(object), args, values}, [name!(name) | names], opts)
+    perform(:call_method, {NIF.local!(object), args, values}, [name!(name) | names], opts)
   end
 
   @doc """
   Runs one of the native operations on encoded operands, by name.
   """
-  @spec perform(String.t(), tuple(), [String.t()], keyword()) :: term()
+  @spec perform(atom(), tuple(), [String.t()], keyword() | map()) :: term()
   def perform(operation, operands, names, opts) do
-    submit(operation, operands, names, options!(opts), devices(), [])
+    opts = options!(opts)
+    Telemetry.operation(operation, subject(operation, names), fn -> run(operation, operands, names, opts) end)
+  end
+
+  # What the operation is about; the names of a call are those of its keywords.
+  defp subject(:call, _names), do: nil
+  defp subject(_operation, names), do: List.first(names)
+
+  @doc """
+  The same as a part of something, with options that have been checked, of which telemetry is not told.
+  """
+  @spec run(atom(), tuple(), [String.t()], map()) :: term()
+  def run(operation, operands, names, opts) do
+    submit(operation, operands, names, %{opts | timeout: Deadline.new(opts.timeout)}, devices(), [])
+  end
+
+  @doc """
+  Calls a function of the package's own Python side, and decodes what it returns.
+  """
+  @spec internal(String.t(), String.t(), tuple(), Deadline.t()) :: term()
+  def internal(module, function, arguments, deadline \\ :infinity) do
+    opts = %{@defaults | decode: true, timeout: deadline}
+    submit(:internal, arguments, [module, function], opts, devices(), [])
   end
 
   defp submit(operation, operands, names, opts, {out, err, relay} = devices, replacements) do
@@ -77,34 +103,13 @@ defmodule Pythonx.Calls do
   end
 
   @doc """
-  The options of calls as a map, checked.
+  The options of calls as a map, checked; such a map stays as it is.
   """
-  @spec options!(keyword()) :: map()
-  def options!([]), do: Map.new(@defaults)
-
-  def options!(opts) when is_list(opts) do
-    opts = opts |> Keyword.validate!(@defaults) |> Map.new()
-    check!(:decode, opts.decode, is_boolean(opts.decode), "a boolean")
-    check!(:binaries, opts.binaries, opts.binaries in [:bytes, :str], ":bytes or :str")
-    timeout!(opts.timeout)
-    opts
-  end
-
-  @doc """
-  The timeout itself, checked.
-  """
-  @spec timeout!(term()) :: timeout()
-  def timeout!(timeout) do
-    valid = timeout == :infinity or (is_integer(timeout) and timeout >= 0)
-    check!(:timeout, timeout, valid, "a non-negative integer or :infinity")
-    timeout
-  end
-
-  defp check!(_option, _value, true, _expected), do: :ok
-
-  defp check!(option, value, false, expected) do
-    raise ArgumentError, "expected #{inspect(option)} to be #{expected}, got: #{inspect(value)}"
-  end
+  @spec options!(keyword() | map()) :: map()
+  def options!([]), do: @defaults
+  def options!(decode: true), do: %{@defaults | decode: true}
+  def options!(%{} = checked), do: checked
+  def options!(opts), do: Options.validate!(opts, @options)
 
   @doc """
   Where output of this process goes: the devices for standard output and standard error, and the process that takes

@@ -38,7 +38,8 @@ defmodule Pythonx.Encoder.Native do
   # encode (structs, functions, ...) it reports; each goes through the protocol, and a second walk puts the objects
   # in their places.
 
-  @type opts :: [binaries: :bytes | :str]
+  # With a time limit it runs on a thread of Python's, where a walk can be stopped.
+  @type opts :: [binaries: :bytes | :str, timeout: Pythonx.Deadline.t()]
 
   @doc """
   Encodes a term of any type, with the default meaning of each built-in one.
@@ -46,13 +47,14 @@ defmodule Pythonx.Encoder.Native do
   @spec encode(term(), opts()) :: Pythonx.Object.t()
   def encode(term, opts \\ []) do
     binaries_as_str = Keyword.get(opts, :binaries, :bytes) == :str
+    deadline = Keyword.get(opts, :timeout, :infinity)
 
-    case walk(term, binaries_as_str, []) do
+    case walk(term, binaries_as_str, [], deadline) do
       {:ok, object} ->
         object
 
       {:deferred, terms} ->
-        {:ok, object} = walk(term, binaries_as_str, encode_deferred(terms, term, opts))
+        {:ok, object} = walk(term, binaries_as_str, encode_deferred(terms, term, opts), deadline)
         object
     end
   end
@@ -71,9 +73,9 @@ defmodule Pythonx.Encoder.Native do
   """
   @spec encoder(opts()) :: Pythonx.encoder()
   def encoder(opts) do
-    case Keyword.get(opts, :binaries, :bytes) do
-      :bytes -> &Pythonx.Encoder.encode/2
-      :str -> fn term, _encoder -> encode(term, binaries: :str) end
+    case {Keyword.get(opts, :binaries, :bytes), Keyword.get(opts, :timeout, :infinity)} do
+      {:bytes, :infinity} -> &Pythonx.Encoder.encode/2
+      _others -> fn term, _encoder -> encode(term, opts) end
     end
   end
 
@@ -95,16 +97,20 @@ defmodule Pythonx.Encoder.Native do
   end
 
   # Python's own errors, and user code such as a key's __hash__, belong on a thread of Python's.
-  defp walk(term, binaries_as_str, objects) do
-    case Pythonx.NIF.nif_encode(term, binaries_as_str, objects) do
-      :needs_thread -> walk_on_thread(term, binaries_as_str, objects)
+  defp walk(term, binaries_as_str, objects, :infinity) do
+    case Pythonx.NIF.unobserved(Pythonx.NIF.nif_encode(term, binaries_as_str, objects)) do
+      :needs_thread -> walk_on_thread(term, binaries_as_str, objects, :infinity)
       {:error, :not_initialized} -> Pythonx.NIF.not_initialized!()
       result -> result
     end
   end
 
-  defp walk_on_thread(term, binaries_as_str, objects) do
-    case Pythonx.NIF.call("encode", {term, binaries_as_str, objects}) do
+  defp walk(term, binaries_as_str, objects, deadline) do
+    walk_on_thread(term, binaries_as_str, objects, deadline)
+  end
+
+  defp walk_on_thread(term, binaries_as_str, objects, deadline) do
+    case Pythonx.NIF.call("encode", {term, binaries_as_str, objects}, deadline) do
       {:deferred, terms} -> {:deferred, terms}
       object -> {:ok, object}
     end

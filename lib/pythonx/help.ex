@@ -4,19 +4,21 @@ defmodule Pythonx.Help do
   # What a person asks about an object: its class and its documentation, both told by priv/python/pythonx/_help.py.
 
   alias Pythonx.NIF
+  alias Pythonx.Options
+  alias Pythonx.Telemetry
 
   @doc """
   The name of the class.
   """
-  @spec type(Pythonx.Object.t()) :: String.t()
-  def type(object), do: ask("type_name", object)
+  @spec type(Pythonx.Object.t(), keyword()) :: String.t()
+  def type(object, opts), do: ask("type_name", object, opts)
 
   @doc """
   Prints the documentation to the group leader. In a terminal with colours, what `pydoc` marks is bold.
   """
-  @spec print(Pythonx.Object.t()) :: :ok
-  def print(object) do
-    text = ask("document", object)
+  @spec print(Pythonx.Object.t(), keyword()) :: :ok
+  def print(object, opts) do
+    text = ask("document", object, opts)
     IO.puts(if IO.ANSI.enabled?(), do: embolden(text), else: plain(text))
   end
 
@@ -29,7 +31,13 @@ defmodule Pythonx.Help do
 
   defp plain(text), do: Regex.replace(~r/.\x08/u, text, "")
 
-  defp ask(function, object) do
-    "call_internal" |> NIF.call({"pythonx._help", function, {NIF.local!(object)}}) |> Pythonx.decode()
+  defp ask(function, object, opts) do
+    %{timeout: timeout} = Options.validate!(opts, [:timeout])
+    arguments = {"pythonx._help", function, {NIF.local!(object)}}
+    answer = Telemetry.operation(operation(function), fn -> NIF.call("call_internal", arguments, timeout) end)
+    NIF.unicode_to_string(answer)
   end
+
+  defp operation("type_name"), do: :type
+  defp operation("document"), do: :help
 end

@@ -7,7 +7,10 @@ defmodule Pythonx.Logs do
 
   require Logger
 
+  alias Pythonx.Encoder.Native
   alias Pythonx.NIF
+  alias Pythonx.Options
+  alias Pythonx.Telemetry
 
   @levels [debug: 10, info: 20, warning: 30, error: 40, critical: 50]
 
@@ -16,16 +19,19 @@ defmodule Pythonx.Logs do
   """
   @spec attach(keyword()) :: :ok
   def attach(opts) do
-    opts = Keyword.validate!(opts, level: :info, logger: nil)
+    opts = Options.validate!(opts, [:timeout, level: :info, logger: nil])
 
-    if opts[:level] == :none do
-      NIF.call("call_internal", {"pythonx._logging", "detach", {}})
-    else
-      name = opts[:logger] && Pythonx.encode!(opts[:logger], binaries: :str)
-      NIF.call("call_internal", {"pythonx._logging", "attach", {name, number!(opts[:level])}})
-    end
-
+    Telemetry.operation(:attach_logger, fn -> change(opts) end)
     :ok
+  end
+
+  defp change(opts) do
+    if opts.level == :none do
+      NIF.call("call_internal", {"pythonx._logging", "detach", {}}, opts.timeout)
+    else
+      name = opts.logger && Native.encode(opts.logger, binaries: :str)
+      NIF.call("call_internal", {"pythonx._logging", "attach", {name, number!(opts.level)}}, opts.timeout)
+    end
   end
 
   defp number!(level) do

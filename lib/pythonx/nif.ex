@@ -7,6 +7,8 @@ defmodule Pythonx.NIF do
   # Two libraries make the native side. `Pythonx.NIF.Loader` opens libpython; only then can the one behind this
   # module be loaded, because its symbols are libpython's. Until then the functions here raise.
 
+  alias Pythonx.Deadline
+
   @not_initialized "Python interpreter has not been initialized"
 
   @doc """
@@ -41,6 +43,7 @@ defmodule Pythonx.NIF do
   def begin_call(_call), do: not_loaded()
   def answer_call(_call, _answer), do: not_loaded()
   def running(), do: not_loaded()
+  def observe(_wanted), do: not_loaded()
   def stats(), do: not_loaded()
 
   # To the compiler, a function that may be replaced by a native one may return anything.
@@ -49,7 +52,7 @@ defmodule Pythonx.NIF do
   @doc """
   Evaluates code and returns `{result, globals}`; see `Pythonx.eval/3`.
   """
-  def eval(code, {file, line}, globals, out, err, relay, timeout) do
+  def eval(code, {file, line}, globals, out, err, relay, deadline) do
     ref = make_ref()
 
     reply =
@@ -63,7 +66,7 @@ defmodule Pythonx.NIF do
           receive do
             {^ref, reply} -> reply
           after
-            timeout -> give_up!(job, ref, timeout)
+            Deadline.left(deadline) -> give_up!(job, ref, deadline)
           end
       end
 
@@ -80,6 +83,7 @@ defmodule Pythonx.NIF do
     raise_python_error(error)
   end
 
+  defp eval_result({:observed, reply, times}, relay), do: reply |> noted(times) |> eval_result(relay)
   defp eval_result(other, _relay), do: result!(other)
 
   # What the relay passes on has been handed to its device once the relay has answered.
@@ -89,8 +93,8 @@ defmodule Pythonx.NIF do
   @doc """
   Runs a named operation on a thread of Python's and returns its result.
   """
-  @spec call(String.t(), tuple(), timeout()) :: term()
-  def call(operation, arguments, timeout \\ :infinity) do
+  @spec call(String.t(), tuple(), Deadline.t()) :: term()
+  def call(operation, arguments, deadline \\ :infinity) do
     ref = make_ref()
 
     reply =
@@ -104,7 +108,7 @@ defmodule Pythonx.NIF do
           receive do
             {^ref, reply} -> reply
           after
-            timeout -> give_up!(job, ref, timeout)
+            Deadline.left(deadline) -> give_up!(job, ref, deadline)
           end
       end
 
@@ -114,8 +118,8 @@ defmodule Pythonx.NIF do
   @doc """
   Works on an object; see `Pythonx.Calls`. Returns `{:ok, result}` or `{:deferred, terms}`.
   """
-  @spec perform(String.t(), tuple(), pid(), pid(), pid(), timeout()) :: {:ok, term()} | {:deferred, [term()]}
-  def perform(operation, arguments, out, err, relay, timeout) do
+  @spec perform(atom(), tuple(), pid(), pid(), pid(), Deadline.t()) :: {:ok, term()} | {:deferred, [term()]}
+  def perform(operation, arguments, out, err, relay, deadline) do
     ref = make_ref()
 
     reply =
@@ -129,7 +133,7 @@ defmodule Pythonx.NIF do
           receive do
             {^ref, reply} -> reply
           after
-            timeout -> give_up!(job, ref, timeout)
+            Deadline.left(deadline) -> give_up!(job, ref, deadline)
           end
       end
 
@@ -146,13 +150,14 @@ defmodule Pythonx.NIF do
     raise_python_error(error)
   end
 
+  defp perform_result({:observed, reply, times}, relay), do: reply |> noted(times) |> perform_result(relay)
   defp perform_result(other, _relay), do: result!(other)
 
   defp submitted!({:error, :not_initialized}), do: not_initialized!()
   defp submitted!(job), do: job
 
   # Once `cancel` has returned, the reply is either in the mailbox or will never be sent.
-  defp give_up!(job, ref, timeout) do
+  defp give_up!(job, ref, deadline) do
     cancel(job, true)
 
     receive do
@@ -161,8 +166,20 @@ defmodule Pythonx.NIF do
       0 -> :ok
     end
 
-    raise Pythonx.TimeoutError, timeout: timeout
+    Deadline.give_up!(deadline)
   end
+
+  defp noted(reply, times) do
+    Pythonx.Telemetry.note(times)
+    reply
+  end
+
+  @doc """
+  The reply itself, when its times came with it; they are noted for telemetry.
+  """
+  @spec unobserved(term()) :: term()
+  def unobserved({:observed, reply, times}), do: noted(reply, times)
+  def unobserved(reply), do: reply
 
   defp result!({:ok, result}), do: result
   defp result!({:deferred, _terms} = deferred), do: deferred
@@ -170,6 +187,7 @@ defmodule Pythonx.NIF do
   defp result!({:python_error, error}), do: raise_python_error(error)
   defp result!({:argument_error, message}), do: raise(ArgumentError, message)
   defp result!({:error, :cancelled}), do: raise("the Python interpreter is shutting down")
+  defp result!({:observed, reply, times}), do: reply |> noted(times) |> result!()
 
   # What Elixir raised inside of Python is raised as it was.
   defp raise_python_error({_lines, _type, _value, _traceback, {kind, reason, stack}}) do

@@ -30,6 +30,16 @@ defmodule Pythonx.Object do
       iex> {path, _} = Pythonx.eval("import pathlib; pathlib.PurePosixPath('/usr') / 'lib'", %{})
       iex> "libraries are in #{path}"
       "libraries are in /usr/lib"
+
+  ## Time
+
+  Protocols and `object[key]` take no options, so there is no limit to how long Python may work for them, but for
+  `inspect/1`: after `config :pythonx, inspect_timeout: 10_000` milliseconds it gives up. Where there has to be one, use
+  `Pythonx.getitem/3` and `Pythonx.stream/2` with `:timeout`, and for text
+
+      iex> {path, _} = Pythonx.eval("import pathlib; pathlib.PurePosixPath('/usr')", %{})
+      iex> Pythonx.call_method(path, :__str__, [], [], decode: true, timeout: 1000)
+      "/usr"
   """
 
   @behaviour Access
@@ -40,18 +50,23 @@ defmodule Pythonx.Object do
 
   @doc false
   @spec repr_text(t()) :: String.t()
-  def repr_text(object), do: Pythonx.NIF.call("repr_text", {Pythonx.NIF.local!(object)}, repr_timeout())
+  def repr_text(object) do
+    object = Pythonx.NIF.local!(object)
+    Pythonx.Telemetry.operation(:repr, fn -> Pythonx.NIF.call("repr_text", {object}, repr_timeout()) end)
+  end
 
   @doc false
   @spec str_text(t()) :: String.t()
   def str_text(object) do
-    "str" |> Pythonx.NIF.call({Pythonx.NIF.local!(object)}) |> Pythonx.NIF.unicode_to_string()
+    object = Pythonx.NIF.local!(object)
+    text = Pythonx.Telemetry.operation(:str, fn -> Pythonx.NIF.call("str", {object}) end)
+    Pythonx.NIF.unicode_to_string(text)
   end
 
   @doc false
   @impl Access
   def fetch(object, key) do
-    case Pythonx.Calls.perform("fetch", {Pythonx.NIF.local!(object), key}, [], []) do
+    case Pythonx.Calls.perform(:fetch, {Pythonx.NIF.local!(object), key}, [], []) do
       :error -> :error
       item -> {:ok, item}
     end

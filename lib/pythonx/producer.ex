@@ -1,8 +1,9 @@
 defmodule Pythonx.Producer do
   @moduledoc false
 
-  # The process behind `Pythonx.iterator/1`: it holds an enumerable that has been read up to some element, and reads on
-  # only when Python asks. It ends with the enumerable, or when Python has dropped the iterator.
+  # The process behind `Pythonx.iterator/2`: it holds an enumerable that has been read up to some element, and reads on
+  # only when Python asks. It ends with the enumerable, or when Python has dropped the iterator. Until that exists it ends
+  # with the process that makes it.
 
   use GenServer, restart: :temporary
 
@@ -10,13 +11,29 @@ defmodule Pythonx.Producer do
   @budget 10
 
   @doc """
-  A Python iterator over an enumerable; see `Pythonx.iterator/1`.
+  A Python iterator over an enumerable; see `Pythonx.iterator/2`.
   """
-  @spec iterator(Enumerable.t()) :: Pythonx.Object.t()
-  def iterator(enumerable) do
+  @spec iterator(Enumerable.t(), keyword()) :: Pythonx.Object.t()
+  def iterator(enumerable, opts) do
+    opts = opts |> Pythonx.Options.validate!([:timeout]) |> Map.merge(%{decode: false, binaries: :bytes})
+    Pythonx.Telemetry.operation(:iterator, fn -> make(enumerable, opts) end)
+  end
+
+  defp make(enumerable, opts) do
     callers = [self() | Process.get(:"$callers", [])]
     {:ok, pid} = DynamicSupervisor.start_child(Pythonx.Producers, {__MODULE__, {enumerable, callers}})
-    Pythonx.Calls.perform("internal", {&next(pid, &1), pid}, ["pythonx._iterator", "Iterator"], binaries: :bytes)
+
+    try do
+      Pythonx.Calls.run(:internal, {&next(pid, &1), pid}, ["pythonx._iterator", "Iterator"], opts)
+    catch
+      kind, reason ->
+        send(pid, :stop)
+        :erlang.raise(kind, reason, __STACKTRACE__)
+    else
+      iterator ->
+        send(pid, :made)
+        iterator
+    end
   end
 
   defp next(pid, count) do
@@ -30,8 +47,9 @@ defmodule Pythonx.Producer do
   def start_link(argument), do: GenServer.start_link(__MODULE__, argument)
 
   @impl true
-  def init({enumerable, callers}) do
+  def init({enumerable, [maker | _rest] = callers}) do
     Process.put(:"$callers", callers)
+    Process.put(:maker, Process.monitor(maker))
     {:ok, &Enumerable.reduce(enumerable, &1, fn element, _acc -> {:suspend, {:element, element}} end)}
   end
 
@@ -45,13 +63,26 @@ defmodule Pythonx.Producer do
   end
 
   @impl true
-  def handle_info(:stop, continue) do
-    # The enumerable gets to close what it has open.
-    continue.({:halt, nil})
-    {:stop, :normal, nil}
+  def handle_info(:stop, continue), do: stop(continue)
+
+  def handle_info(:made, continue) do
+    Process.demonitor(Process.get(:maker), [:flush])
+    {:noreply, continue}
+  end
+
+  def handle_info({:DOWN, monitor, :process, _pid, _reason}, continue) do
+    if monitor == Process.get(:maker), do: stop(continue), else: {:noreply, continue}
   end
 
   def handle_info(_unknown, continue), do: {:noreply, continue}
+
+  # The enumerable gets to close what it has open.
+  defp stop({:raised, _kind, _reason, _stack}), do: {:stop, :normal, nil}
+
+  defp stop(continue) do
+    continue.({:halt, nil})
+    {:stop, :normal, nil}
+  end
 
   # What is raised after some elements comes with the next batch, in its place.
   defp read({:raised, _kind, _reason, _stack} = raised, _count, _deadline, _elements), do: raised

@@ -15,9 +15,12 @@ defmodule Pythonx.Remote do
   # Python's finalizers run before the evaluation that follows a collection replies, not at some later time.
   @moduledoc false
 
+  alias Pythonx.Deadline
   alias Pythonx.NIF
   alias Pythonx.Object
   alias Pythonx.ObjectTracker
+  alias Pythonx.Options
+  alias Pythonx.Telemetry
 
   @typedoc "For standard output and standard error, each a pid or `{name, node}`."
   @type devices :: {Pythonx.device(), Pythonx.device()}
@@ -183,49 +186,74 @@ defmodule Pythonx.Remote do
   ## Copying objects
 
   @doc """
-  A copy of an object on this node, or the object itself if it is here; see `Pythonx.copy_remote_object/1`.
+  A copy of an object on this node, or the object itself if it is here; see `Pythonx.copy_remote_object/2`.
   """
-  @spec copy(Object.t()) :: Object.t()
-  def copy(%Object{resource: resource} = object) when node(resource) == node(), do: object
+  @spec copy(Object.t(), keyword()) :: Object.t()
+  def copy(%Object{resource: resource} = object, opts \\ []) do
+    %{timeout: timeout} = Options.validate!(opts, [:timeout])
 
-  def copy(%Object{resource: resource} = object) do
+    if node(resource) == node() do
+      object
+    else
+      Telemetry.operation(:copy_remote_object, fn -> load(object, Deadline.new(timeout)) end)
+    end
+  end
+
+  defp load(object, deadline) do
     # Nobody shall wait for data to arrive that cannot be loaded.
     NIF.initialized?() || NIF.not_initialized!()
-    data = resource |> node() |> :erpc.call(Pythonx, :__dump__, [object]) |> dumped!()
-    NIF.call("call_internal", {"pickle", "loads", {data}})
+    data = object |> fetch(deadline) |> dumped!(deadline)
+    NIF.call("call_internal", {"pickle", "loads", {data}}, deadline)
+  end
+
+  # The other node, which may have an earlier version, is told of a limit only where there is one.
+  defp fetch(%Object{resource: resource} = object, :infinity) do
+    resource |> node() |> :erpc.call(Pythonx, :__dump__, [object])
+  end
+
+  defp fetch(%Object{resource: resource} = object, deadline) do
+    left = Deadline.left(deadline)
+    resource |> node() |> :erpc.call(Pythonx, :__dump__, [object, left], left)
+  rescue
+    error in ErlangError ->
+      if error.original == {:erpc, :timeout}, do: Deadline.give_up!(deadline), else: reraise(error, __STACKTRACE__)
   end
 
   @doc """
-  Serializes an object of this node, for `copy/1` on another.
+  Serializes an object of this node, for `copy/2` on another.
   """
-  @spec dump(Object.t()) :: {:ok, binary()} | {:error, String.t() | nil, String.t()} | {:raised, Exception.t()}
-  def dump(object) do
+  @spec dump(Object.t(), timeout()) ::
+          {:ok, binary()} | {:error, String.t() | nil, String.t()} | {:raised, Exception.t()}
+  def dump(object, timeout) do
+    deadline = Deadline.new(timeout)
     object = NIF.local!(object)
-    module = decode_call("pythonx._pickling", "pickler", {})
-    dump_with(module, object)
+    module = decode_call("pythonx._pickling", "pickler", {}, deadline)
+    dump_with(module, object, deadline)
   rescue
     error in Pythonx.Error -> {:error, nil, Exception.message(error)}
     error -> {:raised, error}
   end
 
-  defp dump_with(module, object) do
-    {:ok, decode_call(module, "dumps", {object})}
+  defp dump_with(module, object, deadline) do
+    {:ok, decode_call(module, "dumps", {object}, deadline)}
   rescue
     error in Pythonx.Error -> {:error, module, Exception.message(error)}
   end
 
-  defp decode_call(module, function, arguments) do
-    "call_internal" |> NIF.call({module, function, arguments}) |> Pythonx.decode()
+  defp decode_call(module, function, arguments, deadline) do
+    "call_internal" |> NIF.call({module, function, arguments}, deadline) |> Pythonx.decode()
   end
 
-  defp dumped!({:ok, data}), do: data
-  defp dumped!({:raised, exception}), do: raise(exception)
+  defp dumped!({:ok, data}, _deadline), do: data
+  defp dumped!({:raised, %Pythonx.TimeoutError{}}, deadline), do: Deadline.give_up!(deadline)
+  defp dumped!({:raised, exception}, _deadline), do: raise(exception)
+  defp dumped!({:error, module, message}, _deadline), do: not_dumped!(module, message)
 
-  defp dumped!({:error, nil, message}) do
+  defp not_dumped!(nil, message) do
     raise "failed to serialize the given object, got Python exception: #{message}\n"
   end
 
-  defp dumped!({:error, "pickle", message}) do
+  defp not_dumped!("pickle", message) do
     raise ArgumentError, """
     failed to serialize the given object using the built-in pickle module. The pickle module does not support all \
     object types, for extended pickling support add the following package:
@@ -236,7 +264,7 @@ defmodule Pythonx.Remote do
     """
   end
 
-  defp dumped!({:error, module, message}) do
+  defp not_dumped!(module, message) do
     raise """
     failed to serialize the given object using the #{module} module.
 

@@ -35,6 +35,7 @@ defmodule Pythonx.Server do
 
   alias Pythonx.Calls
   alias Pythonx.Object
+  alias Pythonx.Options
 
   @type option ::
           {:module, String.t() | atom()}
@@ -61,7 +62,8 @@ defmodule Pythonx.Server do
 
     * `:args`, `:kwargs` - what `:class` is called with. Default to none
 
-    * `:timeout` - how long that may take, in milliseconds, or `:infinity`. Defaults to `:infinity`
+    * `:timeout` - how long each step of that (the import, the call) may take, in milliseconds, or `:infinity`. Defaults
+      to `:infinity`
 
     * `:name` - the name to register the process under, as for `GenServer.start_link/3`
 
@@ -92,7 +94,7 @@ defmodule Pythonx.Server do
 
   ## Options
 
-    * `:decode` - if true, the result is decoded as by `Pythonx.decode/1`; otherwise it is an object. Defaults to `true`
+    * `:decode` - if true, the result is decoded as by `Pythonx.decode/2`; otherwise it is an object. Defaults to `true`
 
     * `:binaries` - see `Pythonx.call/4`. Defaults to `:str`
 
@@ -113,10 +115,13 @@ defmodule Pythonx.Server do
 
   @doc """
   Calls a method of the object and returns at once. An exception is logged.
+
+  The options are `:binaries` and `:timeout`, as for `call/5`.
   """
-  @spec cast(GenServer.server(), atom() | String.t(), list(), keyword() | map()) :: :ok
-  def cast(server, method, args \\ [], kwargs \\ []) when is_list(args) do
-    GenServer.cast(server, {__MODULE__, :cast, Calls.name!(method), args, kwargs})
+  @spec cast(GenServer.server(), atom() | String.t(), list(), keyword() | map(), keyword()) :: :ok
+  def cast(server, method, args \\ [], kwargs \\ [], opts \\ []) when is_list(args) do
+    opts = opts |> Options.validate!([:timeout, binaries: :str]) |> Map.to_list()
+    GenServer.cast(server, {__MODULE__, :cast, Calls.name!(method), args, kwargs, opts})
   end
 
   ## In the server
@@ -145,7 +150,7 @@ defmodule Pythonx.Server do
 
     case {source(opts, timeout), opts[:class]} do
       {object, nil} -> object
-      {source, class} -> source |> find(class) |> Calls.call(opts[:args], opts[:kwargs], timeout)
+      {source, class} -> source |> find(class, timeout) |> Calls.call(opts[:args], opts[:kwargs], timeout)
     end
   end
 
@@ -157,9 +162,9 @@ defmodule Pythonx.Server do
     end
   end
 
-  defp find(%Object{} = source, class), do: Pythonx.getattr(source, class)
+  defp find(%Object{} = source, class, timeout), do: Pythonx.getattr(source, class, timeout)
 
-  defp find(globals, class) do
+  defp find(globals, class, _timeout) do
     Map.get(globals, Calls.name!(class)) || raise ArgumentError, "the code defines no #{Calls.name!(class)}"
   end
 
@@ -169,8 +174,8 @@ defmodule Pythonx.Server do
   end
 
   @impl true
-  def handle_cast({__MODULE__, :cast, method, args, kwargs}, object) do
-    object |> run(method, args, kwargs, []) |> log(method)
+  def handle_cast({__MODULE__, :cast, method, args, kwargs, opts}, object) do
+    object |> run(method, args, kwargs, opts) |> log(method)
     {:noreply, object}
   end
 

@@ -6,6 +6,7 @@ defmodule Pythonx.Streams do
 
   alias Pythonx.Calls
   alias Pythonx.NIF
+  alias Pythonx.Options
 
   # A batch ends after this many microseconds, and one that takes less than the second of them is followed by a larger.
   @budget 10_000
@@ -17,14 +18,12 @@ defmodule Pythonx.Streams do
   """
   @spec stream(Pythonx.Object.t(), keyword()) :: Enumerable.t()
   def stream(object, opts) do
-    opts = Keyword.validate!(opts, decode: true, timeout: :infinity)
-    Calls.options!(opts)
-    Stream.resource(fn -> start(object, opts) end, &next(&1, opts), &close/1)
+    opts = opts |> Options.validate!([:timeout, decode: true]) |> Map.put(:binaries, :str)
+    Stream.resource(fn -> start(object, opts) end, &next(&1, opts), &close(&1, opts))
   end
 
   defp start(object, opts) do
-    iterator = Calls.perform("iterate", {NIF.local!(object)}, [], timeout: opts[:timeout])
-    {iterator, 1}
+    {Calls.perform(:iterate, {NIF.local!(object)}, [], %{opts | decode: false}), 1}
   end
 
   defp next({:failed, error}, _opts), do: NIF.raise_error!(error)
@@ -32,7 +31,7 @@ defmodule Pythonx.Streams do
 
   defp next({iterator, count}, opts) do
     started = System.monotonic_time(:microsecond)
-    {status, elements} = Calls.perform("next_batch", {iterator, count, @budget}, [], opts)
+    {status, elements} = Calls.perform(:next_batch, {iterator, count, @budget}, [], opts)
     elapsed = System.monotonic_time(:microsecond) - started
 
     case status do
@@ -46,9 +45,9 @@ defmodule Pythonx.Streams do
   defp next_count(count, elapsed) when elapsed > @budget, do: max(div(count, 2), 1)
   defp next_count(count, _elapsed), do: count
 
-  defp close({:failed, _error}), do: :ok
-  defp close({_iterator, :done}), do: :ok
-  defp close({iterator, _count}), do: Calls.perform("close_iterator", {iterator}, [], [])
+  defp close({:failed, _error}, _opts), do: :ok
+  defp close({_iterator, :done}, _opts), do: :ok
+  defp close({iterator, _count}, opts), do: Calls.perform(:close_iterator, {iterator}, [], opts)
 end
 
 defimpl Enumerable, for: Pythonx.Object do

@@ -1,12 +1,14 @@
 defmodule Pythonx.Watch do
   @moduledoc false
 
-  # Hears from the native side of threads that do not end although they were interrupted, and tells whoever may want to
-  # know: the log and telemetry.
+  # Hears from the native side of threads: that one was started or retired, or that one does not end although it was
+  # interrupted. Tells whoever may want to know: the log and telemetry.
 
   use GenServer
 
   require Logger
+
+  alias Pythonx.Telemetry
 
   @spec start_link(term()) :: GenServer.on_start()
   def start_link(_opts), do: GenServer.start_link(__MODULE__, nil, name: __MODULE__)
@@ -15,8 +17,14 @@ defmodule Pythonx.Watch do
   def init(nil), do: {:ok, %{reported: 0}}
 
   @impl true
-  def handle_info({:pythonx_event, event, process, elapsed, code}, state) when event in [:stuck, :freed] do
-    Pythonx.Telemetry.execute([:pythonx, :thread, event], %{elapsed: elapsed}, %{process: process, code: code})
+  def handle_info({:pythonx_event, event, thread, main?, count}, state) when event in [:started, :retired] do
+    Telemetry.execute([:pythonx, :thread, event], %{count: count}, %{thread: thread, main_thread: main?})
+    {:noreply, state}
+  end
+
+  def handle_info({:pythonx_event, event, thread, process, elapsed, code}, state) when event in [:stuck, :freed] do
+    metadata = %{thread: thread, process: process, code: code}
+    Telemetry.execute([:pythonx, :thread, event], %{elapsed: elapsed}, metadata)
     log(event, process, elapsed, code)
     {:noreply, %{state | reported: state.reported + 1}}
   end

@@ -77,6 +77,114 @@ defmodule Pythonx.ControlTest do
     end
   end
 
+  describe "timeout:" do
+    # A C function that holds the GIL: while it runs, nothing else of Python can even begin.
+    @held "import ctypes, pythonx\npythonx.send(test, pythonx.Atom('held'))\nctypes.PyDLL(None).usleep(2000000)"
+
+    defp operations do
+      {object, _} = Pythonx.eval("import types; types.SimpleNamespace(method=len, items={'a': 1})", %{})
+      items = Pythonx.getattr(object, :items)
+      coroutine = Pythonx.call(elem(Pythonx.eval("async def f(): pass\nf", %{}), 0))
+      {:ok, server} = Pythonx.Server.start_link(object: items)
+      big = Enum.to_list(1..1000)
+      timeout = [timeout: 50]
+
+      [
+        eval: fn -> Pythonx.eval("1", %{}, timeout) end,
+        remote_eval: fn -> Pythonx.remote_eval(node(), "1", %{}, timeout) end,
+        call: fn -> Pythonx.call(object, [], [], timeout) end,
+        call_with_struct: fn -> Pythonx.call(object, [1..3], [], timeout) end,
+        call_method: fn -> Pythonx.call_method(object, :method, [[]], [], timeout) end,
+        to_string: fn -> Pythonx.call_method(object, :__str__, [], [], [decode: true] ++ timeout) end,
+        getattr: fn -> Pythonx.getattr(object, :items, timeout) end,
+        setattr: fn -> Pythonx.setattr(object, :x, 1, timeout) end,
+        getitem: fn -> Pythonx.getitem(items, "a", timeout) end,
+        setitem: fn -> Pythonx.setitem(items, "b", 1, timeout) end,
+        import_module: fn -> Pythonx.import_module("json", timeout) end,
+        type: fn -> Pythonx.type(object, timeout) end,
+        help: fn -> Pythonx.help(object, timeout) end,
+        stream: fn -> object |> Pythonx.stream(timeout) |> Enum.to_list() end,
+        iterator: fn -> Pythonx.iterator([1], timeout) end,
+        await: fn -> Pythonx.await(coroutine, timeout) end,
+        attach_logger: fn -> Pythonx.attach_logger([level: :none] ++ timeout) end,
+        encode!: fn -> Pythonx.encode!(big, timeout) end,
+        decode: fn -> Pythonx.decode(items, timeout) end,
+        server: fn -> Pythonx.Server.call(server, :keys, [], [], timeout) end
+      ]
+    end
+
+    test "raises at once in every function, however busy Python is, and nothing comes late" do
+      test = self()
+      operations = operations()
+      holder = Task.async(fn -> Pythonx.eval(@held, %{"test" => test}) end)
+      assert_receive :held
+
+      tasks =
+        for {name, operation} <- operations do
+          Task.async(fn ->
+            error = assert_raise Pythonx.TimeoutError, operation
+            send(test, {:given_up, name, error.timeout})
+            receive do: (:released -> {name, Process.info(self(), :messages)})
+          end)
+        end
+
+      for {name, _operation} <- operations, do: assert_receive({:given_up, ^name, 50}, 5000)
+      assert Enum.any?(Pythonx.running(), &(&1.process == holder.pid))
+      Task.await(holder)
+      wait_until(fn -> Pythonx.running() == [] end)
+      for task <- tasks, do: send(task.pid, :released)
+      for result <- Task.await_many(tasks), do: assert({_name, {:messages, []}} = result)
+      wait_until(fn -> DynamicSupervisor.count_children(Pythonx.Producers).active == 0 end)
+      assert eval!("1") == 1
+    end
+
+    test "is checked by every function" do
+      {object, _} = Pythonx.eval("[1]", %{})
+
+      for operation <- [
+            &Pythonx.eval("1", %{}, &1),
+            &Pythonx.call(object, [], [], &1),
+            &Pythonx.getitem(object, 0, &1),
+            &Pythonx.import_module("json", &1),
+            &Pythonx.type(object, &1),
+            &Pythonx.help(object, &1),
+            &Pythonx.stream(object, &1),
+            &Pythonx.iterator([], &1),
+            &Pythonx.await(object, &1),
+            &Pythonx.attach_logger/1,
+            &Pythonx.encode!(1, &1),
+            &Pythonx.decode(object, &1),
+            &Pythonx.copy_remote_object(object, &1)
+          ] do
+        message = "expected :timeout to be a non-negative integer or :infinity, got: -1"
+        assert_raise ArgumentError, message, fn -> operation.(timeout: -1) end
+      end
+
+      message = ~r/^unknown keys \[:tiemout\] in \[tiemout: 1\], the allowed keys are: \[:timeout\]$/
+      assert_raise ArgumentError, message, fn -> Pythonx.decode(object, tiemout: 1) end
+    end
+
+    test "stops a long conversion, and the thread goes on" do
+      {numbers, _} = Pythonx.eval("[[n] for n in range(3_000_000)]", %{})
+      terms = Enum.map(1..1_000_000, &[&1])
+
+      # On a busy machine a process may be waked only when all is done.
+      for convert <- [fn -> Pythonx.decode(numbers, timeout: 1) end, fn -> Pythonx.encode!(terms, timeout: 1) end] do
+        assert Enum.any?(1..10, fn _ -> gives_up?(convert) end)
+      end
+
+      wait_until(fn -> Pythonx.running() == [] end)
+      assert eval!("1") == 1
+    end
+  end
+
+  defp gives_up?(fun) do
+    fun.()
+    false
+  rescue
+    Pythonx.TimeoutError -> true
+  end
+
   test "interrupt/1 of a process that runs no Python is false" do
     refute Pythonx.interrupt(self())
   end

@@ -72,36 +72,4 @@ defmodule Pythonx.LoggingTest do
     message = "expected :level to be one of [:debug, :info, :warning, :error, :critical, :none], got: :loud"
     assert_raise ArgumentError, message, fn -> Pythonx.attach_logger(level: :loud) end
   end
-
-  describe "telemetry" do
-    # There is no dependency on it, so the test brings its own.
-    setup do
-      test = self()
-      :persistent_term.put(__MODULE__, test)
-
-      Code.eval_string("""
-      defmodule :telemetry do
-        def execute(event, measurements, metadata) do
-          send(:persistent_term.get(Pythonx.LoggingTest), {:event, event, measurements, metadata})
-          :ok
-        end
-      end
-      """)
-
-      on_exit(fn ->
-        :code.purge(:telemetry)
-        :code.delete(:telemetry)
-      end)
-    end
-
-    test "tells the start, stop and exception of evaluations" do
-      test = self()
-      Pythonx.eval("1 + 1", %{})
-      assert_received {:event, [:pythonx, :eval, :start], %{system_time: _}, %{process: ^test, code: "1 + 1"}}
-      assert_received {:event, [:pythonx, :eval, :stop], %{duration: duration}, %{process: ^test, code: "1 + 1"}}
-      assert duration > 0
-      assert_raise Pythonx.Error, fn -> Pythonx.eval("1 / 0", %{}) end
-      assert_received {:event, [:pythonx, :eval, :exception], %{duration: _}, %{kind: :error, reason: %Pythonx.Error{}}}
-    end
-  end
 end

@@ -18,6 +18,9 @@ defmodule Pythonx.Case do
     Pythonx.decode(result)
   end
 
+  @doc "The minor version of the Python in use."
+  def python_minor, do: eval!("import sys; sys.version_info[1]")
+
   @doc "The Python repr of an object or of an encoded term."
   def repr(term), do: term |> Pythonx.encode!() |> Pythonx.Object.repr_text()
 

@@ -1,0 +1,158 @@
+defmodule Pythonx.TelemetryTest do
+  use Pythonx.Case, async: false
+
+  # There is no dependency on it, so the test brings its own: it sends what it is told to the test.
+  setup do
+    :persistent_term.put(__MODULE__, self())
+
+    Code.eval_string("""
+    defmodule :telemetry do
+      def execute(event, measurements, metadata) do
+        send(:persistent_term.get(Pythonx.TelemetryTest), {:event, event, measurements, metadata})
+        :ok
+      end
+    end
+    """)
+
+    on_exit(fn ->
+      :code.purge(:telemetry)
+      :code.delete(:telemetry)
+    end)
+  end
+
+  # What was told of the operation: its name, its subject, and the thread.
+  defp operation(fun) do
+    test = self()
+    fun.()
+    assert_received {:event, [:pythonx, :operation, :start], start, %{process: ^test} = started}
+    assert %{system_time: _, monotonic_time: _} = start
+    assert_received {:event, [:pythonx, :operation, :stop], stop, %{process: ^test} = stopped}
+    assert stop.duration > 0 and stop.monotonic_time >= start.monotonic_time
+    assert Map.delete(stopped, :thread) == started
+
+    if stopped.operation != :await do
+      assert stop.queue_time >= 0 and stop.gil_wait >= 0 and stop.queue_time + stop.gil_wait <= stop.duration
+    end
+
+    refute_received {:event, [:pythonx, :operation | _], _, _}
+    {stopped.operation, stopped.name, stopped.thread}
+  end
+
+  defp drop([what, edge]) do
+    receive do
+      {:event, [:pythonx, ^what, ^edge], _measurements, _metadata} -> drop([what, edge])
+    after
+      0 -> :ok
+    end
+  end
+
+  test "an evaluation is a span with the time it queued, waited for the GIL, and its thread" do
+    test = self()
+    Pythonx.eval("1 + 1", %{})
+    assert_received {:event, [:pythonx, :eval, :start], %{system_time: _}, %{process: ^test, code: "1 + 1"} = start}
+    refute is_map_key(start, :thread)
+    assert_received {:event, [:pythonx, :eval, :stop], measurements, %{process: ^test, code: "1 + 1", thread: thread}}
+    assert is_integer(thread)
+    %{duration: duration, queue_time: queued, gil_wait: waited} = measurements
+    assert duration > 0 and queued >= 0 and waited >= 0 and queued + waited <= duration
+  end
+
+  test "an exception ends the span, with what was raised" do
+    error = assert_raise Pythonx.Error, fn -> Pythonx.eval("1 / 0", %{}) end
+    assert_received {:event, [:pythonx, :eval, :exception], %{duration: _, queue_time: _}, metadata}
+    assert %{kind: :error, reason: ^error, stacktrace: [_ | _], thread: thread} = metadata
+    assert is_integer(thread)
+    refute_received {:event, [:pythonx, :eval, :stop], _, _}
+  end
+
+  test "a timeout does too, without what is not known" do
+    assert_raise Pythonx.TimeoutError, fn -> Pythonx.eval("while True: pass", %{}, timeout: 20) end
+
+    assert_received {:event, [:pythonx, :eval, :exception], measurements,
+                     %{reason: %Pythonx.TimeoutError{}, thread: nil}}
+
+    assert Enum.sort(Map.keys(measurements)) == [:duration, :monotonic_time]
+    wait_until(fn -> Pythonx.running() == [] end)
+  end
+
+  test "the time of waiting for the GIL is told" do
+    test = self()
+    held = "import ctypes, pythonx\npythonx.send(test, pythonx.Atom('held'))\nctypes.PyDLL(None).usleep(100000)"
+    holder = Task.async(fn -> Pythonx.eval(held, %{"test" => test}) end)
+    assert_receive :held
+    Pythonx.eval("1", %{})
+    Task.await(holder)
+    assert_receive {:event, [:pythonx, :eval, :stop], %{gil_wait: waited, duration: duration}, %{code: "1"}}
+    assert waited > duration / 2
+  end
+
+  test "every operation is a span of its name" do
+    {object, _} = Pythonx.eval("import types; types.SimpleNamespace(method=len, items=[1, 2])", %{})
+    {coroutine, _} = Pythonx.eval("async def f(): pass\nf()", %{})
+    items = Pythonx.getattr(object, :items)
+    length = Pythonx.getattr(object, :method)
+    for event <- [[:eval, :start], [:eval, :stop], [:operation, :start], [:operation, :stop]], do: drop(event)
+
+    assert {:call, nil, thread} = operation(fn -> Pythonx.call(length, [[1]]) end)
+    assert is_integer(thread)
+    assert {:call_method, "method", ^thread} = operation(fn -> Pythonx.call_method(object, :method, [[]]) end)
+    assert {:getattr, "items", ^thread} = operation(fn -> Pythonx.getattr(object, :items) end)
+    assert {:setattr, "x", ^thread} = operation(fn -> Pythonx.setattr(object, :x, 1) end)
+    assert {:getitem, nil, ^thread} = operation(fn -> Pythonx.getitem(items, 0) end)
+    assert {:setitem, nil, ^thread} = operation(fn -> Pythonx.setitem(items, 0, 1) end)
+    assert {:fetch, nil, ^thread} = operation(fn -> items[0] end)
+    assert {:import_module, "json", ^thread} = operation(fn -> Pythonx.import_module("json") end)
+    assert {:type, nil, ^thread} = operation(fn -> Pythonx.type(object) end)
+    assert {:str, nil, ^thread} = operation(fn -> to_string(object) end)
+    assert {:repr, nil, ^thread} = operation(fn -> inspect(object) end)
+    assert {:attach_logger, nil, ^thread} = operation(fn -> Pythonx.attach_logger(level: :none) end)
+    assert {:iterator, nil, ^thread} = operation(fn -> Pythonx.iterator([]) end)
+    assert {:await, nil, nil} = operation(fn -> Pythonx.await(coroutine) end)
+    assert {:encode, nil, nil} = operation(fn -> Pythonx.encode!([1]) end)
+    assert {:encode, nil, ^thread} = operation(fn -> Pythonx.encode!([1], timeout: 1000) end)
+    assert {:decode, nil, nil} = operation(fn -> Pythonx.decode(items) end)
+    assert {:decode, nil, ^thread} = operation(fn -> Pythonx.decode(items, timeout: 1000) end)
+  end
+
+  test "a stream tells of its batches" do
+    {numbers, _} = Pythonx.eval("(n for n in range(3))", %{})
+    assert Enum.take(numbers, 2) == [0, 1]
+
+    for operation <- [:iterate, :next_batch, :next_batch, :close_iterator] do
+      assert_received {:event, [:pythonx, :operation, :stop], _, %{operation: ^operation}}
+    end
+
+    refute_received {:event, [:pythonx, :operation, :stop], _, _}
+  end
+
+  test "threads tell that they start" do
+    test = self()
+
+    f = fn ->
+      send(test, {:waiting, self()})
+      receive do: (:go -> 1)
+    end
+
+    # More at once than there are threads.
+    {threads, _handles} = Pythonx.NIF.stats()
+    tasks = for _ <- 0..threads, do: Task.async(fn -> eval!("f()", %{"f" => f}) end)
+    handlers = for _ <- tasks, do: elem(assert_receive({:waiting, _pid}), 1)
+    assert_receive {:event, [:pythonx, :thread, :started], %{count: count}, %{thread: thread, main_thread: false}}
+    assert count > threads and is_integer(thread)
+    Enum.each(handlers, &send(&1, :go))
+    assert Task.await_many(tasks) == List.duplicate(1, threads + 1)
+  end
+
+  test "who hears of a thread that ends or is set aside" do
+    test = self()
+    send(Pythonx.Watch, {:pythonx_event, :retired, 7, false, 3})
+    assert_receive {:event, [:pythonx, :thread, :retired], %{count: 3}, %{thread: 7, main_thread: false}}
+
+    ExUnit.CaptureLog.capture_log(fn ->
+      send(Pythonx.Watch, {:pythonx_event, :stuck, 7, test, 1_000_000, "f()"})
+
+      assert_receive {:event, [:pythonx, :thread, :stuck], %{elapsed: 1_000_000},
+                      %{thread: 7, process: ^test, code: "f()"}}
+    end)
+  end
+end
