@@ -7,7 +7,8 @@ name = "pythonx-test"
 version = "0.0.0"
 requires-python = "==3.#{minor}.*"
 dependencies = [
-  "numpy>=2.1,<2.3",
+  "numpy>=2.1,<2.3; python_version < '3.14'",
+  "numpy>=2.3.2; python_version >= '3.14'",
   "cloudpickle==3.1.2"
 ]
 """)
