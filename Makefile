@@ -36,9 +36,16 @@ test: setup ## compile with warnings as errors and run the tests
 	$(ENV); "$${PYTHONX_TEST_PYTHON:-python3}" -m unittest discover -s test/python
 	$(ENV); export MIX_ENV=test; mix compile --warnings-as-errors; mix test --warnings-as-errors
 
-test-pythons: setup ## run the tests on CPython 3.10, 3.11, 3.12 and 3.13
+# scripts/python-3.14 says where CPython 3.14 is, in its last line, or in a sentence why it cannot be had.
+test-pythons: setup ## run the tests on CPython 3.10 to 3.13, and on 3.14 where Debian's can be had
 	$(ENV); unset PYTHONX_TEST_PYTHON; export MIX_ENV=test; mix compile --warnings-as-errors; \
-	for minor in $(MINORS); do \
+	minors="$(MINORS)"; \
+	if newest=$$(scripts/python-3.14); then \
+	  minors="$$minors 14"; newest=$$(tail -n 1 <<<"$$newest"); PATH="$$PATH:$${newest%/*}"; \
+	else \
+	  echo "== CPython 3.14 is left out"; \
+	fi; \
+	for minor in $$minors; do \
 	  echo "== CPython 3.$$minor"; PYTHONX_TEST_PYTHON_MINOR=$$minor mix test || failed="$${failed:-} 3.$$minor"; \
 	done; \
 	if [ -n "$${failed:-}" ]; then echo "failed on:$$failed" >&2; exit 1; fi

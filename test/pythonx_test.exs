@@ -144,8 +144,10 @@ defmodule PythonxTest do
       assert Exception.message(error) =~ "UnicodeDecodeError"
 
       error = catch_error(Pythonx.encode!({[%{[1] => 2}]}))
-      assert error.lines == ["TypeError: unhashable type: 'list'\n", "while encoding [0][0]\n"]
-      assert catch_error(Pythonx.encode!(%{[1] => 2})).lines == ["TypeError: unhashable type: 'list'\n"]
+      assert ["TypeError: " <> text, "while encoding [0][0]\n"] = error.lines
+      # Since CPython 3.14 it also says what for.
+      assert text =~ "unhashable type: 'list'"
+      assert ["TypeError: " <> ^text] = catch_error(Pythonx.encode!(%{[1] => 2})).lines
     end
 
     test "a value that cannot be encoded is named" do

@@ -158,7 +158,7 @@ defmodule Pythonx.ObjectTest do
       assert nested["none"] == nil
       assert nested["rows"][1] == nil
       assert get_in(nested, ["rows", 0, "id"]) |> Pythonx.decode() == 7
-      assert python_error(fn -> nested[[]] end) == "TypeError: unhashable type: 'list'\n"
+      assert python_error(fn -> nested[[]] end) =~ "unhashable type: 'list'"
 
       message = "a Python object is changed in place, use Pythonx.setitem/3"
       assert_raise ArgumentError, message, fn -> put_in(nested["rows"], 1) end

@@ -416,7 +416,7 @@ defmodule Pythonx.RemoteTest do
       without_cloudpickle(node, fn ->
         instance = remote!(node, "class Q: pass\nQ()")
         error = assert_raise Pythonx.Error, fn -> Pythonx.copy_remote_object(instance) end
-        assert List.last(error.lines) =~ "AttributeError: Can't get attribute 'Q' on <module '__main__'"
+        assert List.last(error.lines) =~ ~r/\AAttributeError: .*'Q'/
         assert error.value.remote_info == nil
       end)
     end
