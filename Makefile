@@ -63,6 +63,7 @@ lint: ## check the format and the style of Elixir, C, C++ and Python
 	$(ENV); ruff check $(PYTHON); ruff format --check $(PYTHON)
 	$(ENV); includes=$$(mix pythonx.build --make-env --python "$${PYTHONX_TEST_PYTHON:-python3}" | tail -n 1); \
 	eval "env $$includes $(MAKE) -C c_src/loader tidy"; \
+	$(MAKE) -C c_src/launcher tidy; \
 	eval "env $$includes $(MAKE) -C c_src/bridge -j$$(getconf _NPROCESSORS_ONLN) tidy"
 
 format: ## format Elixir, C, C++ and Python
@@ -74,5 +75,5 @@ docs: ## write the API documentation and the guides to doc/
 	$(ENV); mix compile; elixir $(EX_DOC) -S mix docs --warnings-as-errors
 
 clean: ## delete what was built here; what is cached for the user stays
-	rm -rf _build doc cover deps priv/bridge priv/*.so priv/*.key bench/build bench/results .ruff_cache
+	rm -rf _build doc cover deps priv/bridge priv/*.so priv/pythonx_launcher priv/*.key bench/build bench/results .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

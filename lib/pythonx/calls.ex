@@ -10,13 +10,16 @@ defmodule Pythonx.Calls do
 
   @defaults [decode: false, binaries: :str, timeout: :infinity]
 
+  @typedoc "Where output goes: the devices for standard output and standard error, and the process that takes what they answer."
+  @type devices :: {pid(), pid(), pid()}
+
   @doc """
   Calls an object; see `Pythonx.call/4`.
   """
-  @spec call(Object.t(), list(), keyword() | map(), keyword()) :: term()
-  def call(callable, args, kwargs, opts) do
+  @spec call(Object.t(), list(), keyword() | map(), keyword(), devices()) :: term()
+  def call(callable, args, kwargs, opts, devices \\ devices()) do
     {names, values} = keywords!(kwargs)
-    perform("call", {NIF.local!(callable), args, values}, names, opts)
+    submit("call", {NIF.local!(callable), args, values}, names, options!(opts), devices, [])
   end
 
   @doc """
@@ -107,14 +110,19 @@ defmodule Pythonx.Calls do
   end
 
   @doc """
-  Where output of this process goes: the devices for standard output and standard error, and the process that takes
-  what they answer.
+  Where output of this process goes.
   """
-  @spec devices() :: {pid(), pid(), pid()}
+  @spec devices() :: devices()
   def devices do
     out = Process.group_leader()
-    {out, Process.whereis(:standard_error) || out, Process.whereis(Pythonx.Janitor) || await_janitor!()}
+    devices({out, Process.whereis(:standard_error) || out})
   end
+
+  @doc """
+  The same with two devices that were chosen.
+  """
+  @spec devices({pid(), pid()}) :: devices()
+  def devices({out, err}), do: {out, err, Process.whereis(Pythonx.Janitor) || await_janitor!()}
 
   # It is between a crash and its restart, which the supervisor answers for.
   defp await_janitor! do
