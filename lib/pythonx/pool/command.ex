@@ -74,6 +74,10 @@ defmodule Pythonx.Pool.Command do
 
   defp erlexec, do: Path.join(erts_bin(), "erlexec")
 
+  # The one that is there for large structures reserves a gigabyte at a time, which the limit counts as used.
+  defp allocator(%{max_memory: nil}), do: %{}
+  defp allocator(_options), do: %{"PYTHONMALLOC" => "default"}
+
   # What the script `erl` would set, and what would make the worker's VM or its Python other than this one means them to be.
   defp env(options) do
     vm = %{
@@ -90,7 +94,7 @@ defmodule Pythonx.Pool.Command do
 
     threads = for name <- @thread_variables, System.get_env(name) == nil, into: %{}, do: {name, "#{options.threads}"}
 
-    for {name, value} <- threads |> Map.merge(vm) |> Map.merge(options.env) do
+    for {name, value} <- threads |> Map.merge(vm) |> Map.merge(allocator(options)) |> Map.merge(options.env) do
       {String.to_charlist(name), if(value, do: String.to_charlist(value), else: false)}
     end
   end

@@ -18,6 +18,8 @@ defmodule Pythonx.Pool.Frame do
   @to_worker %{setup: 1, job: 2, cancel: 3, release: 4, halt: 5}
   @from_worker %{ready: 1, failed: 2, begun: 3, reply: 4, done: 5, output: 6}
 
+  @kinds Map.values(@from_worker)
+
   @mark <<0xB7, 0x1E, 0x5C, 0xF0, 0x93, 0x2A, 0xD8, 0x46>>
 
   # As in c_src/launcher/launcher.c.
@@ -46,7 +48,10 @@ defmodule Pythonx.Pool.Frame do
   @spec to_worker(kind(), job(), iodata()) :: iolist()
   def to_worker(kind, job \\ 0, payload \\ []) do
     size = @head_size + IO.iodata_length(payload)
-    if size > @max_size, do: raise(ArgumentError, "expected the arguments to take less than 4 GiB, they take #{size} bytes")
+
+    if size > @max_size,
+      do: raise(ArgumentError, "expected the arguments to take less than 4 GiB, they take #{size} bytes")
+
     [<<size::32, Map.fetch!(@to_worker, kind), job::32>> | payload]
   end
 
@@ -103,6 +108,7 @@ defmodule Pythonx.Pool.Frame do
     case rest do
       <<message::binary-size(body), @mark, rest::binary>> -> split(rest, [parse_from_worker(message) | messages])
       <<_cut_off::binary-size(size), _::binary>> -> {Enum.reverse(messages), {:infinity, byte_size(bytes), [bytes]}}
+      <<kind, _::binary>> when kind not in @kinds -> {Enum.reverse(messages), {:infinity, byte_size(bytes), [bytes]}}
       _incomplete -> {Enum.reverse(messages), {4 + size, byte_size(bytes), [bytes]}}
     end
   end

@@ -29,6 +29,7 @@ defmodule Pythonx.Pool.Manager do
     :options,
     :environment,
     :name,
+    :fill_timer,
     workers: %{},
     idle: [],
     queue: :queue.new(),
@@ -65,7 +66,7 @@ defmodule Pythonx.Pool.Manager do
   end
 
   # Output of uv goes to whoever starts the pool.
-  defp prepare!(node, {toml, private?, opts}) when node == node(), do: Pythonx.Uv.prepare(toml, private?, opts)
+  defp prepare!(:local, {toml, private?, opts}), do: Pythonx.Uv.prepare(toml, private?, opts)
   defp prepare!(node, {toml, private?, opts}), do: :erpc.call(node, Pythonx.Uv, :prepare, [toml, private?, opts])
 
   defp await_first(state) do
@@ -88,7 +89,7 @@ defmodule Pythonx.Pool.Manager do
   defp fill(%{options: options, workers: workers} = state) do
     present = Enum.count(workers, fn {_pid, entry} -> not entry.retired end)
     missing = options.size + options.spares - present
-    if missing > 0, do: 1..missing |> Enum.reduce(state, fn _n, state -> start_worker(state) end), else: state
+    if missing > 0 and state.fill_timer == nil, do: state |> start_worker() |> fill(), else: state
   end
 
   defp start_worker(%{options: options} = state) do
@@ -100,19 +101,23 @@ defmodule Pythonx.Pool.Manager do
         %{state | workers: Map.put(state.workers, pid, entry), starts: state.starts + 1}
 
       {:error, reason} ->
-        Logger.error("the pool #{inspect(state.name)} could not start a worker on #{node}: #{inspect(reason)}")
-        fill_later(state)
+        text = "could not start a worker on #{node}: #{inspect(reason)}"
+        Logger.error("the pool #{inspect(state.name)} " <> text)
+        state |> count_failure(text) |> fill_later()
     end
   end
 
   defp choose_node(%{options: %{nodes: [node]}}), do: node
 
   defp choose_node(%{options: options, workers: workers}) do
-    up = Enum.filter(options.nodes, &(&1 in [node() | Node.list()]))
-    Enum.min_by(if(up == [], do: options.nodes, else: up), fn node -> Enum.count(workers, &(elem(&1, 1).node == node)) end)
+    up = Enum.filter(options.nodes, &(&1 in [:local | Node.list()]))
+
+    Enum.min_by(if(up == [], do: options.nodes, else: up), fn node ->
+      Enum.count(workers, &(elem(&1, 1).node == node))
+    end)
   end
 
-  defp do_start(node, arguments) when node == node(), do: apply(Worker, :start, arguments)
+  defp do_start(:local, arguments), do: apply(Worker, :start, arguments)
 
   defp do_start(node, arguments) do
     :erpc.call(node, Worker, :start, arguments, 10_000)
@@ -208,7 +213,7 @@ defmodule Pythonx.Pool.Manager do
     handle_info({:worker, pid, {:ended, {:down, reason}, ""}}, state)
   end
 
-  def handle_info(:fill, state), do: {:noreply, fill(state)}
+  def handle_info(:fill, state), do: {:noreply, fill(%{state | fill_timer: nil})}
   def handle_info({:EXIT, _pid, reason}, state) when reason != :normal, do: {:stop, reason, state}
   def handle_info(_other, state), do: {:noreply, state}
 
@@ -367,10 +372,10 @@ defmodule Pythonx.Pool.Manager do
     state
   end
 
+  # Each failure makes the next attempt wait longer; there is one attempt at a time.
   defp fill_later(state) do
     delay = min(@first_delay_ms * 2 ** min(length(state.failures), 10), @last_delay_ms)
-    Process.send_after(self(), :fill, delay)
-    state
+    if state.fill_timer, do: state, else: %{state | fill_timer: Process.send_after(self(), :fill, delay)}
   end
 
   defp count(state, what), do: %{state | counts: Map.update!(state.counts, what, &(&1 + 1))}
@@ -393,7 +398,7 @@ defmodule Pythonx.Pool.Manager do
   defp describe_worker(pid, entry) do
     %{
       pid: pid,
-      node: entry.node,
+      node: node(pid),
       os_pid: entry.os_pid,
       status: status(entry),
       uses: entry.uses,

@@ -26,6 +26,7 @@ defmodule Pythonx.Pool.Options do
     max_seconds: 60
   ]
 
+  # This node is `:local` in the result: it may get another name later.
   @doc "Checks the options and fills in the defaults. Raises an `ArgumentError` for unknown keys and wrong values."
   @spec validate!(keyword()) :: map()
   def validate!(opts) do
@@ -43,12 +44,16 @@ defmodule Pythonx.Pool.Options do
     |> check!(:uv, &Keyword.keyword?/1, "a keyword list")
     |> check!(:env, &env?/1, "a map or list of names and values, both strings")
     |> Map.update!(:env, &Map.new/1)
+    |> Map.update!(:nodes, fn nodes -> Enum.map(nodes, &if(&1 == node(), do: :local, else: &1)) end)
     |> check_project!()
   end
 
   defp defaults(options) do
     size = options.size || System.schedulers_online()
-    threads = options.threads || max(1, div(System.schedulers_online(), if(is_integer(size), do: max(size, 1), else: 1)))
+
+    threads =
+      options.threads || max(1, div(System.schedulers_online(), if(is_integer(size), do: max(size, 1), else: 1)))
+
     %{options | size: size, threads: threads, nodes: options.nodes || [node()]}
   end
 

@@ -26,7 +26,9 @@ defmodule Pythonx.Pool.Worker do
 
   alias Pythonx.Pool.{Command, CrashError, Frame}
 
-  # How long a connection may stay open on which no more messages can come, and a launcher may take to end.
+  # How long a connection may stay open on which no more messages can come, unless the worker has ended.
+  @protocol_ms 500
+  # How long a launcher may take to end.
   @end_ms 3000
   # Between attempts to write to a worker that does not read.
   @write_ms 10
@@ -165,7 +167,7 @@ defmodule Pythonx.Pool.Worker do
   @impl true
   def handle_info({port, {:data, bytes}}, %{port: port} = state) do
     {messages, buffer} = Frame.add(state.buffer, bytes)
-    if elem(buffer, 0) == :infinity, do: Process.send_after(self(), :protocol, @end_ms)
+    if elem(buffer, 0) == :infinity, do: Process.send_after(self(), :protocol, @protocol_ms)
     {:noreply, Enum.reduce(messages, %{state | buffer: buffer}, &handle_message/2)}
   rescue
     # Nobody but Python can have written this.
@@ -199,7 +201,10 @@ defmodule Pythonx.Pool.Worker do
   def handle_info(:protocol, state), do: {:noreply, kill(state, :protocol)}
   def handle_info(:end_now, state), do: ended(state, 0)
 
-  def handle_info({:DOWN, _ref, :process, pool, _reason}, %{pool: pool} = state), do: {:stop, :normal, state}
+  def handle_info({:DOWN, _ref, :process, pool, reason}, %{pool: pool} = state) do
+    answer_job(state, {:down, reason}, "")
+    {:stop, :normal, state}
+  end
 
   def handle_info({:DOWN, ref, :process, _caller, _reason}, state) do
     case Enum.find(state.untaken, fn {_first, {monitor, _ids}} -> monitor == ref end) do
