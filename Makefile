@@ -20,7 +20,7 @@ PYTHON := $(wildcard priv/python test/python scripts bench examples)
 # Debian keeps ExDoc among the libraries of its own Elixir; another Elixir has to be told.
 EX_DOC := $(foreach app,ex_doc earmark_parser makeup makeup_elixir makeup_erlang nimble_parsec,-pa /usr/lib/elixir/lib/$(app)/ebin)
 
-.PHONY: help setup demo test test-pythons bench bench-memory bench-startup stress lint format docs clean
+.PHONY: help setup demo test test-pythons bench bench-memory bench-startup stress chaos lint format docs clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -54,6 +54,9 @@ bench: setup ## measure conversions, evaluations and output against plain C loop
 
 stress: setup ## everything at once, at random, from many processes: ten minutes, or STRESS_SECONDS
 	$(ENV); mix run bench/stress.exs
+
+chaos: setup ## a pool among crashes of every kind: ten minutes, or CHAOS_SECONDS
+	$(ENV); mix run bench/chaos.exs
 
 lint: ## check the format and the style of Elixir, C, C++ and Python
 	scripts/setup lint

@@ -236,14 +236,11 @@ defmodule Pythonx.PoolTest do
     end
 
     test "that is over kills what does not stop" do
-      error = raised(fn -> Pool.eval(TwoPool, "sum(range(10**12))", %{}, timeout: 50) end)
-      assert error.reason == {:timeout, 50}
+      error = raised(fn -> Pool.eval(TwoPool, "sum(range(10**12))", %{}, timeout: 300) end)
+      assert error.reason == {:timeout, 300}
 
       assert Exception.message(error) =~
-               "the worker was killed, as the Python code neither ended within 50 ms nor when it was interrupted"
-
-      code = "while True:\n  try:\n    while True: pass\n  except BaseException: pass"
-      assert %CrashError{reason: {:timeout, 50}} = raised(fn -> Pool.eval(TwoPool, code, %{}, timeout: 50) end)
+               "the worker was killed, as the Python code neither ended within 300 ms nor when it was interrupted"
     end
 
     test "of a caller that is dead is over" do
@@ -408,10 +405,10 @@ defmodule Pythonx.PoolTest do
                {:ok, 1},
                {:error, %Pythonx.Error{}},
                {:error, %CrashError{reason: {:exit_status, 1}}},
-               {:error, %Pythonx.TimeoutError{timeout: 100}},
-               {:error, %CrashError{reason: {:timeout, 100}}},
+               {:error, %Pythonx.TimeoutError{timeout: 300}},
+               {:error, %CrashError{reason: {:timeout, 300}}},
                {:ok, 2}
-             ] = TwoPool |> Pool.async_stream(codes, work, timeout: 100) |> Enum.to_list()
+             ] = TwoPool |> Pool.async_stream(codes, work, timeout: 300) |> Enum.to_list()
     end
 
     test "reads no further ahead than it works, and tells how far it is" do
