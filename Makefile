@@ -20,7 +20,7 @@ PYTHON := $(wildcard priv/python test/python scripts bench examples)
 # Debian keeps ExDoc among the libraries of its own Elixir; another Elixir has to be told.
 EX_DOC := $(foreach app,ex_doc earmark_parser makeup makeup_elixir makeup_erlang nimble_parsec,-pa /usr/lib/elixir/lib/$(app)/ebin)
 
-.PHONY: help setup demo test test-pythons bench bench-memory bench-startup stress chaos lint format docs clean
+.PHONY: help setup demo test test-pythons bench bench-memory bench-startup bench-parallel stress chaos lint format docs clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -48,6 +48,9 @@ bench-startup: setup ## show where the time goes from uv_init to the first resul
 
 bench-memory: setup ## show that memory stays flat over a million evaluations
 	$(ENV); mix run bench/memory.exs
+
+bench-parallel: setup ## compare threads, a pool and other nodes on three kinds of work
+	$(ENV); mix run bench/parallel.exs
 
 bench: setup ## measure conversions, evaluations and output against plain C loops
 	$(ENV); mix run bench/run.exs
