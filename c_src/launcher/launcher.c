@@ -40,7 +40,14 @@
 #include <sys/prctl.h>
 #endif
 
-enum { REQUEST_FD = 3, REPLY_FD = 4, FIRST_FREE_FD = 10, CANNOT_RUN = 127, ABORT_GRACE_MS = 500 };
+enum {
+  REQUEST_FD = 3,
+  REPLY_FD = 4,
+  FIRST_FREE_FD = 10,
+  CANNOT_RUN = 127,
+  ABORT_GRACE_MS = 500,
+  MAX_KEPT = 1 << 20
+};
 
 static const unsigned char end_mark[16] = {0x70, 0x79, 0x74, 0x68, 0x6f, 0x6e, 0x78, 0x00,
                                            0xe3, 0x1b, 0x9d, 0x52, 0xc7, 0x46, 0xaf, 0x08};
@@ -54,11 +61,14 @@ typedef struct {
 
 // The last `size` bytes of all that was added: a ring that begins at `next` once it is full.
 typedef struct {
-  unsigned char* bytes;
+  unsigned char bytes[MAX_KEPT];
   size_t size;
   size_t next;
   bool full;
 } tail;
+
+// Of this only what is used takes memory.
+static tail kept_output;
 
 static pid_t worker;
 static int signal_pipe[2];
@@ -261,7 +271,8 @@ static outcome watch(int output, tail* kept, bool echo, int* status) {
   bool open = true;
   for (;;) {
     // No events for the first: a hang-up is reported anyway, and its data are for the worker.
-    struct pollfd fds[] = {{STDIN_FILENO, 0, 0}, {signal_pipe[0], POLLIN, 0}, {open ? output : -1, POLLIN, 0}};
+    struct pollfd fds[] = {
+        {STDIN_FILENO, 0, 0}, {signal_pipe[0], POLLIN, 0}, {open ? output : -1, POLLIN, 0}};
     int ready = poll(fds, 3, time_left(kill_at));
     if (ready < 0) continue;
     if (ready == 0) {
@@ -275,29 +286,42 @@ static outcome watch(int output, tail* kept, bool echo, int* status) {
   }
 }
 
-static int run(const options* chosen) {
-  int output[2];
-  tail kept = {.bytes = malloc(chosen->kept_size + 1), .size = chosen->kept_size};
-  if (kept.bytes == NULL || !make_pipe(output) || !make_pipe(signal_pipe)) return CANNOT_RUN;
-  catch_signals();
 #ifdef __linux__
+static void adopt_orphans(void) {
   prctl(PR_SET_CHILD_SUBREAPER, 1);
   // Should another process hold the VM's end of descriptor 0, as a fork of it would.
   prctl(PR_SET_PDEATHSIG, SIGHUP);
+}
+#else
+static void adopt_orphans(void) {}
 #endif
+
+// Returns the end of a pipe from which the worker's output comes, or -1.
+static int start_worker(const options* chosen) {
+  int output[2];
+  if (!make_pipe(output) || !make_pipe(signal_pipe)) return -1;
+  catch_signals();
+  adopt_orphans();
   worker = fork();
-  if (worker < 0) return CANNOT_RUN;
+  if (worker < 0) return -1;
   if (worker == 0) become_worker(chosen, output[1]);
   // Here as well as there: whoever comes second finds it done, and nobody is early.
   setpgid(worker, worker);
   close(output[1]);
   fcntl(output[0], F_SETFL, O_NONBLOCK);
+  return output[0];
+}
+
+static int run(const options* chosen) {
+  kept_output.size = chosen->kept_size < MAX_KEPT ? chosen->kept_size : MAX_KEPT;
+  int output = start_worker(chosen);
+  if (output < 0) return CANNOT_RUN;
   int status = 0;
-  outcome result = watch(output[0], &kept, chosen->echo, &status);
+  outcome result = watch(output, &kept_output, chosen->echo, &status);
   kill_everything();
   if (result == DESERTED) return 0;
-  read_output(output[0], &kept, chosen->echo);
-  tell_end(&kept, status);
+  read_output(output, &kept_output, chosen->echo);
+  tell_end(&kept_output, status);
   return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
