@@ -10,6 +10,9 @@ defmodule Pythonx.Pool.Child do
 
   alias Pythonx.Pool.{Device, Frame, Job, Object}
 
+  # A message of more bytes is not left to lie about.
+  @large 1_000_000
+
   # Nothing announces that the Python of a process that is gone has ended.
   @rest_poll_ms 2
 
@@ -33,6 +36,7 @@ defmodule Pythonx.Pool.Child do
       {^port, :eof} -> :erlang.halt(0)
       {:EXIT, ^port, _reason} -> :erlang.halt(0)
       {:DOWN, ref, :process, pid, reason} -> ref |> job_down(pid, reason, state) |> loop()
+      :collect -> :erlang.garbage_collect() && loop(state)
       _other -> loop(state)
     end
   end
@@ -50,6 +54,7 @@ defmodule Pythonx.Pool.Child do
   defp handle({:job, id, payload}, %{port: port, init: init} = state) do
     send_frame(port, Frame.from_worker(:begun, id))
     {pid, ref} = spawn_monitor(fn -> Job.run(id, :erlang.binary_to_term(payload), init, port) end)
+    if byte_size(payload) > @large, do: send(self(), :collect)
     %{state | job: {id, pid, ref}}
   end
 

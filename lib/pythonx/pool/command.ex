@@ -24,7 +24,10 @@ defmodule Pythonx.Pool.Command do
     %{program: launcher(), args: launcher ++ [erlexec() | vm_args()], env: env(options)}
   end
 
-  defp launcher, do: Application.app_dir(:pythonx, "priv/pythonx_launcher")
+  defp launcher do
+    path = Application.app_dir(:pythonx, "priv/pythonx_launcher")
+    if File.exists?(path), do: path, else: raise("the program #{path} is missing, which mix compile builds")
+  end
 
   defp vm_args do
     name = "pythonx_worker_#{System.unique_integer([:positive])}@localhost"

@@ -38,6 +38,7 @@ defmodule Pythonx.Pool.Manager do
     leased: 0,
     failures: [],
     draining: false,
+    up: false,
     starts: 0,
     counts: %{runs: 0, crashes: 0, overloads: 0}
   ]
@@ -59,6 +60,8 @@ defmodule Pythonx.Pool.Manager do
     state |> fill() |> await_first()
   rescue
     error -> {:stop, {error, __STACKTRACE__}}
+  catch
+    {:stop, reason, _state} -> {:stop, reason}
   end
 
   defp check_services! do
@@ -75,8 +78,11 @@ defmodule Pythonx.Pool.Manager do
         Enum.each(state.workers, fn {pid, _entry} -> GenServer.cast(pid, :stop) end)
         {:stop, {RuntimeError.exception(text), []}}
 
+      {:DOWN, _ref, :process, pid, reason} when is_map_key(state.workers, pid) ->
+        {:stop, {RuntimeError.exception("a worker ended while it started: #{inspect(reason)}"), []}}
+
       {:worker, _pid, {:ready, _os_pid}} = message ->
-        {:noreply, state} = handle_info(message, state)
+        {:noreply, state} = handle_info(message, %{state | up: true})
         {:ok, state}
     end
   end
@@ -101,11 +107,15 @@ defmodule Pythonx.Pool.Manager do
         %{state | workers: Map.put(state.workers, pid, entry), starts: state.starts + 1}
 
       {:error, reason} ->
-        text = "could not start a worker on #{node}: #{inspect(reason)}"
+        text = "could not start a worker on #{node}: #{describe_failure(reason)}"
+        unless state.up, do: throw({:stop, {RuntimeError.exception("the pool " <> text), []}, state})
         Logger.error("the pool #{inspect(state.name)} " <> text)
         state |> count_failure(text) |> fill_later()
     end
   end
+
+  defp describe_failure({%{__exception__: true} = error, _stack}), do: Exception.message(error)
+  defp describe_failure(reason), do: inspect(reason)
 
   defp choose_node(%{options: %{nodes: [node]}}), do: node
 

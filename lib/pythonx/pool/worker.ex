@@ -30,6 +30,8 @@ defmodule Pythonx.Pool.Worker do
   @protocol_ms 500
   # How long a launcher may take to end.
   @end_ms 3000
+  # A message of more bytes is not left to lie about.
+  @large 1_000_000
   # Between attempts to write to a worker that does not read.
   @write_ms 10
 
@@ -124,8 +126,9 @@ defmodule Pythonx.Pool.Worker do
     else
       id = state.next_id
       job = %{id: id, lease: lease, from: from, how: how, begun: false, timer: timer(how.timeout, id, state)}
-      frame = Frame.to_worker(:job, id, payload)
-      {:noreply, write(%{state | job: job, next_id: rem(id, 0xFFFFFFFF) + 1}, frame)}
+      state = write(%{state | job: job, next_id: rem(id, 0xFFFFFFFF) + 1}, Frame.to_worker(:job, id, payload))
+      if IO.iodata_length(payload) > @large, do: send(self(), :collect)
+      {:noreply, state}
     end
   end
 
@@ -198,6 +201,12 @@ defmodule Pythonx.Pool.Worker do
     {:noreply, kill(state, {:boot_timeout, state.options.boot_timeout})}
   end
 
+  # What passed through was large, and this process has too little to do to notice.
+  def handle_info(:collect, state) do
+    :erlang.garbage_collect()
+    {:noreply, state}
+  end
+
   def handle_info(:protocol, state), do: {:noreply, kill(state, :protocol)}
   def handle_info(:end_now, state), do: ended(state, 0)
 
@@ -235,8 +244,8 @@ defmodule Pythonx.Pool.Worker do
   defp handle_message({:begun, id, _payload}, %{job: %{id: id}} = state), do: put_in(state.job.begun, true)
 
   defp handle_message({:reply, id, <<first::64, count::32, term::binary>>}, %{job: %{id: id} = job} = state) do
-    state = %{state | held: hold(state.held, first, count)}
-    state = finish(state)
+    state = finish(%{state | held: hold(state.held, first, count)})
+    if byte_size(term) > @large, do: send(self(), :collect)
 
     case job.from do
       nil -> release(state, ids(first, count))
