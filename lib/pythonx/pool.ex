@@ -344,8 +344,8 @@ defmodule Pythonx.Pool do
       [2, "ValueError: max() iterable argument is empty\n"]
 
   Yields `{:ok, result}`, or `{:error, exception}` for an element that raised, ran out of time or had its worker crash; the
-  others go on. The enumerable is read no further ahead than `:max_concurrency` elements. A stream that is left stops what
-  runs for it.
+  others go on. The enumerable is read no further ahead than twice `:max_concurrency` elements. A stream that is left stops
+  what runs for it.
 
   ## Options
 

@@ -392,6 +392,7 @@ defmodule Pythonx.PoolTest do
 
   describe "async_stream" do
     test "is in order, or as things are ready" do
+      wait_until(fn -> Pool.info(TwoPool).idle >= 2 end, 20_000)
       sleep = "import time; time.sleep(x); x"
       assert TwoPool |> Pool.async_stream([0.2, 0], sleep) |> Enum.to_list() == [ok: 0.2, ok: 0]
       assert TwoPool |> Pool.async_stream([0.2, 0], sleep, ordered: false) |> Enum.to_list() == [ok: 0, ok: 0.2]
@@ -419,7 +420,17 @@ defmodule Pythonx.PoolTest do
       assert TwoPool |> Pool.async_stream(read, "k * n", options) |> Enum.take(3) == [ok: 10, ok: 20, ok: 30]
       assert_received {:done, 3, nil}
       refute_received {:done, 4, _}
-      refute_received {:read, 7}
+      for n <- 1..3, do: assert_received({:read, ^n})
+      refute_received {:read, 8}
+
+      # The first takes long enough for the others to get ahead, if they could.
+      work = fn worker, n ->
+        if n == 1, do: Pool.eval(worker, "time.sleep(0.5)", %{}), else: Pool.eval(worker, "n", %{"n" => n})
+      end
+
+      assert [{:ok, {nil, %{}}}] = TwoPool |> Pool.async_stream(read, work, max_concurrency: 2) |> Enum.take(1)
+      for n <- 1..4, do: assert_received({:read, ^n})
+      refute_received {:read, 6}
       assert TwoPool |> Pool.async_stream([1, 2], "x", progress: progress) |> Enum.count() == 2
       assert_received {:done, 2, 2}
     end

@@ -1,6 +1,9 @@
 defmodule Pythonx.Pool.Streams do
   # See `Pythonx.Pool.async_stream/4`. A task for each element, of which there are never more than may run; what goes wrong in
   # one becomes its result.
+  #
+  # Not `Task.async_stream/3`: while the first of its tasks takes its time, an ordered one reads on and keeps what is ready
+  # behind it, without a bound. Here at most twice as many elements as may run have been read and not been yielded.
   @moduledoc false
 
   alias Pythonx.Pool
@@ -27,12 +30,83 @@ defmodule Pythonx.Pool.Streams do
 
   defp start(pool, enumerable, work, opts) do
     concurrency = opts.max_concurrency || Pool.info(pool).size
-    task_opts = [max_concurrency: concurrency, ordered: opts.ordered, timeout: :infinity]
 
-    enumerable
-    |> Task.async_stream(&attempt(fn -> work.(pool, &1) end), task_opts)
-    |> Stream.map(fn {:ok, result} -> result end)
+    Stream.resource(
+      fn -> new(enumerable, fn item -> attempt(fn -> work.(pool, item) end) end, concurrency, opts.ordered) end,
+      &next/1,
+      &stop/1
+    )
     |> with_progress(opts.progress, enumerable)
+  end
+
+  ## The tasks
+
+  # `read` continues the enumerable. Elements are counted: `first` is the number of the next one to yield in order, `last` of
+  # the last one read. `running` has the numbers of tasks, `ready` the results that wait for their turn.
+  defp new(enumerable, fun, concurrency, ordered) do
+    read = &Enumerable.reduce(enumerable, &1, fn item, _acc -> {:suspend, item} end)
+    %{read: read, fun: fun, concurrency: concurrency, ordered: ordered, first: 1, last: 0, running: %{}, ready: %{}}
+  end
+
+  defp next(state) do
+    state = fill(state)
+
+    case state do
+      %{ready: %{} = ready, first: first} when is_map_key(ready, first) ->
+        {result, ready} = Map.pop(ready, first)
+        {[result], %{state | ready: ready, first: first + 1}}
+
+      %{running: running} when running == %{} ->
+        {:halt, state}
+
+      _waiting ->
+        await(state)
+    end
+  end
+
+  defp fill(%{read: nil} = state), do: state
+
+  defp fill(state) do
+    unread? = map_size(state.running) < state.concurrency and state.last - state.first + 1 < 2 * state.concurrency
+    if unread?, do: state |> read_one() |> fill(), else: state
+  end
+
+  defp read_one(%{read: read, fun: fun} = state) do
+    case read.({:cont, nil}) do
+      {:suspended, item, read} ->
+        task = Task.async(fn -> fun.(item) end)
+        number = state.last + 1
+        %{state | read: read, last: number, running: Map.put(state.running, task.ref, {number, task})}
+
+      _at_its_end ->
+        %{state | read: nil}
+    end
+  end
+
+  defp await(%{running: running} = state) do
+    receive do
+      {ref, result} when is_map_key(running, ref) ->
+        Process.demonitor(ref, [:flush])
+        {{number, _task}, running} = Map.pop!(running, ref)
+        finished(%{state | running: running}, number, result)
+
+      # Only to a process that traps exits: the task is linked.
+      {:DOWN, ref, :process, _pid, reason} when is_map_key(running, ref) ->
+        exit(reason)
+    end
+  end
+
+  defp finished(%{ordered: true} = state, number, result) do
+    next(%{state | ready: Map.put(state.ready, number, result)})
+  end
+
+  defp finished(state, _number, result), do: {[result], %{state | first: state.first + 1}}
+
+  # What runs for a stream that is left is stopped, and the enumerable told that no more is read.
+  defp stop(%{running: running, read: read}) do
+    for {_ref, {_number, task}} <- running, do: Task.shutdown(task, :brutal_kill)
+    if read, do: read.({:halt, nil})
+    :ok
   end
 
   defp work(code, opts) when is_binary(code) do
