@@ -414,13 +414,12 @@ defmodule Pythonx.PoolTest do
 
     test "reads no further ahead than it works, and tells how far it is" do
       test = self()
-      read = Stream.each(1..1000, &send(test, {:read, &1}))
+      read = fn tag -> Stream.each(1..1000, &send(test, {tag, &1})) end
       progress = fn done, total -> send(test, {:done, done, total}) end
       options = [max_concurrency: 2, progress: progress, as: "n", globals: %{"k" => 10}]
-      assert TwoPool |> Pool.async_stream(read, "k * n", options) |> Enum.take(3) == [ok: 10, ok: 20, ok: 30]
+      assert TwoPool |> Pool.async_stream(read.(:read), "k * n", options) |> Enum.take(3) == [ok: 10, ok: 20, ok: 30]
       assert_received {:done, 3, nil}
       refute_received {:done, 4, _}
-      for n <- 1..3, do: assert_received({:read, ^n})
       refute_received {:read, 8}
 
       # The first takes long enough for the others to get ahead, if they could.
@@ -428,9 +427,9 @@ defmodule Pythonx.PoolTest do
         if n == 1, do: Pool.eval(worker, "time.sleep(0.5)", %{}), else: Pool.eval(worker, "n", %{"n" => n})
       end
 
-      assert [{:ok, {nil, %{}}}] = TwoPool |> Pool.async_stream(read, work, max_concurrency: 2) |> Enum.take(1)
-      for n <- 1..4, do: assert_received({:read, ^n})
-      refute_received {:read, 6}
+      assert [{:ok, {nil, %{}}}] = TwoPool |> Pool.async_stream(read.(:ahead), work, max_concurrency: 2) |> Enum.take(1)
+      for n <- 1..4, do: assert_received({:ahead, ^n})
+      refute_received {:ahead, 5}
       assert TwoPool |> Pool.async_stream([1, 2], "x", progress: progress) |> Enum.count() == 2
       assert_received {:done, 2, 2}
     end
