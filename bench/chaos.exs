@@ -32,6 +32,7 @@ defmodule Chaos do
     log = Path.join(System.tmp_dir!(), "pythonx-chaos-#{System.pid()}")
     File.write!(log, "")
     round(log, System.monotonic_time(:second) + 3)
+    settle(fn -> system_processes() end)
     before = level()
     File.write!(log, "")
     {counts, crashes} = round(log, System.monotonic_time(:second) + seconds)
