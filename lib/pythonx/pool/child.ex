@@ -51,6 +51,12 @@ defmodule Pythonx.Pool.Child do
       state
   end
 
+  # Whether there is anybody.
+  defp handle({:job, id, ""}, state) do
+    send_frame(state.port, Frame.reply(id, 0, 0, {:ok, nil, %{}}))
+    state
+  end
+
   defp handle({:job, id, payload}, %{port: port, init: init} = state) do
     send_frame(port, Frame.from_worker(:begun, id))
     {pid, ref} = spawn_monitor(fn -> Job.run(id, :erlang.binary_to_term(payload), init, port) end)

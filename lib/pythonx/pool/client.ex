@@ -168,11 +168,20 @@ defmodule Pythonx.Pool.Client do
         when result: term()
   def with_worker(pool, opts, fun) do
     with {:ok, worker, ref} <- checkout(pool, nil, opts.queue_timeout) do
-      try do
-        {:ok, fun.({:lease, pool, worker, ref, opts.timeout})}
-      after
-        Worker.end_lease(worker, ref)
-      end
+      if answers?(worker, ref),
+        do: call_with({:lease, pool, worker, ref, opts.timeout}, fun),
+        else: with_worker(pool, opts, fun)
     end
+  end
+
+  # A worker may have died of what ran in it before, and nobody knows yet. That is not for the function to find out.
+  defp answers?(worker, ref) do
+    call_worker(worker, ref, [], %{timeout: :infinity, once: false}) != :not_begun
+  end
+
+  defp call_with({:lease, _pool, worker, ref, _timeout} = lease, fun) do
+    {:ok, fun.(lease)}
+  after
+    Worker.end_lease(worker, ref)
   end
 end

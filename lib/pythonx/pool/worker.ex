@@ -15,6 +15,8 @@ defmodule Pythonx.Pool.Worker do
   # `once: true` the lease is over when the job is; else the caller ends it. When the caller dies, the pool says
   # `{:abandoned, lease}`: the job is cancelled, then the lease is over.
   #
+  # Once a worker is to be killed, nothing that it says counts any more.
+  #
   # A job that is over its time is interrupted by the worker itself. This process kills what has not come to rest
   # `kill_after` later, interrupted or cancelled.
   #
@@ -112,7 +114,8 @@ defmodule Pythonx.Pool.Worker do
   ## Jobs
 
   @impl true
-  def handle_call({:run, _lease, _payload, _how}, _from, %{phase: phase} = state) when phase != :ready do
+  def handle_call({:run, _lease, _payload, _how}, _from, %{phase: phase, killed_for: killed_for} = state)
+      when phase != :ready or killed_for != nil do
     {:reply, :not_begun, state}
   end
 
@@ -226,6 +229,9 @@ defmodule Pythonx.Pool.Worker do
   def handle_info(_other, state), do: {:noreply, state}
 
   ## What the worker says
+
+  # It may still say that it is done, but is as good as dead: the next job would die with it.
+  defp handle_message({kind, _job, _payload}, %{killed_for: why} = state) when why != nil and kind != :output, do: state
 
   defp handle_message({:ready, _job, payload}, %{phase: :starting} = state) do
     %{os_pid: os_pid} = :erlang.binary_to_term(payload)
