@@ -93,7 +93,9 @@ defmodule Chaos do
   end
 
   defp act(:timeout, pool, _log, _id) do
-    %Pythonx.TimeoutError{} = raised(fn -> Pool.eval(pool, "while True: time.sleep(0.001)", %{}, timeout: 20) end)
+    error = raised(fn -> Pool.eval(pool, "while True: time.sleep(0.001)", %{}, timeout: 20) end)
+    # On a machine with too much to do, the worker may not have come to answer.
+    true = match?(%Pythonx.TimeoutError{}, error) or match?(%CrashError{reason: {:timeout, 20}}, error)
   end
 
   defp act(:dead_caller, pool, _log, _id) do
