@@ -336,12 +336,12 @@ defmodule Pythonx.Pool do
       [ok: 1, ok: 4, ok: 9, ok: 16]
 
       iex> MyPool
-      ...> |> Pythonx.Pool.async_stream([[1, 2], []], &Pythonx.Pool.call(&1, "max", [&2]))
+      ...> |> Pythonx.Pool.async_stream(["2", "two"], &Pythonx.Pool.call(&1, "int", [&2]))
       ...> |> Enum.map(fn
       ...>   {:ok, value} -> value
       ...>   {:error, error} -> List.last(error.lines)
       ...> end)
-      [2, "ValueError: max() iterable argument is empty\n"]
+      [2, "ValueError: invalid literal for int() with base 10: 'two'\n"]
 
   Yields `{:ok, result}`, or `{:error, exception}` for an element that raised, ran out of time or had its worker crash; the
   others go on. The enumerable is read no further ahead than twice `:max_concurrency` elements. A stream that is left stops
