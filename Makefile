@@ -20,7 +20,7 @@ PYTHON := $(wildcard priv/python test/python scripts bench examples)
 # Debian keeps ExDoc among the libraries of its own Elixir; another Elixir has to be told.
 EX_DOC := $(foreach app,ex_doc earmark_parser makeup makeup_elixir makeup_erlang nimble_parsec,-pa /usr/lib/elixir/lib/$(app)/ebin)
 
-.PHONY: help setup demo test test-pythons test-free-threaded bench bench-memory bench-startup stress lint format docs clean
+.PHONY: help setup demo test test-pythons test-free-threaded bench bench-memory bench-startup bench-parallel stress chaos lint format docs clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
@@ -60,11 +60,17 @@ bench-startup: setup ## show where the time goes from uv_init to the first resul
 bench-memory: setup ## show that memory stays flat over a million evaluations
 	$(ENV); mix run bench/memory.exs
 
+bench-parallel: setup ## compare threads, a pool and other nodes on three kinds of work
+	$(ENV); mix run bench/parallel.exs
+
 bench: setup ## measure conversions, evaluations and output against plain C loops
 	$(ENV); mix run bench/run.exs
 
 stress: setup ## everything at once, at random, from many processes: ten minutes, or STRESS_SECONDS
 	$(ENV); mix run bench/stress.exs
+
+chaos: setup ## a pool among crashes of every kind: ten minutes, or CHAOS_SECONDS
+	$(ENV); mix run bench/chaos.exs
 
 lint: ## check the format and the style of Elixir, C, C++ and Python
 	scripts/setup lint
@@ -74,6 +80,7 @@ lint: ## check the format and the style of Elixir, C, C++ and Python
 	$(ENV); ruff check $(PYTHON); ruff format --check $(PYTHON)
 	$(ENV); includes=$$(mix pythonx.build --make-env --python "$${PYTHONX_TEST_PYTHON:-python3}" | tail -n 1); \
 	eval "env $$includes $(MAKE) -C c_src/loader tidy"; \
+	$(MAKE) -C c_src/launcher tidy; \
 	eval "env $$includes $(MAKE) -C c_src/bridge -j$$(getconf _NPROCESSORS_ONLN) tidy"
 
 format: ## format Elixir, C, C++ and Python
@@ -85,5 +92,5 @@ docs: ## write the API documentation and the guides to doc/
 	$(ENV); mix compile; elixir $(EX_DOC) -S mix docs --warnings-as-errors
 
 clean: ## delete what was built here; what is cached for the user stays
-	rm -rf _build doc cover deps priv/bridge priv/*.so priv/*.key bench/build bench/results .ruff_cache
+	rm -rf _build doc cover deps priv/bridge priv/*.so priv/pythonx_launcher priv/*.key bench/build bench/results .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

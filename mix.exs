@@ -57,16 +57,17 @@ defmodule Pythonx.MixProject do
 end
 
 defmodule Mix.Tasks.Compile.PythonxLoader do
-  # Builds the one native library that `mix compile` makes, `priv/pythonx_loader.so`, from c_src/loader. It needs make and
-  # a C compiler, never Python.
+  # Builds what `mix compile` makes of C: the library `priv/pythonx_loader.so` from c_src/loader, and the program
+  # `priv/pythonx_launcher`, which runs the workers of a pool, from c_src/launcher. It needs make and a C compiler, never
+  # Python.
   #
-  # Mix links the project's own priv into each _build, so builds with different OTP versions share the library. A key
-  # beside it (of the sources, the NIF version and the platform) says what it was built from; time stamps would not.
+  # Mix links the project's own priv into each _build, so builds with different OTP versions share them. A key
+  # beside them (of the sources, the NIF version and the platform) says what they were built from; time stamps would not.
   @moduledoc false
   use Mix.Task.Compiler
 
-  @source_dir Path.join(__DIR__, "c_src/loader")
-  @library "pythonx_loader.so"
+  @sources Path.join(__DIR__, "c_src")
+  @products [{"loader", "pythonx_loader.so"}, {"launcher", "pythonx_launcher"}]
   @key "pythonx_loader.key"
 
   @impl true
@@ -74,7 +75,8 @@ defmodule Mix.Tasks.Compile.PythonxLoader do
     priv = priv_dir()
     key = key()
 
-    if File.exists?(Path.join(priv, @library)) and File.read(Path.join(priv, @key)) == {:ok, key} do
+    if Enum.all?(@products, fn {_dir, name} -> File.exists?(Path.join(priv, name)) end) and
+         File.read(Path.join(priv, @key)) == {:ok, key} do
       {:noop, []}
     else
       build(priv)
@@ -85,7 +87,7 @@ defmodule Mix.Tasks.Compile.PythonxLoader do
 
   @impl true
   def clean do
-    for name <- [@library, @key], do: File.rm(Path.join(priv_dir(), name))
+    for name <- [@key | Enum.map(@products, &elem(&1, 1))], do: File.rm(Path.join(priv_dir(), name))
     :ok
   end
 
@@ -93,7 +95,11 @@ defmodule Mix.Tasks.Compile.PythonxLoader do
   defp priv_dir, do: Mix.Project.app_path() |> Path.join("priv") |> Path.expand()
 
   defp key do
-    sources = for name <- File.ls!(@source_dir), do: {name, File.read!(Path.join(@source_dir, name))}
+    sources =
+      for {dir, _product} <- @products, name <- File.ls!(Path.join(@sources, dir)) do
+        {dir, name, File.read!(Path.join([@sources, dir, name]))}
+      end
+
     platform = [:erlang.system_info(:nif_version), :erlang.system_info(:system_architecture)]
 
     {Enum.sort(sources), platform, System.get_env("CC")}
@@ -109,12 +115,16 @@ defmodule Mix.Tasks.Compile.PythonxLoader do
     find_cc!()
     # Not the settings of a make that may have started mix.
     env = [{"MAKEFLAGS", nil}, {"MFLAGS", nil}, {"MAKELEVEL", nil}]
-    env = [{"OUTPUT", Path.join(priv, @library)}, {"ERL_INCLUDE", erl_include!()} | env]
+    env = [{"ERL_INCLUDE", erl_include!()} | env]
+    Enum.each(@products, fn {dir, name} -> make!(make, dir, [{"OUTPUT", Path.join(priv, name)} | env]) end)
+  end
+
+  defp make!(make, dir, env) do
     options = [into: IO.stream(:stdio, :line), stderr_to_stdout: true, env: env]
-    {_output, status} = System.cmd(make, ["-C", @source_dir], options)
+    {_output, status} = System.cmd(make, ["-C", Path.join(@sources, dir)], options)
 
     if status != 0 do
-      Mix.raise("Pythonx could not compile its loader library: make exited with status #{status}, see its output above")
+      Mix.raise("Pythonx could not compile its #{dir}: make exited with status #{status}, see its output above")
     end
   end
 

@@ -8,6 +8,18 @@ defmodule Pythonx.Application do
 
   @impl true
   def start(_type, _args) do
+    with {:ok, supervisor} <- start_services() do
+      # Python outlives the application, which may be stopped and started again.
+      unless Pythonx.NIF.initialized?(), do: start_python()
+      {:ok, supervisor}
+    end
+  end
+
+  @doc """
+  Starts the processes that Python needs, without Python. All of the application that a worker of a pool starts.
+  """
+  @spec start_services() :: Supervisor.on_start()
+  def start_services do
     # The BEAM ignores SIGCHLD. Children that Python starts would then leave no exit status behind.
     if match?({:unix, _}, :os.type()), do: :os.set_signal(:sigchld, :default)
 
@@ -18,14 +30,12 @@ defmodule Pythonx.Application do
       Pythonx.Awaits,
       Pythonx.Watch,
       Pythonx.Logs,
-      {DynamicSupervisor, name: Pythonx.Producers}
+      {DynamicSupervisor, name: Pythonx.Producers},
+      {DynamicSupervisor, name: Pythonx.Pool.Workers},
+      Pythonx.Pool.Handles
     ]
 
-    with {:ok, supervisor} <- Supervisor.start_link(children, strategy: :one_for_one, name: Pythonx.Supervisor) do
-      # Python outlives the application, which may be stopped and started again.
-      unless Pythonx.NIF.initialized?(), do: start_python()
-      {:ok, supervisor}
-    end
+    Supervisor.start_link(children, strategy: :one_for_one, name: Pythonx.Supervisor)
   end
 
   # Defined in one way or the other, as the compiler sees through a condition that can never be true.

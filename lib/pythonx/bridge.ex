@@ -69,6 +69,13 @@ defmodule Pythonx.Bridge do
     find(tag, known_hash(opts[:source_dir]), opts) || find_or_build!(tag, python, opts)
   end
 
+  @doc "The same for the Python that `python` is, which is asked for its tag."
+  @spec ensure_for!(String.t()) :: String.t()
+  def ensure_for!(python) do
+    {tag, _probe} = probe!(python)
+    ensure!(tag, python)
+  end
+
   defp find(tag, source_hash, opts) do
     name = name(tag, source_hash)
     prebuilt = Path.join(opts[:priv_dir], name)

@@ -14,13 +14,16 @@ defmodule Pythonx.Calls do
   @options [:decode, :timeout, binaries: :str]
   @defaults %{decode: false, binaries: :str, timeout: :infinity}
 
+  @typedoc "Where output goes: the devices for standard output and standard error, and the process that takes what they answer."
+  @type devices :: {pid(), pid(), pid()}
+
   @doc """
   Calls an object; see `Pythonx.call/4`.
   """
-  @spec call(Object.t(), list(), keyword() | map(), keyword()) :: term()
-  def call(callable, args, kwargs, opts) do
+  @spec call(Object.t(), list(), keyword() | map(), keyword(), devices() | nil) :: term()
+  def call(callable, args, kwargs, opts, devices \\ nil) do
     {names, values} = keywords!(kwargs)
-    perform(:call, {NIF.local!(callable), args, values}, names, opts)
+    perform(:call, {NIF.local!(callable), args, values}, names, opts, devices)
   end
 
   @doc """
@@ -33,12 +36,13 @@ defmodule Pythonx.Calls do
   end
 
   @doc """
-  Runs one of the native operations on encoded operands, by name.
+  Runs one of the native operations on encoded operands, by name. Output goes to `devices`, or where that of the calling
+  process goes.
   """
-  @spec perform(atom(), tuple(), [String.t()], keyword() | map()) :: term()
-  def perform(operation, operands, names, opts) do
+  @spec perform(atom(), tuple(), [String.t()], keyword() | map(), devices() | nil) :: term()
+  def perform(operation, operands, names, opts, devices \\ nil) do
     opts = options!(opts)
-    Telemetry.operation(operation, subject(operation, names), fn -> run(operation, operands, names, opts) end)
+    Telemetry.operation(operation, subject(operation, names), fn -> run(operation, operands, names, opts, devices) end)
   end
 
   # What the operation is about; the names of a call are those of its keywords.
@@ -48,9 +52,9 @@ defmodule Pythonx.Calls do
   @doc """
   The same as a part of something, with options that have been checked, of which telemetry is not told.
   """
-  @spec run(atom(), tuple(), [String.t()], map()) :: term()
-  def run(operation, operands, names, opts) do
-    submit(operation, operands, names, %{opts | timeout: Deadline.new(opts.timeout)}, devices(), [])
+  @spec run(atom(), tuple(), [String.t()], map(), devices() | nil) :: term()
+  def run(operation, operands, names, opts, devices \\ nil) do
+    submit(operation, operands, names, %{opts | timeout: Deadline.new(opts.timeout)}, devices || devices(), [])
   end
 
   @doc """
@@ -112,14 +116,28 @@ defmodule Pythonx.Calls do
   def options!(opts), do: Options.validate!(opts, @options)
 
   @doc """
-  Where output of this process goes: the devices for standard output and standard error, and the process that takes
-  what they answer.
+  The timeout itself, checked.
   """
-  @spec devices() :: {pid(), pid(), pid()}
+  @spec timeout!(term()) :: timeout()
+  def timeout!(timeout) do
+    Options.check!(:timeout, timeout)
+    timeout
+  end
+
+  @doc """
+  Where output of this process goes.
+  """
+  @spec devices() :: devices()
   def devices do
     out = Process.group_leader()
-    {out, Process.whereis(:standard_error) || out, Process.whereis(Pythonx.Janitor) || await_janitor!()}
+    devices({out, Process.whereis(:standard_error) || out})
   end
+
+  @doc """
+  The same with two devices that were chosen.
+  """
+  @spec devices({pid(), pid()}) :: devices()
+  def devices({out, err}), do: {out, err, Process.whereis(Pythonx.Janitor) || await_janitor!()}
 
   # It is between a crash and its restart, which the supervisor answers for.
   defp await_janitor! do

@@ -72,6 +72,26 @@ defmodule Pythonx.Uv do
     pyproject_toml |> Project.new(private?, Options.validate!(opts)) |> Fetch.run!()
   end
 
+  @doc """
+  Makes the environment and the bridge for its Python, unless they are there, for other VMs that will start it.
+  """
+  @spec prepare(String.t(), boolean(), keyword()) :: :ok
+  def prepare(pyproject_toml, private?, opts) do
+    project = Project.new(pyproject_toml, private?, Options.validate!(opts))
+    unless private?, do: Fetch.run!(project)
+    _path = Pythonx.Bridge.ensure_for!(Environment.load!(project).executable)
+    :ok
+  end
+
+  @doc "What this VM was started with, for `prepare/3`; `nil` if it was not started by uv_init."
+  @spec started_with() :: {String.t(), private? :: boolean(), keyword()} | nil
+  def started_with do
+    with %{pyproject_toml: toml, opts: opts, install_paths: paths} <- State.get() do
+      private = Project.new(toml, true, Options.validate!(opts))
+      {toml, List.last(paths) == private.dir, opts}
+    end
+  end
+
   @doc "Initialises the interpreter in an environment that is there. Returns the folders that hold it."
   @spec init(String.t(), boolean(), keyword()) :: [String.t()]
   def init(pyproject_toml, private?, opts \\ []) do

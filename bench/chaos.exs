@@ -1,0 +1,191 @@
+# A pool among crashes: jobs that end their worker in every way there is, callers that die, workers that are killed from
+# outside, and good jobs among them. Every good job must be answered right and have run once, and when the pool is gone,
+# nothing of it may be left: no process, zombie, port, descriptor, file or memory.
+#
+#     make chaos                     ten minutes
+#     CHAOS_SECONDS=60 make chaos    one
+Logger.configure(level: :emergency)
+
+defmodule Chaos do
+  alias Pythonx.Pool
+  alias Pythonx.Pool.CrashError
+
+  @clients 6
+  @good_in_ten 7
+
+  @crashes %{
+    segfault: {"import ctypes; ctypes.string_at(0)", {:signal, "SIGSEGV"}},
+    exit: {"os._exit(3)", {:exit_status, 3}},
+    abort: {"os.abort()", {:signal, "SIGABRT"}},
+    # As the system does when its memory is full.
+    killed: {"import signal; os.kill(os.getpid(), signal.SIGKILL)", {:signal, "SIGKILL"}},
+    endless_call: {"sum(range(10**12))", {:timeout, 50}},
+    endless_except: {"while True:\n  try:\n    while True: pass\n  except BaseException: pass", {:timeout, 50}},
+    in_reply:
+      {"import threading\nthreading.Timer(0.02, os._exit, (4,)).start()\n[str(n) for n in range(10**7)]",
+       {:exit_status, 4}}
+  }
+
+  @others [:memory, :timeout, :dead_caller, :shot_worker, :object]
+
+  def run(seconds) do
+    log = Path.join(System.tmp_dir!(), "pythonx-chaos-#{System.pid()}")
+    File.write!(log, "")
+    round(log, System.monotonic_time(:second) + 3)
+    settle(fn -> system_processes() end)
+    before = level()
+    File.write!(log, "")
+    {counts, crashes} = round(log, System.monotonic_time(:second) + seconds)
+    ran = log |> File.read!() |> String.split("\n", trim: true)
+    File.rm!(log)
+    report(counts, crashes)
+    check(length(ran) == counts.good and ran == Enum.uniq(ran), "good jobs have run #{length(ran)} times")
+    settle(fn -> compare(before, level()) end)
+    IO.puts("level before and after: #{inspect(before)}, #{inspect(level())}")
+  end
+
+  defp round(log, deadline) do
+    {:ok, pool} =
+      Pool.start_link(
+        size: 3,
+        spares: 1,
+        init: "import os, time",
+        template: :minimal,
+        max_memory: 300_000_000,
+        kill_after: 200
+      )
+
+    counts =
+      for(n <- 1..@clients, do: Task.async(fn -> client(pool, log, n, 0, deadline, %{good: 0}) end))
+      |> Task.await_many(:infinity)
+      |> Enum.reduce(&Map.merge(&1, &2, fn _kind, a, b -> a + b end))
+
+    info = Pool.info(pool)
+    check(info.queued == 0 and info.busy == 0, "nothing waits and nothing runs")
+    GenServer.stop(pool)
+    {counts, info.crashes}
+  end
+
+  defp client(pool, log, n, job, deadline, counts) do
+    if System.monotonic_time(:second) < deadline do
+      kind = if :rand.uniform(10) <= @good_in_ten, do: :good, else: Enum.random(Map.keys(@crashes) ++ @others)
+      act(kind, pool, log, "#{n}-#{job}")
+
+      receive do
+        message -> raise "client #{n} got #{inspect(message)} after #{kind}"
+      after
+        0 -> client(pool, log, n, job + 1, deadline, Map.update(counts, kind, 1, &(&1 + 1)))
+      end
+    else
+      counts
+    end
+  end
+
+  defp act(:good, pool, log, id) do
+    x = :rand.uniform(1_000_000)
+    code = "with open(log, 'a') as file: file.write(id + '\\n')\ntime.sleep(0.002)\n(x * x, id)"
+    {{y, ^id}, _} = Pool.eval(pool, code, %{"x" => x, "id" => id, "log" => log}, binaries: :str)
+    ^y = x * x
+  end
+
+  defp act(:memory, pool, _log, _id) do
+    %Pythonx.Error{} = raised(fn -> Pool.eval(pool, "bytearray(10**10)", %{}) end)
+  end
+
+  defp act(:timeout, pool, _log, _id) do
+    error = raised(fn -> Pool.eval(pool, "while True: time.sleep(0.001)", %{}, timeout: 20) end)
+    # On a machine with too much to do, the worker may not have come to answer.
+    true = match?(%Pythonx.TimeoutError{}, error) or match?(%CrashError{reason: {:timeout, 20}}, error)
+  end
+
+  defp act(:dead_caller, pool, _log, _id) do
+    {pid, monitor} = spawn_monitor(fn -> Pool.eval(pool, "while True: time.sleep(0.001)", %{}) end)
+    Process.sleep(:rand.uniform(50))
+    Process.exit(pid, :kill)
+    receive do: ({:DOWN, ^monitor, :process, ^pid, _reason} -> :ok)
+  end
+
+  # Only who is at work: the pool takes a worker that dies without any for one that cannot live.
+  defp act(:shot_worker, pool, _log, _id) do
+    Pool.run(pool, fn worker ->
+      {os_pid, _} = Pool.eval(worker, "os.getpid()", %{})
+      System.cmd("kill", ["-9", "#{os_pid}"])
+    end)
+  end
+
+  defp act(:object, pool, _log, _id) do
+    Pool.run(pool, fn worker ->
+      {object, _} = Pool.eval(worker, "[object() for _ in range(3)]", %{}, decode: false)
+      3 = Pool.call(worker, "len", [object])
+    end)
+  end
+
+  defp act(kind, pool, _log, _id) do
+    {code, reason} = Map.fetch!(@crashes, kind)
+    timeout = if match?({:timeout, _}, reason), do: elem(reason, 1), else: :infinity
+    error = raised(fn -> Pool.eval(pool, code, %{}, timeout: timeout) end)
+    # The interrupt may come before the code has begun, or where it catches nothing.
+    true = match?(%CrashError{reason: ^reason}, error) or match?(%Pythonx.TimeoutError{timeout: ^timeout}, error)
+  end
+
+  defp raised(fun) do
+    raise "nothing was raised, but returned: #{inspect(fun.(), limit: 5)}"
+  rescue
+    error -> error
+  end
+
+  ## What is there
+
+  defp level do
+    Enum.each(Process.list(), &:erlang.garbage_collect/1)
+
+    %{
+      ports: length(Port.list()),
+      processes: length(Process.list()),
+      descriptors: length(File.ls!("/proc/self/fd")),
+      system_processes: length(system_processes()),
+      # A core or a crash dump would be here.
+      files: length(File.ls!(".")),
+      megabytes: div(:erlang.memory(:total), 1_048_576)
+    }
+  end
+
+  # Workers, their launchers, what they have started, and zombies of any of these.
+  defp system_processes do
+    for "/proc/" <> pid = dir <- Path.wildcard("/proc/[0-9]*"),
+        {:ok, stat} <- [File.read(dir <> "/stat")],
+        [name, rest] = stat |> String.split("(", parts: 2) |> List.last() |> String.split(") ", parts: 2),
+        command = dir |> Path.join("cmdline") |> File.read() |> elem_or(""),
+        command =~ "pythonx_worker" or (String.starts_with?(rest, "Z") and ours?(name)),
+        do: pid
+  end
+
+  defp ours?(name), do: name in ["pythonx_launche", "beam.smp", "sh", "erl_child_setup"]
+  defp elem_or({:ok, text}, _default), do: text
+  defp elem_or({:error, _reason}, default), do: default
+
+  defp compare(before, now) do
+    Enum.flat_map(before, fn {what, count} ->
+      slack = %{megabytes: 20, processes: 2, descriptors: 1}
+      if now[what] > count + Map.get(slack, what, 0), do: [{what, count, now[what]}], else: []
+    end)
+  end
+
+  defp settle(differences, tries \\ 100) do
+    case differences.() do
+      [] -> :ok
+      some when tries == 0 -> raise "left behind (what, before, now): #{inspect(some)}"
+      _some -> Process.sleep(100) && settle(differences, tries - 1)
+    end
+  end
+
+  defp report(counts, crashes) do
+    for {kind, count} <- Enum.sort(counts), do: IO.puts("#{kind}: #{count}")
+    IO.puts("total: #{counts |> Map.values() |> Enum.sum()}, workers that died: #{crashes}")
+  end
+
+  defp check(true, _what), do: :ok
+  defp check(false, what), do: raise("not so: #{what}")
+end
+
+"CHAOS_SECONDS" |> System.get_env("600") |> String.to_integer() |> Chaos.run()

@@ -1,0 +1,167 @@
+defmodule Pythonx.Pool.Child do
+  # The worker's side of the connection: the process that reads it, and starts a process for each job.
+  #
+  # The connection is a port on the descriptors 3 and 4, which the launcher has put there. When it ends, so does the VM.
+  #
+  # There is one job at a time. Its process writes the reply itself, when Python has come to rest: a worker that has replied
+  # is free. A cancelled job's process is killed, which interrupts its Python; `done` says when that has come to rest. If it
+  # never does, the pool kills the worker.
+  @moduledoc false
+
+  alias Pythonx.Pool.{Device, Frame, Job, Object}
+
+  # A message of more bytes is not left to lie about.
+  @large 1_000_000
+
+  # Nothing announces that the Python of a process that is gone has ended.
+  @rest_poll_ms 2
+
+  @doc "Called by the VM's command line, while the VM starts."
+  @spec start() :: pid()
+  def start, do: spawn(&run/0)
+
+  defp run do
+    Process.flag(:trap_exit, true)
+    port = Port.open({:fd, 3, 4}, [:binary, :eof, packet: 4])
+    loop(%{port: port, init: %{}, job: nil})
+  catch
+    kind, reason ->
+      IO.puts(:stderr, Exception.format(kind, reason, __STACKTRACE__))
+      :erlang.halt(1)
+  end
+
+  defp loop(%{port: port} = state) do
+    receive do
+      {^port, {:data, message}} -> message |> Frame.parse_to_worker() |> handle(state) |> loop()
+      {^port, :eof} -> :erlang.halt(0)
+      {:EXIT, ^port, _reason} -> :erlang.halt(0)
+      {:DOWN, ref, :process, pid, reason} -> ref |> job_down(pid, reason, state) |> loop()
+      :collect -> :erlang.garbage_collect() && loop(state)
+      _other -> loop(state)
+    end
+  end
+
+  defp handle({:setup, _job, payload}, state) do
+    globals = payload |> :erlang.binary_to_term() |> boot!(state.port)
+    send_frame(state.port, Frame.from_worker(:ready, 0, Frame.payload(%{os_pid: System.pid()})))
+    %{state | init: globals}
+  rescue
+    exception ->
+      send_frame(state.port, Frame.from_worker(:failed, 0, Exception.message(exception)))
+      state
+  end
+
+  # Whether there is anybody.
+  defp handle({:job, id, ""}, state) do
+    send_frame(state.port, Frame.reply(id, 0, 0, {:ok, nil, %{}}))
+    state
+  end
+
+  defp handle({:job, id, payload}, %{port: port, init: init} = state) do
+    send_frame(port, Frame.from_worker(:begun, id))
+    {pid, ref} = spawn_monitor(fn -> Job.run(id, :erlang.binary_to_term(payload), init, port) end)
+    if byte_size(payload) > @large, do: send(self(), :collect)
+    %{state | job: {id, pid, ref}}
+  end
+
+  # The reply may be on its way already. The pool knows what it has cancelled.
+  defp handle({:cancel, id, _payload}, state) do
+    case state.job do
+      {^id, pid, _ref} -> Process.exit(pid, :kill)
+      _ended -> send_done(id, state.port)
+    end
+
+    state
+  end
+
+  defp handle({:release, _job, payload}, state) do
+    payload |> :erlang.binary_to_term() |> Object.release()
+    state
+  end
+
+  # Halting runs Python's atexit handlers.
+  defp handle({:halt, _job, _payload}, state) do
+    System.halt(0)
+    state
+  end
+
+  defp job_down(ref, pid, reason, %{job: {id, pid, ref}} = state) do
+    if reason != :normal, do: send_done(id, state.port)
+    %{state | job: nil}
+  end
+
+  defp job_down(_ref, _pid, _reason, state), do: state
+
+  defp send_done(id, port) do
+    spawn_link(fn ->
+      await_rest()
+      send_frame(port, Frame.from_worker(:done, id))
+    end)
+  end
+
+  @doc "Returns when no Python code runs."
+  @spec await_rest() :: :ok
+  def await_rest do
+    if Pythonx.running() == [] do
+      :ok
+    else
+      Process.sleep(@rest_poll_ms)
+      await_rest()
+    end
+  end
+
+  @doc "Writes a message, from any process of the worker."
+  @spec send_frame(port(), iodata()) :: true
+  def send_frame(port, frame), do: Port.command(port, frame)
+
+  # Returns the globals that the initial code leaves.
+  defp boot!(setup, port) do
+    Object.new_table()
+    Device.start(port)
+    {:ok, _apps} = Application.ensure_all_started(:logger)
+    {:ok, _supervisor} = Pythonx.Application.start_services()
+    start_python!(setup.environment)
+    prepare_python()
+    globals = evaluate_init!(setup.init)
+    limit_memory(setup.max_memory)
+    globals
+  end
+
+  defp start_python!({toml, true, opts}), do: Pythonx.Uv.init_from_priv(toml, opts)
+  defp start_python!({toml, false, opts}), do: Pythonx.Uv.uv_init(toml, opts)
+
+  # The connection is not for what Python starts. A fatal signal leaves the stack of each thread in what the launcher keeps.
+  defp prepare_python do
+    Pythonx.eval(
+      """
+      import faulthandler, os
+      for descriptor in (3, 4):
+          os.set_inheritable(descriptor, False)
+      faulthandler.enable(file=2)
+      """,
+      %{}
+    )
+  end
+
+  defp evaluate_init!(nil), do: %{}
+
+  defp evaluate_init!(code) do
+    {_result, globals} = Pythonx.eval(code, %{})
+    globals
+  end
+
+  # Of all limits it is the one that counts what is used, not what is reserved: a VM reserves gigabytes.
+  defp limit_memory(nil), do: :ok
+
+  defp limit_memory(bytes) do
+    Pythonx.eval(
+      """
+      import resource
+      with open("/proc/self/status") as status:
+          used = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmData:"))
+      resource.setrlimit(resource.RLIMIT_DATA, (used + limit, used + limit))
+      """,
+      %{"limit" => bytes}
+    )
+  end
+end

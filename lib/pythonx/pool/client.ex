@@ -1,0 +1,187 @@
+defmodule Pythonx.Pool.Client do
+  # The caller's side: gets a worker, has it run a job, and makes of the answer what `Pythonx.eval/3` would have returned or
+  # raised. Terms are taken apart and put together here, in the caller's own process.
+  @moduledoc false
+
+  alias Pythonx.Pool.{CrashError, Handles, Job, Object, Terms, Worker}
+  alias Pythonx.Telemetry
+
+  @typedoc "A worker that was checked out, with the time that each evaluation has by default."
+  @type lease :: {:lease, GenServer.server(), pid(), reference(), timeout()}
+
+  @doc "Runs a job on a pool, or on a worker that was checked out."
+  @spec run(GenServer.server() | lease(), Job.t(), map()) :: {:ok, term(), map()} | {:error, :overloaded}
+  def run(pool, job, opts) do
+    {sent, worker} = take_handles(job)
+    payload = :erlang.term_to_iovec(sent)
+    metadata = %{process: self(), pool: pool_of(pool), job: elem(job, 0)}
+
+    try do
+      Telemetry.span([:pythonx, :pool, :run], metadata, fn -> run_on(pool, worker, payload, opts) end)
+    after
+      # What is sent keeps no object alive. The handles in it do, and the caller may need them for nothing else.
+      if worker, do: Pythonx.ObjectTracker.identity(job)
+    end
+  end
+
+  defp pool_of({:lease, pool, _worker, _ref, _timeout}), do: pool
+  defp pool_of(pool), do: pool
+
+  defp run_on({:lease, _pool, worker, ref, _timeout}, need, payload, opts) do
+    if need not in [nil, worker], do: raise_elsewhere!()
+
+    case run_job(worker, ref, payload, %{timeout: opts.timeout, once: false}) do
+      # It has died since it was checked out.
+      :not_begun -> raise CrashError, reason: :gone
+      result -> result
+    end
+  end
+
+  defp run_on(pool, need, payload, opts) do
+    with {:ok, worker, ref} <- checkout(pool, need, opts.queue_timeout) do
+      case run_job(worker, ref, payload, %{timeout: opts.timeout, once: true}) do
+        :not_begun -> run_on(pool, need, payload, opts)
+        result -> result
+      end
+    end
+  end
+
+  @doc "Gets a worker, at least one that has the objects."
+  @spec checkout(GenServer.server(), pid() | nil, timeout()) :: {:ok, pid(), reference()} | {:error, :overloaded}
+  def checkout(pool, need, queue_timeout) do
+    case GenServer.call(pool, {:checkout, need, queue_timeout}, :infinity) do
+      {:error, :gone} -> raise CrashError, reason: :gone
+      {:error, :stopping} -> exit({:shutdown, {__MODULE__, :checkout, [pool]}})
+      other -> other
+    end
+  end
+
+  # What has been told to a worker that is not there any more has not begun.
+  defp run_job(worker, ref, payload, how) do
+    worker |> call_worker(ref, payload, how) |> answer(worker)
+  end
+
+  defp call_worker(worker, ref, payload, how) do
+    Worker.run(worker, ref, payload, how)
+  catch
+    :exit, {reason, {GenServer, :call, _args}} when reason in [:noproc, :normal] -> :not_begun
+    :exit, {reason, {GenServer, :call, _args}} -> {:crash, {:down, reason}, "", nil}
+  end
+
+  defp answer(:not_begun, _worker), do: :not_begun
+  defp answer(:lease_over, _worker), do: raise("the worker was checked out for a function that has returned")
+  defp answer(:busy, _worker), do: raise("the worker evaluates for another process already")
+
+  defp answer({:crash, reason, stderr, os_pid}, _worker) do
+    raise CrashError, reason: reason, stderr: stderr, os_pid: os_pid
+  end
+
+  defp answer({:reply, first, count, binary}, worker) do
+    case binary |> :erlang.binary_to_term() |> adopt(worker, first, count) do
+      {:ok, result, globals} -> {:ok, result, globals}
+      {:raised, kind, reason, stack} -> :erlang.raise(kind, reason, stack ++ here())
+    end
+  end
+
+  # Where it happened, and below that how we came there.
+  defp here do
+    {:current_stacktrace, [_info, _here | stack]} = Process.info(self(), :current_stacktrace)
+    stack
+  end
+
+  ## Handles
+
+  # From here on the garbage collector of this node decides how long the objects live.
+  defp adopt(term, _worker, _first, 0), do: term
+
+  defp adopt(term, worker, first, _count) do
+    {term, nil} = Terms.map_reduce(term, nil, &adopt_handle(&1, &2, worker))
+    Worker.taken(worker, first)
+    term
+  end
+
+  defp adopt_handle(%Object{worker: nil} = handle, nil, worker) do
+    {%{handle | worker: worker, marker: Handles.marker(worker, handle.id)}, nil}
+  end
+
+  defp adopt_handle(_other, nil, _worker), do: :walk
+
+  # The job with handles as the worker knows them, and the worker that they are in.
+  defp take_handles(job) do
+    if Terms.any?(job, &(is_struct(&1, Object) or is_struct(&1, Pythonx.Object))),
+      do: Terms.map_reduce(job, nil, &take_handle/2),
+      else: {job, nil}
+  end
+
+  defp take_handle(%Object{worker: worker} = handle, needed) when needed in [nil, worker] do
+    {%{handle | worker: nil, marker: nil}, worker}
+  end
+
+  defp take_handle(%Object{}, _needed), do: raise_elsewhere!()
+
+  defp take_handle(%Pythonx.Object{}, _needed) do
+    raise ArgumentError,
+          "a Pythonx.Object belongs to the Python of this VM and cannot be used in a worker of a pool. Decode it, or " <>
+            "evaluate in the pool what it was made by"
+  end
+
+  defp take_handle(_other, _needed), do: :walk
+
+  @spec raise_elsewhere!() :: no_return()
+  defp raise_elsewhere! do
+    raise ArgumentError,
+          "the objects are in different workers, and each can be used in its own only. Evaluations of one " <>
+            "Pythonx.Pool.run/3 have the same worker"
+  end
+
+  ## What the caller's process is to the worker
+
+  @doc "The time that an evaluation has unless it is told."
+  @spec default_timeout(GenServer.server() | lease()) :: timeout()
+  def default_timeout({:lease, _pool, _worker, _ref, timeout}), do: timeout
+  def default_timeout(_pool), do: :infinity
+
+  @doc "The devices for standard output and standard error of this process, in a form for `Job`."
+  @spec devices(keyword()) :: {binary(), binary()}
+  def devices(opts) do
+    out = device!(:stdout_device, opts[:stdout_device] || Process.group_leader())
+    err = device!(:stderr_device, opts[:stderr_device] || Process.whereis(:standard_error) || out)
+    {:erlang.term_to_binary(out), :erlang.term_to_binary(err)}
+  end
+
+  defp device!(_option, pid) when is_pid(pid), do: pid
+  defp device!(_option, {name, node} = device) when is_atom(name) and is_atom(node), do: device
+
+  defp device!(option, name) when is_atom(name) do
+    Process.whereis(name) ||
+      raise ArgumentError,
+            "expected #{inspect(option)} to be a device, but no process is registered as #{inspect(name)}"
+  end
+
+  defp device!(option, other) do
+    raise ArgumentError,
+          "expected #{inspect(option)} to be a pid, a registered name or {name, node}, got: #{inspect(other)}"
+  end
+
+  @doc "Calls a function with a worker that this process has alone."
+  @spec with_worker(GenServer.server(), map(), (lease() -> result)) :: {:ok, result} | {:error, :overloaded}
+        when result: term()
+  def with_worker(pool, opts, fun) do
+    with {:ok, worker, ref} <- checkout(pool, nil, opts.queue_timeout) do
+      if answers?(worker, ref),
+        do: call_with({:lease, pool, worker, ref, opts.timeout}, fun),
+        else: with_worker(pool, opts, fun)
+    end
+  end
+
+  # A worker may have died of what ran in it before, and nobody knows yet. That is not for the function to find out.
+  defp answers?(worker, ref) do
+    call_worker(worker, ref, [], %{timeout: :infinity, once: false}) != :not_begun
+  end
+
+  defp call_with({:lease, _pool, worker, ref, _timeout} = lease, fun) do
+    {:ok, fun.(lease)}
+  after
+    Worker.end_lease(worker, ref)
+  end
+end

@@ -1,0 +1,136 @@
+defmodule Pythonx.Pool.Frame do
+  # The messages between a pool and its workers. Each is a length, what it is, the number of the job it belongs to, and
+  # the rest, which is a term in the external format unless said otherwise.
+  #
+  #     size (4 bytes, of all that follows), kind (1 byte), job (4 bytes), payload, and from the worker a mark (8 bytes)
+  #
+  # To the worker: `setup` (what to become), `job` (what to run), `cancel` (the job), `release` (objects that nobody holds
+  # any more), `halt`.
+  #
+  # From the worker: `ready`, `failed` (text), `begun` (the job was taken), `reply` (see `reply/4`), `done` (a cancelled
+  # job has ended), `output` (what code has printed).
+  #
+  # The worker's end is a port with `packet: 4`. This end takes the bytes as they come, because after the last message
+  # comes one of the launcher, and the message before that may be incomplete; see `last_words/1`. The mark tells a message
+  # from one that was cut off and has got its missing bytes from what the launcher says.
+  @moduledoc false
+
+  @to_worker %{setup: 1, job: 2, cancel: 3, release: 4, halt: 5}
+  @from_worker %{ready: 1, failed: 2, begun: 3, reply: 4, done: 5, output: 6}
+
+  @kinds Map.values(@from_worker)
+
+  @mark <<0xB7, 0x1E, 0x5C, 0xF0, 0x93, 0x2A, 0xD8, 0x46>>
+
+  # As in c_src/launcher/launcher.c.
+  @end_size 22
+  @end_mark <<0x70, 0x79, 0x74, 0x68, 0x6F, 0x6E, 0x78, 0, 0xE3, 0x1B, 0x9D, 0x52, 0xC7, 0x46, 0xAF, 8>>
+
+  @head_size 5
+  @mark_size 8
+  # The largest size means that it is no message.
+  @max_size 0xFFFFFFFE
+
+  @type kind :: atom()
+  @type job :: non_neg_integer()
+
+  @typedoc """
+  What has come of a message that is not complete: its size, if known, and its parts in reverse. The size is `:infinity`
+  where no message can follow any more.
+  """
+  @type buffer :: {needed :: non_neg_integer() | :infinity, received :: non_neg_integer(), [binary()]}
+
+  @doc "A term as the payload of a message. Large binaries in it are not copied."
+  @spec payload(term()) :: iolist()
+  def payload(term), do: :erlang.term_to_iovec(term)
+
+  @doc "A message to the worker. Raises an `ArgumentError` for one that is larger than 4 GiB."
+  @spec to_worker(kind(), job(), iodata()) :: iolist()
+  def to_worker(kind, job \\ 0, payload \\ []) do
+    size = @head_size + IO.iodata_length(payload)
+
+    if size > @max_size,
+      do: raise(ArgumentError, "expected the arguments to take less than 4 GiB, they take #{size} bytes")
+
+    [<<size::32, Map.fetch!(@to_worker, kind), job::32>> | payload]
+  end
+
+  @doc "A message from the worker, whose port adds the size."
+  @spec from_worker(kind(), job(), iodata()) :: iolist()
+  def from_worker(kind, job \\ 0, payload \\ []), do: [<<Map.fetch!(@from_worker, kind), job::32>>, payload, @mark]
+
+  @doc """
+  A reply: how many objects stay in the worker, the number of the first of them, and a term in which they are
+  `Pythonx.Pool.Object`s without a worker.
+  """
+  @spec reply(job(), non_neg_integer(), non_neg_integer(), term()) :: iolist()
+  def reply(job, first, count, term), do: reply_payload(job, first, count, payload(term))
+
+  defp reply_payload(job, first, count, payload) do
+    size = @head_size + 12 + @mark_size + IO.iodata_length(payload)
+
+    if size > @max_size do
+      reply(job, 0, 0, {:raised, :error, ArgumentError.exception("the result takes more than 4 GiB"), []})
+    else
+      from_worker(:reply, job, [<<first::64, count::32>> | payload])
+    end
+  end
+
+  @doc "A message without its size, taken apart."
+  @spec parse_to_worker(binary()) :: {kind(), job(), binary()}
+  for {kind, number} <- @to_worker do
+    def parse_to_worker(<<unquote(number), job::32, payload::binary>>), do: {unquote(kind), job, payload}
+  end
+
+  for {kind, number} <- @from_worker do
+    defp parse_from_worker(<<unquote(number), job::32, payload::binary>>), do: {unquote(kind), job, payload}
+  end
+
+  @spec new() :: buffer()
+  def new, do: {0, 0, []}
+
+  @doc "Adds bytes; returns the messages that are complete with them."
+  @spec add(buffer(), binary()) :: {[{kind(), job(), binary()}], buffer()}
+  def add({needed, received, parts}, bytes) do
+    received = received + byte_size(bytes)
+    parts = [bytes | parts]
+
+    if received < needed do
+      {[], {needed, received, parts}}
+    else
+      parts |> Enum.reverse() |> IO.iodata_to_binary() |> split([])
+    end
+  end
+
+  defp split(<<size::32, rest::binary>> = bytes, messages) do
+    body = size - @mark_size
+
+    case rest do
+      <<message::binary-size(body), @mark, rest::binary>> -> split(rest, [parse_from_worker(message) | messages])
+      <<_cut_off::binary-size(size), _::binary>> -> {Enum.reverse(messages), {:infinity, byte_size(bytes), [bytes]}}
+      <<kind, _::binary>> when kind not in @kinds -> {Enum.reverse(messages), {:infinity, byte_size(bytes), [bytes]}}
+      _incomplete -> {Enum.reverse(messages), {4 + size, byte_size(bytes), [bytes]}}
+    end
+  end
+
+  defp split(bytes, messages), do: {Enum.reverse(messages), {0, byte_size(bytes), [bytes]}}
+
+  @doc """
+  What the launcher says at the end: how the worker ended, and the last it has printed. `nil` when it said nothing, because
+  it was killed itself.
+  """
+  @spec last_words(buffer()) :: {:exit_status | :signal, non_neg_integer(), binary()} | nil
+  def last_words({_needed, _received, parts}) do
+    bytes = parts |> Enum.reverse() |> IO.iodata_to_binary()
+    before = byte_size(bytes) - @end_size
+
+    with true <- before >= 0,
+         <<rest::binary-size(before), length::32, kind, number, @end_mark>> <- bytes,
+         true <- length <= before do
+      output = binary_part(rest, before - length, length)
+      {if(kind == 2, do: :signal, else: :exit_status), number, output}
+    else
+      _ -> nil
+    end
+  end
+end
