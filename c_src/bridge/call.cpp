@@ -56,7 +56,14 @@ Term decode_arguments(ErlNifEnv* env, PyObject* arguments) {
   return 0;
 }
 
-// Sends {:pythonx_call, id, call, caller | nil, device | nil, tied}; false with an exception set.
+// What ends a call with its caller, apart from an answer. `false`: its job, which is cancelled then. Other threads have
+// nobody who would tell them: `waiting` while their evaluation goes on, `done` when that has returned to its caller.
+Term tie_of(const CallPtr& call, const EvaluationPtr& evaluation) {
+  if (call->worker != nullptr || !evaluation) return atoms.false_;
+  return evaluation->is_finished() ? atoms.done : atoms.waiting;
+}
+
+// Sends {:pythonx_call, id, call, caller | nil, device | nil, tie}; false with an exception set.
 bool send_call(const CallPtr& call) {
   ErlNifPid server;
   if (!enif_whereis_pid(nullptr, atoms.callbacks, &server)) {
@@ -69,10 +76,8 @@ bool send_call(const CallPtr& call) {
   if (evaluation) evaluation->flush();  // What the function prints comes after it.
   const Term caller = evaluation ? pid_term(evaluation->caller()) : atoms.nil;
   const Term device = evaluation ? evaluation->device(env, Stream::out) : atoms.nil;
-  // A job is cancelled when its caller dies, and its calls with it. Other threads have nobody who tells them.
-  const Term tied = call->worker == nullptr ? atoms.true_ : atoms.false_;
   const Term message = make_tuple(env, atoms.pythonx_call, enif_make_uint64(env, call->id),
-                                  make_call(env, call), caller, device, tied);
+                                  make_call(env, call), caller, device, tie_of(call, evaluation));
   enif_send(nullptr, &server, env, message);
   enif_free_env(env);
   return true;

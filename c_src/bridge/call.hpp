@@ -50,6 +50,8 @@ struct Call {
   bool binaries_as_str = false;
 
   std::condition_variable wake;
+  std::atomic<bool> news{
+      false};  // the call has ended, or its inbox is not empty; for the thread that waits awake
   CallState state = CallState::open;
   bool closed = false;  // the thread no longer waits
   ErlNifEnv* answer_env = nullptr;

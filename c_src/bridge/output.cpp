@@ -105,6 +105,11 @@ bool Evaluation::finish() {
   return relayed_;
 }
 
+bool Evaluation::is_finished() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return finished_;
+}
+
 // With the mutex held. Sending never waits: a device that is gone drops the text.
 void Evaluation::send_buffer() {
   if (buffer_.empty()) return;

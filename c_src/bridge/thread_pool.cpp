@@ -28,6 +28,30 @@ Term elapsed_us(ErlNifEnv* env, std::chrono::steady_clock::time_point since) {
   return enif_make_int64(env, std::chrono::duration_cast<std::chrono::microseconds>(elapsed).count());
 }
 
+// Asynchronous exceptions are addressed by the thread's number. Up to Python 3.11 a thread that Python code starts has the
+// number of the one that starts it until it runs, and would be the first to be found: it would die instead, and whoever
+// waits for it to have started would wait for ever. So it is looked at who got it. All of this with the GIL.
+void send_exception(Worker* worker) {
+#if PY_VERSION_HEX < 0x030C0000
+  if (worker->state == nullptr || worker->state->async_exc != nullptr) return;
+  PyThreadState_SetAsyncExc(worker->python_id, PyExc_KeyboardInterrupt);
+  if (worker->state->async_exc == nullptr) PyThreadState_SetAsyncExc(worker->python_id, nullptr);
+#else
+  PyThreadState_SetAsyncExc(worker->python_id, PyExc_KeyboardInterrupt);
+#endif
+}
+
+// On the worker's own thread.
+void take_back_exception(Worker* worker) {
+#if PY_VERSION_HEX < 0x030C0000
+  PyObject* pending = worker->state->async_exc;
+  worker->state->async_exc = nullptr;
+  Py_XDECREF(pending);
+#else
+  PyThreadState_SetAsyncExc(worker->python_id, nullptr);
+#endif
+}
+
 }  // namespace
 
 Worker* ThreadPool::current_worker() { return this_worker; }
@@ -50,7 +74,7 @@ bool ThreadPool::submit(Job* job) {
   std::lock_guard<std::mutex> lock(mutex_);
   if (Call* call = host_of(job->caller_)) {
     call->inbox.push_back(job);
-    call->wake.notify_one();
+    tell(call);
     return false;
   }
   Worker* worker = pick(job->caller_);
@@ -241,6 +265,7 @@ Job* ThreadPool::run(Worker* worker, Job* job) {
   Term reply = make_tuple(job->env_, atoms.error, atoms.cancelled);
   if (start(worker, job)) {
     Attach attached;
+    worker->state = PyThreadState_Get();
     job->note_attached();
     if (is_wanted(job)) reply = job->run();
     finish(worker, job);
@@ -279,7 +304,7 @@ void ThreadPool::finish(Worker* worker, Job* job) {
   }
   if (!worker->exception_sent) return;
   worker->exception_sent = false;
-  PyThreadState_SetAsyncExc(worker->python_id, nullptr);
+  take_back_exception(worker);
 }
 
 void ThreadPool::deliver(Job* job, Term reply) {
@@ -433,7 +458,7 @@ bool ThreadPool::raise_on_worker(Job* job) {
   // It waits below another job by now, which the exception would hit.
   if (job->call_ != nullptr || job->worker_->current != job) return true;
   job->worker_->exception_sent = true;
-  PyThreadState_SetAsyncExc(job->worker_->python_id, PyExc_KeyboardInterrupt);
+  send_exception(job->worker_);
   return true;
 }
 

@@ -29,7 +29,8 @@ struct Worker {
   bool is_main = false;
   bool idle = false;
   pthread_t thread{};
-  unsigned long python_id = 0;  // threading.get_ident(), for PyThreadState_SetAsyncExc
+  unsigned long python_id = 0;     // threading.get_ident(), for PyThreadState_SetAsyncExc
+  PyThreadState* state = nullptr;  // from its first job on; belongs to the GIL
   std::condition_variable wake;
   std::atomic<Job*> inbox{nullptr};
   std::atomic<bool> awake{false};  // spinning, see ThreadPool::spin
@@ -114,6 +115,8 @@ class ThreadPool {
   void forget_dead_callers();
   static std::uint64_t key_of(const ErlNifPid& pid) { return static_cast<std::uint64_t>(pid.pid); }
   Call* host_of(const ErlNifPid& caller);
+  static void tell(Call* call);
+  void spin_for_news(const Call* call);
   bool begin_wait(Job* job, const CallPtr& call);
   void end_wait(Job* job);
   void interrupt_call(const CallPtr& call);
