@@ -56,14 +56,7 @@ Term decode_arguments(ErlNifEnv* env, PyObject* arguments) {
   return 0;
 }
 
-// What ends a call with its caller, apart from an answer. `false`: its job, which is cancelled then. Other threads have
-// nobody who would tell them: `waiting` while their evaluation goes on, `done` when that has returned to its caller.
-Term tie_of(const CallPtr& call, const EvaluationPtr& evaluation) {
-  if (call->worker != nullptr || !evaluation) return atoms.false_;
-  return evaluation->is_finished() ? atoms.done : atoms.waiting;
-}
-
-// Sends {:pythonx_call, id, call, caller | nil, device | nil, tie}; false with an exception set.
+// Sends {:pythonx_call, id, call, caller | nil, device | nil, tied}; false with an exception set.
 bool send_call(const CallPtr& call) {
   ErlNifPid server;
   if (!enif_whereis_pid(nullptr, atoms.callbacks, &server)) {
@@ -72,12 +65,14 @@ bool send_call(const CallPtr& call) {
     return false;
   }
   ErlNifEnv* env = enif_alloc_env();
-  const EvaluationPtr evaluation = current_evaluation();
+  const EvaluationPtr evaluation = call->evaluation = current_evaluation();
   if (evaluation) evaluation->flush();  // What the function prints comes after it.
   const Term caller = evaluation ? pid_term(evaluation->caller()) : atoms.nil;
   const Term device = evaluation ? evaluation->device(env, Stream::out) : atoms.nil;
+  // A job is cancelled when its caller dies, and its calls with it. Other threads have nobody who would tell them.
+  const Term tied = call->worker == nullptr && evaluation ? atoms.true_ : atoms.false_;
   const Term message = make_tuple(env, atoms.pythonx_call, enif_make_uint64(env, call->id),
-                                  make_call(env, call), caller, device, tie_of(call, evaluation));
+                                  make_call(env, call), caller, device, tied);
   enif_send(nullptr, &server, env, message);
   enif_free_env(env);
   return true;
@@ -200,6 +195,12 @@ Term begin_call(ErlNifEnv* env, Term term) {
   enif_self(env, &handler);
   ThreadPool::instance().host(call, handler);
   return enif_make_copy(env, call->request);
+}
+
+Term caller_waits(ErlNifEnv* env, Term term) {
+  const CallPtr call = get_call(env, term);
+  if (call == nullptr) return enif_make_badarg(env);
+  return call->evaluation && !call->evaluation->is_finished() ? atoms.true_ : atoms.false_;
 }
 
 Term answer_call(ErlNifEnv* env, Term term, Term answer) {

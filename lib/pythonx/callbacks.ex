@@ -18,7 +18,7 @@ defmodule Pythonx.Callbacks do
   def start_link(_opts), do: GenServer.start_link(__MODULE__, nil, name: __MODULE__)
 
   # `calls` and `handlers` hold the same entries, by the id of the call and by the handler's pid. `monitors` are those of
-  # callers, with the handlers that end with them and how: see `tie_of` in c_src/bridge/call.cpp.
+  # callers, with the handlers that end with them.
   @impl true
   def init(nil) do
     Process.flag(:trap_exit, true)
@@ -26,11 +26,11 @@ defmodule Pythonx.Callbacks do
   end
 
   @impl true
-  def handle_info({:pythonx_call, id, call, caller, device, tie}, state) do
+  def handle_info({:pythonx_call, id, call, caller, device, tied}, state) do
     pid = spawn_link(__MODULE__, :handle, [call, caller, device])
-    monitor = if tie, do: Process.monitor(caller)
+    monitor = if tied, do: Process.monitor(caller)
     state = %{state | handlers: Map.put(state.handlers, pid, {id, call, monitor}), calls: Map.put(state.calls, id, pid)}
-    {:noreply, if(monitor, do: put_in(state.monitors[monitor], {pid, tie}), else: state)}
+    {:noreply, if(monitor, do: put_in(state.monitors[monitor], {pid, call}), else: state)}
   end
 
   def handle_info({:pythonx_cancel, id}, state) do
@@ -48,8 +48,8 @@ defmodule Pythonx.Callbacks do
   end
 
   def handle_info({:DOWN, monitor, :process, _caller, reason}, state) do
-    {tied, monitors} = Map.pop(state.monitors, monitor)
-    with {pid, tie} <- tied, do: if(ends?(tie, reason), do: Process.exit(pid, :kill))
+    {gone, monitors} = Map.pop(state.monitors, monitor)
+    with {pid, call} <- gone, do: if(ends?(call, reason), do: Process.exit(pid, :kill))
     {:noreply, %{state | monitors: monitors}}
   end
 
@@ -69,9 +69,10 @@ defmodule Pythonx.Callbacks do
 
   def handle_info(_unknown, state), do: {:noreply, state}
 
-  # A caller that an evaluation should return to cannot have ended well. One that it has returned to may have.
-  defp ends?(:waiting, _reason), do: true
-  defp ends?(:done, reason), do: reason not in [:normal, :noproc]
+  # A caller may have ended before it was watched: well, if the evaluation had returned to it.
+  defp ends?(_call, :normal), do: false
+  defp ends?(call, :noproc), do: NIF.caller_waits?(call)
+  defp ends?(_call, _reason), do: true
 
   defp decide(key, stuck), do: Pythonx.Calls.internal("pythonx._loop", "decide", {key, stuck})
 
