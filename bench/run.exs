@@ -83,6 +83,36 @@ defmodule Pythonx.Bench do
     compare("eval(\"1\", %{}) : empty dirty NIF", "us", ours, reference, 2.0, count)
   end
 
+  def call do
+    count = 2000
+    {f, _globals} = Pythonx.eval("def f(x):\n    return x\nf", %{})
+    repeat = fn fun -> timed(fn -> Enum.each(1..count, fn _ -> fun.() end) end) end
+    ours = fn -> repeat.(fn -> Pythonx.call(f, [1], [], decode: true) end) end
+    reference = fn -> repeat.(&Reference.nothing/0) end
+    compare("call(f, [1]) decoded : empty dirty NIF", "us", ours, reference, 2.0, count)
+  end
+
+  # The loop is Python's, so that what is measured is the way to Elixir and back.
+  def callback do
+    count = 2000
+    code = "def f(g, n):\n    for _ in range(n):\n        g(1)\nf"
+    {f, _globals} = Pythonx.eval(code, %{})
+    ours = fn -> timed(fn -> Pythonx.call(f, [fn x -> x end, count]) end) end
+    reference = fn -> timed(fn -> Enum.each(1..count, fn _ -> Reference.nothing() end) end) end
+    compare("callback f(1) : empty dirty NIF", "us", ours, reference, 3.0, count)
+  end
+
+  # There is nothing to compare it with but the second that it may take.
+  def stream do
+    ours = fn ->
+      {numbers, _globals} = Pythonx.eval("(n for n in range(1_000_000))", %{})
+      {us, 1_000_000} = timed(fn -> Enum.count(numbers) end)
+      {us, :ok}
+    end
+
+    compare("1,000,000 stream elements : one second", "ms", ours, fn -> {1_000_000, :ok} end, 1.0)
+  end
+
   def print do
     lines = 10_000
     device = spawn_link(&swallow/0)
@@ -239,5 +269,8 @@ works = Enum.filter(Pythonx.Bench.works(), &wanted?.(elem(&1, 0)))
 Enum.each(works, &Pythonx.Bench.encode/1)
 Enum.each(works, &Pythonx.Bench.decode/1)
 if wanted?.("eval"), do: Pythonx.Bench.eval()
+if wanted?.("call"), do: Pythonx.Bench.call()
+if wanted?.("callback"), do: Pythonx.Bench.callback()
+if wanted?.("stream"), do: Pythonx.Bench.stream()
 if wanted?.("print"), do: Pythonx.Bench.print()
 if wanted?.("handles"), do: Pythonx.Bench.handles()

@@ -15,6 +15,7 @@ defmodule Stress do
     for kind <- kinds(), do: act(kind)
     settle(fn -> Pythonx.running() == [] end, "warming up")
     {threads, handles} = level()
+    IO.puts("before: #{threads} threads, #{handles} handles, memory: #{memory()} MB")
     deadline = System.monotonic_time(:second) + seconds
     workers = for n <- 1..@workers, do: Task.async(fn -> work(n, deadline, %{}) end)
     counts = workers |> Task.await_many(:infinity) |> Enum.reduce(&Map.merge(&1, &2, fn _kind, a, b -> a + b end))
@@ -30,11 +31,15 @@ defmodule Stress do
     settle(fn -> elem(level(), 1) <= handles + 50 end, "handles are back at #{handles}")
     settle(fn -> elem(level(), 0) <= threads + 1 end, "threads are back at #{threads}")
     for {kind, count} <- Enum.sort(counts), do: IO.puts("#{kind}: #{count}")
-    IO.puts("total: #{counts |> Map.values() |> Enum.sum()}, memory: #{memory()} MB")
+    {threads, handles} = level()
+    total = counts |> Map.values() |> Enum.sum()
+    IO.puts("total: #{total}; after: #{threads} threads, #{handles} handles, memory: #{memory()} MB")
   end
 
   defp kinds,
-    do: ~w(eval call callback nested raise stream iterator await await_killed timeout kill kill_callback drop thread)a
+    do:
+      ~w(eval call callback nested raise stream iterator await await_timeout await_killed timeout convert kill kill_callback
+         drop thread thread_killed)a
 
   defp work(n, deadline, counts) do
     if System.monotonic_time(:second) < deadline do
@@ -97,6 +102,27 @@ defmodule Stress do
     ^x = f |> Pythonx.call([x]) |> Pythonx.await(decode: true)
   end
 
+  # The outcome may be there in time or not, and must not be there later.
+  defp act(:await_timeout) do
+    {_, %{"f" => f}} = Pythonx.eval("import asyncio\nasync def f():\n  await asyncio.sleep(0.002)", %{})
+    coroutine = Pythonx.call(f)
+    gives_up(fn -> Pythonx.await(coroutine, timeout: :rand.uniform(4)) end)
+  end
+
+  defp act(:convert) do
+    terms = Enum.to_list(1..10_000)
+    gives_up(fn -> ^terms = terms |> Pythonx.encode!(timeout: 1) |> Pythonx.decode(timeout: 1) end)
+  end
+
+  # The thread is Python's own: only its handler ends with the caller.
+  defp act(:thread_killed) do
+    code =
+      "import threading\ndef g():\n  try: f()\n  except Exception: pass\n" <>
+        "t = threading.Thread(target=g, daemon=True)\nt.start()\nt.join()"
+
+    killed(fn -> eval!(code <> "\nNone", %{"f" => fn -> Process.sleep(:infinity) end}) end)
+  end
+
   defp act(:await_killed), do: killed(fn -> eval!("import asyncio\nawait asyncio.sleep(60)", %{}) end)
 
   defp act(:timeout) do
@@ -116,6 +142,12 @@ defmodule Stress do
   defp act(:thread) do
     code = "import threading\nr = []\nt = threading.Thread(target=lambda: r.append(f(x)))\nt.start(); t.join()\nr[0]"
     7 = eval!(code, %{"f" => & &1, "x" => 7})
+  end
+
+  defp gives_up(fun) do
+    fun.()
+  rescue
+    Pythonx.TimeoutError -> :ok
   end
 
   defp catch_error(fun) do

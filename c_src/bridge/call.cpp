@@ -65,12 +65,12 @@ bool send_call(const CallPtr& call) {
     return false;
   }
   ErlNifEnv* env = enif_alloc_env();
-  const EvaluationPtr evaluation = current_evaluation();
+  const EvaluationPtr evaluation = call->evaluation = current_evaluation();
   if (evaluation) evaluation->flush();  // What the function prints comes after it.
   const Term caller = evaluation ? pid_term(evaluation->caller()) : atoms.nil;
   const Term device = evaluation ? evaluation->device(env, Stream::out) : atoms.nil;
-  // A job is cancelled when its caller dies, and its calls with it. Other threads have nobody who tells them.
-  const Term tied = call->worker == nullptr ? atoms.true_ : atoms.false_;
+  // A job is cancelled when its caller dies, and its calls with it. Other threads have nobody who would tell them.
+  const Term tied = call->worker == nullptr && evaluation ? atoms.true_ : atoms.false_;
   const Term message = make_tuple(env, atoms.pythonx_call, enif_make_uint64(env, call->id),
                                   make_call(env, call), caller, device, tied);
   enif_send(nullptr, &server, env, message);
@@ -195,6 +195,12 @@ Term begin_call(ErlNifEnv* env, Term term) {
   enif_self(env, &handler);
   ThreadPool::instance().host(call, handler);
   return enif_make_copy(env, call->request);
+}
+
+Term caller_waits(ErlNifEnv* env, Term term) {
+  const CallPtr call = get_call(env, term);
+  if (call == nullptr) return enif_make_badarg(env);
+  return call->evaluation && !call->evaluation->is_finished() ? atoms.true_ : atoms.false_;
 }
 
 Term answer_call(ErlNifEnv* env, Term term, Term answer) {

@@ -27,6 +27,7 @@
 #include <memory>
 
 #include "job.hpp"
+#include "output.hpp"
 
 namespace pythonx {
 
@@ -41,6 +42,7 @@ struct Call {
   Call& operator=(const Call&) = delete;
 
   std::uint64_t id;
+  EvaluationPtr evaluation;  // that the calling thread belongs to; may be null
   Worker* worker = nullptr;  // of the thread that waits; nullptr for one that is not the bridge's
 
   ErlNifEnv* request_env;  // holds {function, arguments, binaries_as_str}
@@ -50,6 +52,8 @@ struct Call {
   bool binaries_as_str = false;
 
   std::condition_variable wake;
+  std::atomic<bool> news{
+      false};  // the call has ended, or its inbox is not empty; for the thread that waits awake
   CallState state = CallState::open;
   bool closed = false;  // the thread no longer waits
   ErlNifEnv* answer_env = nullptr;
@@ -69,6 +73,9 @@ Term make_call(ErlNifEnv* env, const CallPtr& call);
 
 // begin_call(call) :: {function, arguments, binaries_as_str}. The calling process becomes the handler.
 Term begin_call(ErlNifEnv* env, Term term);
+
+// caller_waits?(call) :: whether the evaluation that the call is part of has not returned to its caller yet.
+Term caller_waits(ErlNifEnv* env, Term term);
 
 // answer_call(call, answer) :: :waiting | :async | false; false when it had ended already. After :async the answer is
 // still to be handed over, with the operation resolve_call. Answers are

@@ -187,6 +187,9 @@ Term nif_begin_call(ErlNifEnv* env, int, const Term argv[]) { return begin_call(
 // answer_call(call, answer) :: boolean
 Term nif_answer_call(ErlNifEnv* env, int, const Term argv[]) { return answer_call(env, argv[0], argv[1]); }
 
+// caller_waits?(call) :: boolean
+Term nif_caller_waits(ErlNifEnv* env, int, const Term argv[]) { return caller_waits(env, argv[0]); }
+
 // running() :: [{pid, thread, main?, elapsed_us, label}]
 Term nif_running(ErlNifEnv* env, int, const Term[]) { return ThreadPool::instance().running(env); }
 
@@ -222,6 +225,7 @@ ErlNifFunc functions[] = {
     {"interrupt", 1, nif_interrupt, 0},
     {"begin_call", 1, nif_begin_call, 0},
     {"answer_call", 2, nif_answer_call, 0},
+    {"caller_waits?", 1, nif_caller_waits, 0},
     {"running", 0, nif_running, 0},
     {"observe", 1, nif_observe, 0},
     {"stats", 0, nif_stats, 0},

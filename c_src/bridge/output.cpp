@@ -135,6 +135,11 @@ bool Evaluation::finish() {
   return relayed_;
 }
 
+bool Evaluation::is_finished() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return finished_;
+}
+
 // With the mutex held.
 void Evaluation::send_buffer() {
   if (buffer_.empty()) return;

@@ -67,6 +67,8 @@ class Evaluation {
   // the caller must then wait for.
   bool finish();
 
+  bool is_finished();
+
   const ErlNifPid& caller() const { return caller_; }
 
   // The device of a stream, as a term of `env`.

@@ -43,6 +43,30 @@ int instruction_of([[maybe_unused]] PyFrameObject* frame) {
 #endif
 }
 
+// Asynchronous exceptions are addressed by the thread's number. Up to Python 3.11 a thread that Python code starts has the
+// number of the one that starts it until it runs, and would be the first to be found: it would die instead, and whoever
+// waits for it to have started would wait for ever. So it is looked at who got it. All of this with the GIL.
+void send_exception(Worker* worker) {
+#if PY_VERSION_HEX < 0x030C0000
+  PyThreadState* state = worker->state;
+  if (state == nullptr || state->async_exc != nullptr) return;
+  PyThreadState_SetAsyncExc(worker->python_id, PyExc_KeyboardInterrupt);
+  if (state->async_exc == nullptr) PyThreadState_SetAsyncExc(worker->python_id, nullptr);
+#else
+  PyThreadState_SetAsyncExc(worker->python_id, PyExc_KeyboardInterrupt);
+#endif
+}
+
+// On the worker's own thread.
+void take_back_exception(Worker* worker) {
+#if PY_VERSION_HEX < 0x030C0000
+  PyObject* pending = std::exchange(worker->state.load()->async_exc, nullptr);
+  Py_XDECREF(pending);
+#else
+  PyThreadState_SetAsyncExc(worker->python_id, nullptr);
+#endif
+}
+
 }  // namespace
 
 Worker* ThreadPool::current_worker() { return this_worker; }
@@ -79,7 +103,7 @@ bool ThreadPool::submit(Job* job) {
   std::lock_guard<std::mutex> lock(mutex_);
   if (Call* call = host_of(job->caller_)) {
     call->inbox.push_back(job);
-    call->wake.notify_one();
+    tell(call);
     return false;
   }
   Worker* worker = pick(job->caller_);
@@ -320,7 +344,7 @@ void ThreadPool::finish(Worker* worker, Job* job) {
   }
   if (!worker->exception_sent) return;
   worker->exception_sent = false;
-  PyThreadState_SetAsyncExc(worker->python_id, nullptr);
+  take_back_exception(worker);
 }
 
 void ThreadPool::deliver(Job* job, Term reply) {
@@ -498,7 +522,7 @@ void ThreadPool::raise_on_worker(Job* job) {
   if (job->call_ != nullptr || job->worker_->current != job) return;
   if (put_off(job)) return;
   job->worker_->exception_sent = true;
-  PyThreadState_SetAsyncExc(job->worker_->python_id, PyExc_KeyboardInterrupt);
+  send_exception(job->worker_);
 }
 
 // Whether a worker's job is to be left alone for now. Code that imports a lot is seen in the import system nearly

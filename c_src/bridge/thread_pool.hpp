@@ -120,6 +120,8 @@ class ThreadPool {
   void forget_dead_callers();
   static std::uint64_t key_of(const ErlNifPid& pid) { return static_cast<std::uint64_t>(pid.pid); }
   Call* host_of(const ErlNifPid& caller);
+  static void tell(Call* call);
+  void spin_for_news(const Call* call);
   bool begin_wait(Job* job, const CallPtr& call);
   void end_wait(Job* job);
   void interrupt_call(const CallPtr& call);

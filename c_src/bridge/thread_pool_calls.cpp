@@ -2,9 +2,15 @@
 #include "call.hpp"
 #include "gil.hpp"
 #include "object.hpp"
+#include "pause.hpp"
 #include "thread_pool.hpp"
 
 namespace pythonx {
+namespace {
+
+constexpr auto answer_spin_time = std::chrono::microseconds(20);
+
+}  // namespace
 
 void ThreadPool::host(const CallPtr& call, const ErlNifPid& handler) {
   std::lock_guard<std::mutex> lock(mutex_);
@@ -21,13 +27,30 @@ Call* ThreadPool::host_of(const ErlNifPid& caller) {
   return found == hosts_.end() ? nullptr : found->second.get();
 }
 
+// With the mutex held. Wakes the thread that waits.
+void ThreadPool::tell(Call* call) {
+  call->news = true;
+  call->wake.notify_one();
+}
+
+// Most functions answer within microseconds, less than it takes to sleep and be woken. As with jobs, one thread at a time
+// may wait for that awake.
+void ThreadPool::spin_for_news(const Call* call) {
+  if (spinner_.exchange(true)) return;
+  const auto deadline = std::chrono::steady_clock::now() + answer_spin_time;
+  do {
+    for (int i = 0; i < 16 && !call->news.load(std::memory_order_relaxed); ++i) pause_processor();
+  } while (!call->news.load(std::memory_order_relaxed) && std::chrono::steady_clock::now() < deadline);
+  spinner_ = false;
+}
+
 bool ThreadPool::answer(const CallPtr& call, ErlNifEnv* env, Term answer) {
   std::lock_guard<std::mutex> lock(mutex_);
   if (call->state != CallState::open || call->closed) return false;
   call->state = CallState::answered;
   call->answer_env = env;
   call->answer = answer;
-  call->wake.notify_one();
+  tell(call.get());
   return true;
 }
 
@@ -35,7 +58,7 @@ bool ThreadPool::end_call(const CallPtr& call, CallState state) {
   std::lock_guard<std::mutex> lock(mutex_);
   if (call->state != CallState::open) return false;
   call->state = state;
-  call->wake.notify_one();
+  tell(call.get());
   return true;
 }
 
@@ -44,14 +67,17 @@ CallState ThreadPool::await_answer(const CallPtr& call) {
   Job* job = call->worker == nullptr ? nullptr : call->worker->current.load();
   if (job != nullptr && !begin_wait(job, call)) interrupt_call(call);
   CallState state;
+  spin_for_news(call.get());
   {
     std::unique_lock<std::mutex> lock(mutex_);
     for (;;) {
       if (!call->inbox.empty()) {
         Job* inner = call->inbox.front();
         call->inbox.pop_front();
+        call->news = call->state != CallState::open || !call->inbox.empty();
         lock.unlock();
         run_nested(call->worker, inner);
+        spin_for_news(call.get());
         lock.lock();
       } else if (call->state == CallState::open) {
         call->wake.wait(lock);

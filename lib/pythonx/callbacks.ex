@@ -28,9 +28,9 @@ defmodule Pythonx.Callbacks do
   @impl true
   def handle_info({:pythonx_call, id, call, caller, device, tied}, state) do
     pid = spawn_link(__MODULE__, :handle, [call, caller, device])
-    monitor = if tied and caller != nil, do: Process.monitor(caller)
+    monitor = if tied, do: Process.monitor(caller)
     state = %{state | handlers: Map.put(state.handlers, pid, {id, call, monitor}), calls: Map.put(state.calls, id, pid)}
-    {:noreply, if(monitor, do: put_in(state.monitors[monitor], pid), else: state)}
+    {:noreply, if(monitor, do: put_in(state.monitors[monitor], {pid, call}), else: state)}
   end
 
   def handle_info({:pythonx_cancel, id}, state) do
@@ -48,8 +48,8 @@ defmodule Pythonx.Callbacks do
   end
 
   def handle_info({:DOWN, monitor, :process, _caller, reason}, state) do
-    {pid, monitors} = Map.pop(state.monitors, monitor)
-    if pid != nil and reason not in [:normal, :noproc], do: Process.exit(pid, :kill)
+    {gone, monitors} = Map.pop(state.monitors, monitor)
+    with {pid, call} <- gone, do: if(ends?(call, reason), do: Process.exit(pid, :kill))
     {:noreply, %{state | monitors: monitors}}
   end
 
@@ -68,6 +68,11 @@ defmodule Pythonx.Callbacks do
   end
 
   def handle_info(_unknown, state), do: {:noreply, state}
+
+  # A caller may have ended before it was watched: well, if the evaluation had returned to it.
+  defp ends?(_call, :normal), do: false
+  defp ends?(call, :noproc), do: NIF.caller_waits?(call)
+  defp ends?(_call, _reason), do: true
 
   defp decide(key, stuck), do: Pythonx.Calls.internal("pythonx._loop", "decide", {key, stuck})
 

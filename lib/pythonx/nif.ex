@@ -42,6 +42,7 @@ defmodule Pythonx.NIF do
   def interrupt(_pid), do: not_loaded()
   def begin_call(_call), do: not_loaded()
   def answer_call(_call, _answer), do: not_loaded()
+  def caller_waits?(_call), do: not_loaded()
   def running(), do: not_loaded()
   def observe(_wanted), do: not_loaded()
   def stats(), do: not_loaded()

@@ -299,6 +299,40 @@ defmodule Pythonx.CallbackTest do
       end
     end
 
+    test "a handler does not begin to live on when its caller has died already" do
+      test = self()
+
+      # The code goes on for a while after its caller is gone, and only then calls.
+      code = """
+      import threading
+      def late():
+          try:
+              g()
+          finally:
+              f()
+      thread = threading.Thread(target=late, daemon=True)
+      thread.start()
+      while thread.is_alive(): thread.join(0.01)
+      """
+
+      g = fn ->
+        send(test, {:first, self()})
+        Process.sleep(:infinity)
+      end
+
+      caller =
+        spawn(fn ->
+          Pythonx.eval("try:\n" <> indent(code) <> "finally:\n  thread.join()", %{"f" => endless(test), "g" => g})
+        end)
+
+      assert_receive {:first, _handler}
+      Process.exit(caller, :kill)
+      wait_until(fn -> Pythonx.running() == [] end)
+      wait_until(fn -> :sys.get_state(Pythonx.Callbacks) == %{handlers: %{}, calls: %{}, monitors: %{}} end)
+    end
+
+    defp indent(code), do: code |> String.split("\n") |> Enum.map_join(&("  " <> &1 <> "\n"))
+
     test "the end of the caller lets a thread of Python's go on" do
       test = self()
 

@@ -314,6 +314,29 @@ defmodule Pythonx.ThreadsTest do
       assert System.cmd("sh", ["-c", "exit 5"]) == {"", 5}
     end
 
+    test "and threads may exit without taking the VM along" do
+      code =
+        "import sys, threading\nt = threading.Thread(target=sys.exit, args=(3,))\nt.start()\nt.join()\nt.is_alive()"
+
+      assert eval!(code) == false
+
+      # A signal that Python code has a handler for reaches that handler.
+      await_main_thread()
+
+      code = """
+      import signal
+      seen = []
+      before = signal.signal(signal.SIGWINCH, lambda number, frame: seen.append(number))
+      try:
+          signal.raise_signal(signal.SIGWINCH)
+      finally:
+          signal.signal(signal.SIGWINCH, before)
+      seen == [signal.SIGWINCH]
+      """
+
+      assert eval!(code) == true
+    end
+
     test "made by fork own no signal handlers of the VM" do
       code = """
       import os, signal, time

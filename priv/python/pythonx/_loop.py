@@ -113,8 +113,14 @@ class Pending:
     def _make_task(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[Any]:
         if asyncio.isfuture(self._awaitable):
             return self._awaitable
-        coroutine = self._awaitable if asyncio.iscoroutine(self._awaitable) else _run_awaitable(self._awaitable)
-        return loop.create_task(coroutine) if self._context is None else _create_task(loop, coroutine, self._context)
+        coroutine = (
+            self._awaitable if asyncio.iscoroutine(self._awaitable) else _run_awaitable(self._awaitable)
+        )
+        return (
+            loop.create_task(coroutine)
+            if self._context is None
+            else _create_task(loop, coroutine, self._context)
+        )
 
     def _done(self, task: asyncio.Future[Any]) -> None:
         if task.cancelled():
@@ -173,7 +179,7 @@ def start(awaitable: Awaitable[Any], server: object, key: int) -> None:
         _pending.pop(key, None)
         _pythonx.send(server, (tag, "done", key))
 
-    # Known by its key before that is said and before it runs: whoever awaits may be gone, or be interrupted, at any time.
+    # Known by its key before that is said and before it runs: whoever awaits may be gone at any time, or interrupted.
     pending = _pending[key] = Pending(awaitable, finish)
     try:
         _pythonx.send(server, (tag, "started", key))
