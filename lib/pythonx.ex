@@ -691,6 +691,65 @@ defmodule Pythonx do
     end
   end
 
+  ## Memory
+
+  @doc """
+  A read-only Python `memoryview` of an Elixir binary, without a copy.
+
+      iex> view = Pythonx.memoryview("hello")
+      iex> {result, _} = Pythonx.eval("bytes(view[1:3]), view.readonly", %{"view" => view})
+      iex> Pythonx.decode(result)
+      {"el", true}
+
+  Whatever takes bytes in Python takes one: `numpy.frombuffer`, `hashlib`, `file.write`, `pyarrow.py_buffer`. The binary
+  lives for as long as Python has the view, or anything made of it. (One of up to 64 bytes, which the VM keeps within the
+  memory of a process, is copied, and so is one that begins inside of a byte of a bitstring.)
+
+  Raises `ArgumentError` for a bitstring that is not a binary.
+  """
+  @spec memoryview(binary()) :: Object.t()
+  def memoryview(binary) when is_binary(binary), do: NIF.memoryview(binary)
+
+  def memoryview(bitstring) when is_bitstring(bitstring) do
+    raise ArgumentError,
+          "expected a binary, got a bitstring of #{bit_size(bitstring)} bits: #{inspect(bitstring)}"
+  end
+
+  @doc """
+  The memory of a Python array as a binary, with its shape and type: a `Pythonx.Buffer`.
+
+      iex> {view, _} = Pythonx.eval("memoryview(bytes(range(6))).cast('B', (2, 3))", %{})
+      iex> buffer = Pythonx.buffer(view)
+      iex> {buffer.data, buffer.shape, buffer.strides, buffer.type}
+      {<<0, 1, 2, 3, 4, 5>>, {2, 3}, {3, 1}, {:u, 8}}
+
+  The object is one with the buffer protocol (`bytes`, `bytearray`, `memoryview`, `array.array`, arrays of numpy), with
+  `__array_interface__`, or with DLPack on a CPU (tensors of PyTorch, arrays of JAX).
+
+  What Elixir holds never changes, so memory that Python can still change is copied. Memory that nobody can change is
+  not: `bytes`, and read-only views of it. It is copied once all the same where it is not one piece, or its numbers are
+  not in the byte order of the machine; `:copied` of the result says so. Less than 512 bytes are always copied.
+
+  A binary that is not a copy keeps the object alive and locked, as Python's `memoryview` does: a `bytearray` cannot be
+  resized until the binary, and every part matched out of it, is collected.
+
+  Raises `ArgumentError` for an object without memory of this kind, and by name for elements that Elixir has no
+  counterpart for, such as structures, text and Python objects.
+
+  ## Options
+
+    * `:copy` - with `false`, memory that Python can still change is not copied either. The binary then **changes**
+      when Python writes there, which Elixir takes to be impossible: use it for memory that is written no more.
+      Defaults to `true`
+
+    * `:order` - with `:c`, an array in Fortran order is copied to C order; with `:memory`, the elements stay in the
+      order in which they lie there, if they are one piece. Defaults to `:memory`
+
+    * `:timeout` - as for `call/4`. Defaults to `:infinity`
+  """
+  @spec buffer(Object.t(), keyword()) :: Pythonx.Buffer.t()
+  def buffer(%Object{} = object, opts \\ []) when is_list(opts), do: Pythonx.Buffer.export(object, opts)
+
   ## Other nodes
 
   @doc ~S'''

@@ -8,7 +8,8 @@ version = "0.0.0"
 requires-python = "==3.#{minor}.*"
 dependencies = [
   "numpy>=2.1,<2.3",
-  "cloudpickle==3.1.2"
+  "cloudpickle==3.1.2",
+  "ml_dtypes>=0.5.1,<0.6"
 ]
 """)
 

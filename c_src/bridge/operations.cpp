@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "buffer.hpp"
 #include "call.hpp"
 #include "decode.hpp"
 #include "encode.hpp"
@@ -183,6 +184,7 @@ constexpr Operation operations[] = {
     {"dict_from_pairs", dict_from_pairs},
     {"set_from_list", set_from_list},
     {"resolve_call", resolve_call},
+    {"buffer", buffer},
 };
 
 }  // namespace

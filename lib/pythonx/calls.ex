@@ -100,9 +100,13 @@ defmodule Pythonx.Calls do
     timeout
   end
 
-  defp check!(_option, _value, true, _expected), do: :ok
+  @doc """
+  Raises the error for an option whose value is not what was expected.
+  """
+  @spec check!(atom(), term(), boolean(), String.t()) :: :ok
+  def check!(_option, _value, true, _expected), do: :ok
 
-  defp check!(option, value, false, expected) do
+  def check!(option, value, false, expected) do
     raise ArgumentError, "expected #{inspect(option)} to be #{expected}, got: #{inspect(value)}"
   end
 
