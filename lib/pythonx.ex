@@ -750,6 +750,56 @@ defmodule Pythonx do
   @spec buffer(Object.t(), keyword()) :: Pythonx.Buffer.t()
   def buffer(%Object{} = object, opts \\ []) when is_list(opts), do: Pythonx.Buffer.export(object, opts)
 
+  @doc """
+  An `Nx.Tensor` of a Python array: of numpy, PyTorch on a CPU, JAX, anything that `buffer/2` takes.
+
+      {array, _} = Pythonx.eval("import numpy as np; np.eye(2, dtype='f4')", %{})
+      Pythonx.to_nx(array)
+      #=> #Nx.Tensor<
+      #=>   f32[2][2]
+      #=>   [
+      #=>     [1.0, 0.0],
+      #=>     [0.0, 1.0]
+      #=>   ]
+      #=> >
+
+  Type and shape are those of the array; `bool` becomes `u8`. Elements that are not in C order are copied into it.
+
+  Raises `ArgumentError` for what `buffer/2` refuses, for dates, and for an array without elements, which Nx has not;
+  `RuntimeError` when Nx is not there.
+
+  ## Options
+
+    * `:backend` - as for `Nx.from_binary/3`
+
+    * `:copy`, `:timeout` - as for `buffer/2`
+  """
+  @spec to_nx(Object.t(), keyword()) :: struct()
+  def to_nx(%Object{} = object, opts \\ []) when is_list(opts), do: Pythonx.Tensors.to_nx(object, opts)
+
+  @doc """
+  A Python array of an `Nx.Tensor`.
+
+      Pythonx.from_nx(Nx.tensor([1.5, 2.5]))
+      #=> #Pythonx.Object<
+      #=>   array([1.5, 2.5], dtype=float32)
+      #=> >
+
+  An array of numpy is one over the binary of the tensor, without a copy, and so it is read-only; `.copy()` makes one
+  that is not. `encode!/2` and everything else that encodes values does the same with tensors. Types that numpy has
+  not itself (`bf16`, `f8`) need the Python package `ml_dtypes`. Vectorized axes come first, names are dropped.
+
+  Raises `ArgumentError` for types of less than 8 bits, `Pythonx.Error` when the Python package is not there,
+  `RuntimeError` when Nx is not.
+
+  ## Options
+
+    * `:as` - the library of which the array is to be: `:numpy`, `:torch`, `:jax` or `:tensorflow`. A tensor of PyTorch
+      holds a copy, as its memory is writable. Defaults to `:numpy`
+  """
+  @spec from_nx(struct(), keyword()) :: Object.t()
+  def from_nx(tensor, opts \\ []) when is_struct(tensor) and is_list(opts), do: Pythonx.Tensors.from_nx(tensor, opts)
+
   ## Other nodes
 
   @doc ~S'''
