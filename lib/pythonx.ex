@@ -185,6 +185,9 @@ defmodule Pythonx do
 
     * `:binaries` - with `:str`, binaries in `globals` become `str` instead of `bytes`. Defaults to `:bytes`
 
+    * `:types` - with `:rich`, structs in `globals` such as `Date` become Python's, as in `encode!/2`. Defaults to
+      `:basic`
+
     * `:timeout` - how long the code may run, in milliseconds, or `:infinity`. When the time is over, the code is
       interrupted and `Pythonx.TimeoutError` raised. Defaults to `:infinity`
 
@@ -196,7 +199,7 @@ defmodule Pythonx do
     relay = relay!()
     opts = eval_options!(opts)
     validate_globals_keys!(globals)
-    encode_opts = [binaries: opts[:binaries]]
+    encode_opts = [binaries: opts[:binaries], types: opts[:types]]
     globals = Map.new(globals, fn {name, value} -> {name, encode_global(value, encode_opts)} end)
     out = device!(:stdout_device, opts[:stdout_device] || Process.group_leader())
     err = device!(:stderr_device, opts[:stderr_device] || standard_error())
@@ -218,10 +221,12 @@ defmodule Pythonx do
     Process.whereis(Pythonx.Janitor)
   end
 
-  defp eval_options!([]), do: %{stdout_device: nil, stderr_device: nil, binaries: :bytes, timeout: :infinity}
+  defp eval_options!([]) do
+    %{stdout_device: nil, stderr_device: nil, binaries: :bytes, types: :basic, timeout: :infinity}
+  end
 
   defp eval_options!(opts) do
-    for {key, _value} <- opts, key not in [:binaries, :timeout | @eval_options] do
+    for {key, _value} <- opts, key not in [:binaries, :types, :timeout | @eval_options] do
       raise ArgumentError,
             "unknown keys #{inspect([key])} in #{inspect(opts)}, the allowed keys are: #{inspect(@eval_options)}"
     end
@@ -233,6 +238,8 @@ defmodule Pythonx do
     if opts.binaries not in [:bytes, :str] do
       raise ArgumentError, "expected :binaries to be :bytes or :str, got: #{inspect(opts.binaries)}"
     end
+
+    Pythonx.Types.option!(opts.types)
 
     if opts.timeout != :infinity and not (is_integer(opts.timeout) and opts.timeout >= 0) do
       raise ArgumentError,
@@ -323,6 +330,9 @@ defmodule Pythonx do
 
     * `:binaries` - with `:str`, binaries become `str`, which is what most Python functions want; one that is not
       UTF-8 raises a `Pythonx.Error`. With `:bytes` they become `bytes`. Defaults to `:str`
+
+    * `:types` - with `:rich`, arguments are encoded, and the result decoded, as in `encode!/2` and `decode/2` with that
+      option. Defaults to `:basic`
 
     * `:timeout` - how long the code may run, in milliseconds, or `:infinity`. When the time is over, the code is
       interrupted and `Pythonx.TimeoutError` raised. Defaults to `:infinity`
@@ -601,6 +611,10 @@ defmodule Pythonx do
     * `:binaries` - `:bytes` encodes every binary as `bytes`, `:str` every binary as `str` (one that is not UTF-8
       raises a `Pythonx.Error`). Defaults to `:bytes`
 
+    * `:types` - with `:rich`, structs of Elixir that Python has a type for become that: `Date`, `Time`,
+      `NaiveDateTime`, `DateTime`, `Duration`, `Range` and `Decimal`, see [Conversions](conversions.md#rich-types). With
+      `:basic` they are structs like others. Defaults to `:basic`
+
   ## Encoder
 
   An encoder is a function of a term and itself. It is called for the term and, by the implementations of
@@ -628,18 +642,22 @@ defmodule Pythonx do
   def encode!(term, encoder) when is_function(encoder, 2), do: encoder.(term, encoder)
 
   def encode!(term, opts) when is_list(opts) do
-    opts = Keyword.validate!(opts, binaries: :bytes)
+    opts = Keyword.validate!(opts, binaries: :bytes, types: :basic)
 
     if opts[:binaries] not in [:bytes, :str] do
       raise ArgumentError, "expected :binaries to be :bytes or :str, got: #{inspect(opts[:binaries])}"
     end
 
+    Pythonx.Types.option!(opts[:types])
     encode_with(term, opts)
   end
 
   defp encode_with(%struct{} = term, opts) when struct != MapSet do
-    encoder = Native.encoder(opts)
-    Pythonx.Encoder.encode(term, encoder)
+    if opts[:types] == :rich and Pythonx.Encoder.impl_for(term) == nil do
+      Native.encode(term, opts)
+    else
+      Pythonx.Encoder.encode(term, Native.encoder(opts))
+    end
   end
 
   defp encode_with(term, opts), do: Native.encode(term, opts)
@@ -662,18 +680,35 @@ defmodule Pythonx do
 
   Raises `ArgumentError` for a container that holds itself, and for a dict or set of which two keys would be one in
   Elixir (`'a'` and `b'a'`).
-  """
-  @spec decode(Object.t()) :: term()
-  def decode(object)
 
-  def decode(nil) do
+  ## Options
+
+    * `:types` - with `:rich`, more types of Python become terms: `datetime` and its like become `DateTime` and its
+      like, a dataclass or a named tuple a map; see [Conversions](conversions.md#rich-types) and `Pythonx.Decoder`. With
+      `:basic` they stay objects. Defaults to `:basic`
+
+          iex> {result, %{}} = Pythonx.eval("import datetime; [datetime.date(2024, 5, 17), range(3)]", %{})
+          iex> Pythonx.decode(result, types: :rich)
+          [~D[2024-05-17], 0..2]
+  """
+  @spec decode(Object.t(), keyword()) :: term()
+  def decode(object, opts \\ [])
+
+  def decode(nil, _opts) do
     raise ArgumentError,
           "Pythonx.decode/1 expects a %Pythonx.Object{}, but got nil. " <>
             "Note that Pythonx.eval/2 or the ~PY sigil result in nil, if the evaluated code ends with a statement, " <>
             "rather than expression"
   end
 
-  def decode(%Object{} = object) do
+  def decode(%Object{} = object, opts) when is_list(opts) do
+    case Calls.decode_options!(opts) do
+      %{types: :rich} -> Pythonx.Types.decode(object)
+      %{types: :basic} -> decode_basic(object)
+    end
+  end
+
+  defp decode_basic(object) do
     case NIF.nif_decode(object) do
       {:ok, term} -> term
       :unchanged -> object

@@ -8,6 +8,7 @@
 #include "encode.hpp"
 #include "error.hpp"
 #include "object.hpp"
+#include "rich.hpp"
 
 namespace pythonx {
 namespace {
@@ -185,6 +186,7 @@ constexpr Operation operations[] = {
     {"set_from_list", set_from_list},
     {"resolve_call", resolve_call},
     {"buffer", buffer},
+    {"decode_rich", decode_rich},
 };
 
 }  // namespace

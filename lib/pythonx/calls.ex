@@ -7,8 +7,10 @@ defmodule Pythonx.Calls do
   alias Pythonx.Encoder.Native
   alias Pythonx.NIF
   alias Pythonx.Object
+  alias Pythonx.Types
 
-  @defaults [decode: false, binaries: :str, timeout: :infinity]
+  @defaults [decode: false, binaries: :str, types: :basic, timeout: :infinity]
+  @decode_defaults [types: :basic]
 
   @doc """
   Calls an object; see `Pythonx.call/4`.
@@ -33,15 +35,25 @@ defmodule Pythonx.Calls do
   """
   @spec perform(String.t(), tuple(), [String.t()], keyword()) :: term()
   def perform(operation, operands, names, opts) do
-    submit(operation, operands, names, options!(opts), devices(), [])
+    case options!(opts) do
+      # The one walk that decodes with rich types is that of `decode/2`.
+      %{decode: true, types: :rich} = opts ->
+        operation |> submit(operands, names, %{opts | decode: false}, devices(), []) |> decode_rich(opts)
+
+      opts ->
+        submit(operation, operands, names, opts, devices(), [])
+    end
   end
+
+  defp decode_rich(%Object{} = object, opts), do: Types.decode(object, opts.timeout)
+  defp decode_rich(other, _opts), do: other
 
   defp submit(operation, operands, names, opts, {out, err, relay} = devices, replacements) do
     arguments = {operands, names, opts.decode, opts.binaries == :str, replacements}
 
     case NIF.perform(operation, arguments, out, err, relay, opts.timeout) do
       {:deferred, terms} ->
-        objects = Native.encode_deferred(terms, operands, binaries: opts.binaries)
+        objects = Native.encode_deferred(terms, operands, binaries: opts.binaries, types: opts.types)
         submit(operation, operands, names, opts, devices, objects)
 
       {:ok, result} ->
@@ -86,7 +98,20 @@ defmodule Pythonx.Calls do
     opts = opts |> Keyword.validate!(@defaults) |> Map.new()
     check!(:decode, opts.decode, is_boolean(opts.decode), "a boolean")
     check!(:binaries, opts.binaries, opts.binaries in [:bytes, :str], ":bytes or :str")
+    Types.option!(opts.types)
     timeout!(opts.timeout)
+    opts
+  end
+
+  @doc """
+  The options of `Pythonx.decode/2` as a map, checked.
+  """
+  @spec decode_options!(keyword()) :: map()
+  def decode_options!([]), do: Map.new(@decode_defaults)
+
+  def decode_options!(opts) when is_list(opts) do
+    opts = opts |> Keyword.validate!(@decode_defaults) |> Map.new()
+    Types.option!(opts.types)
     opts
   end
 
