@@ -198,14 +198,12 @@ defmodule Pythonx do
     location = Pythonx.Sigil.take_location(code) || {"<string>", 1}
     relay = relay!()
     opts = eval_options!(opts)
-    validate_globals_keys!(globals)
-    encode_opts = [binaries: opts[:binaries], types: opts[:types]]
-    globals = Map.new(globals, fn {name, value} -> {name, encode_global(value, encode_opts)} end)
-    out = device!(:stdout_device, opts[:stdout_device] || Process.group_leader())
-    err = device!(:stderr_device, opts[:stderr_device] || standard_error())
+    globals = encode_globals!(globals, opts)
+    out = device!(:stdout_device, opts.stdout_device || Process.group_leader())
+    err = device!(:stderr_device, opts.stderr_device || standard_error())
 
     Pythonx.Telemetry.span([:pythonx, :eval], %{process: self(), code: code}, fn ->
-      NIF.eval(code, location, globals, out, err, relay, opts[:timeout])
+      NIF.eval(code, location, globals, out, err, relay, opts.timeout)
     end)
   end
 
@@ -249,13 +247,19 @@ defmodule Pythonx do
     opts
   end
 
+  defp encode_globals!(globals, _opts) when map_size(globals) == 0, do: globals
+
+  defp encode_globals!(globals, opts) do
+    validate_globals_keys!(globals)
+    encode_opts = [binaries: opts.binaries, types: opts.types]
+    Map.new(globals, fn {name, value} -> {name, encode_with(value, encode_opts)} end)
+  end
+
   defp validate_globals_keys!(globals) do
     for {key, _value} <- globals, not is_binary(key) do
       raise ArgumentError, "expected globals keys to be strings, got: #{inspect(key)}"
     end
   end
-
-  defp encode_global(value, encode_opts), do: encode_with(value, encode_opts)
 
   defp standard_error(), do: Process.whereis(:standard_error) || Process.group_leader()
 

@@ -179,6 +179,28 @@ defmodule PythonxTest do
       assert eval!("import pickle\npickle.loads(pickle.dumps(C)) is C", %{"C" => class})
     end
 
+    test "is as good as new for each evaluation" do
+      fresh = "sorted(globals())"
+      names = eval!(fresh)
+      assert names == ["__builtins__", "__doc__", "__loader__", "__name__", "__package__", "__spec__"]
+
+      for code <- ["x = 1", "__name__ = 'other'", "del __doc__", "__builtins__ = {}", "globals().clear()"] do
+        Pythonx.eval(code, %{"given" => 1})
+        assert eval!(fresh) == names
+        assert eval!("(__name__, __doc__, abs(-1))") == {"__main__", nil, 1}
+      end
+    end
+
+    test "belongs to what lives on" do
+      {nil, %{"f" => f}} = Pythonx.eval("y = 1\ndef f(): return y", %{})
+      {kept, _} = Pythonx.eval("import sys\nz = 3\nsys.modules['__main__']", %{})
+      {names, _} = Pythonx.eval("w = 4\nglobals()", %{})
+      Pythonx.eval("y = z = w = 2", %{})
+      assert Pythonx.call(f, [], [], decode: true) == 1
+      assert eval!("import types\ntypes.ModuleType.__getattribute__(kept, 'z')", %{"kept" => kept}) == 3
+      assert eval!("names['w']", %{"names" => names}) == 4
+    end
+
     test "concurrent evaluations pickle their own classes" do
       code = """
       import pickle, time

@@ -12,9 +12,9 @@
 
 #include "allocator.hpp"
 #include "atom.hpp"
-#include "eval.hpp"
 #include "function.hpp"
 #include "gil.hpp"
+#include "main_module.hpp"
 #include "object.hpp"
 #include "output.hpp"
 #include "pid.hpp"
@@ -131,7 +131,7 @@ std::string start(const BootConfig& config) {
         !init_output())
       throw py::error_already_set();
     boot_python_side(config);
-    if (!init_eval()) throw py::error_already_set();
+    if (!init_main_module()) throw py::error_already_set();
   } catch (std::exception& error) {
     return error.what();
   }

@@ -53,7 +53,7 @@ Term nif_submit_eval(ErlNifEnv* env, int, const Term argv[]) {
   std::string_view file;
   if (!get_binary(env, argv[1], &text) || !get_binary(env, argv[2], &file)) return enif_make_badarg(env);
   Source source(text, file, line);
-  return submit(env, new EvalJob(env, argv[0], std::move(source), argv[4], argv[5], argv[6], argv[7]));
+  return submit(env, argv[0], new EvalJob(env, std::move(source), argv[4], argv[5], argv[6], argv[7]));
 }
 
 // submit_call(reference, operation, arguments) :: job
@@ -62,7 +62,7 @@ Term nif_submit_call(ErlNifEnv* env, int, const Term argv[]) {
   const char* name;
   CallJob::Function function = find_operation(get_string(env, argv[1]), &name);
   if (function == nullptr) return enif_make_badarg(env);
-  return submit(env, new CallJob(env, argv[0], name, function, argv[2]));
+  return submit(env, argv[0], new CallJob(env, name, function, argv[2]));
 }
 
 // submit_object(reference, operation, arguments, stdout, stderr, relay) :: job
@@ -70,7 +70,7 @@ Term nif_submit_object(ErlNifEnv* env, int, const Term argv[]) {
   if (!is_booted()) return not_initialized(env);
   const ObjectOperation* operation = find_object_operation(get_string(env, argv[1]));
   if (operation == nullptr) return enif_make_badarg(env);
-  return submit(env, new ObjectJob(env, argv[0], operation, argv[2], argv[3], argv[4], argv[5]));
+  return submit(env, argv[0], new ObjectJob(env, operation, argv[2], argv[3], argv[4], argv[5]));
 }
 
 // encode(term, binaries_as_str, replacements) :: {:ok, object} | {:deferred, terms} | :needs_thread

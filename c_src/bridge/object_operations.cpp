@@ -1,5 +1,6 @@
 #include "object_operations.hpp"
 
+#include <utility>
 #include <vector>
 
 #include "decode.hpp"
@@ -212,11 +213,9 @@ const ObjectOperation* find_object_operation(const std::string& name) {
   return nullptr;
 }
 
-ObjectJob::ObjectJob(ErlNifEnv* caller_env, Term reference, const ObjectOperation* operation, Term arguments,
-                     Term out, Term err, Term relay)
-    : Job(caller_env, reference),
-      operation_(operation),
-      evaluation_(std::make_shared<Evaluation>(caller_env, caller(), out, err, relay)) {
+ObjectJob::ObjectJob(ErlNifEnv* caller_env, const ObjectOperation* operation, Term arguments, Term out,
+                     Term err, Term relay)
+    : Job(caller_env), operation_(operation), devices_(caller_env, out, err, relay) {
   const Term* items;
   int arity;
   enif_get_tuple(env(), enif_make_copy(env(), arguments), &arity, &items);
@@ -238,6 +237,7 @@ std::string ObjectJob::label() const {
 }
 
 Term ObjectJob::run() {
+  evaluation_ = std::make_shared<Evaluation>(caller(), std::move(devices_));
   Term reply = prepare_and_perform();
   const bool failed = reply == 0;
   if (failed) reply = take_error(env());

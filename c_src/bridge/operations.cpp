@@ -191,11 +191,8 @@ constexpr Operation operations[] = {
 
 }  // namespace
 
-CallJob::CallJob(ErlNifEnv* caller_env, Term reference, const char* name, Function function, Term arguments)
-    : Job(caller_env, reference),
-      name_(name),
-      function_(function),
-      arguments_(enif_make_copy(env(), arguments)) {}
+CallJob::CallJob(ErlNifEnv* caller_env, const char* name, Function function, Term arguments)
+    : Job(caller_env), name_(name), function_(function), arguments_(enif_make_copy(env(), arguments)) {}
 
 Term CallJob::run() {
   const Term reply = function_(env(), arguments_);

@@ -58,8 +58,9 @@ bool ThreadPool::submit(Job* job) {
     waiting_.push_back(job);
     return false;
   }
+  const bool awake = worker->awake;
   assign(worker, job);
-  return worker->awake;
+  return awake;
 }
 
 Worker* ThreadPool::pick(const ErlNifPid& caller) {
@@ -72,7 +73,7 @@ Worker* ThreadPool::pick(const ErlNifPid& caller) {
 
 void ThreadPool::assign(Worker* worker, Job* job) {
   if (worker->idle) take_from_idle(worker);
-  affinity_.emplace(key_of(job->caller_), worker);
+  affinity_.try_emplace(key_of(job->caller_), worker);
   if (affinity_.size() > affinity_limit) forget_dead_callers();
   worker->current = job;
   worker->inbox = job;
@@ -161,13 +162,14 @@ Job* ThreadPool::next_or_idle(Worker* worker) {
   Job* job = waiting_.front();
   waiting_.pop_front();
   worker->current = job;
-  affinity_.emplace(key_of(job->caller_), worker);
+  affinity_.try_emplace(key_of(job->caller_), worker);
   return job;
 }
 
 // Waits for a job; nullptr when the thread is to end. A thread is idle, or has a job in its inbox, when this is called.
 Job* ThreadPool::await_job(Worker* worker) {
   spin(worker);
+  if (Job* job = worker->inbox.exchange(nullptr)) return job;
   std::unique_lock<std::mutex> lock(mutex_);
   while (worker->inbox == nullptr) {
     if (worker->is_main) {
@@ -225,12 +227,14 @@ void ThreadPool::retire(Worker* worker) {
 // Returns the next job in line, if there is one. The thread is free before the reply is sent: a caller that comes
 // back at once must find its own thread idle, or it would be given another.
 Job* ThreadPool::run(Worker* worker, Job* job) {
-  Term reply = make_tuple(job->env_, atoms.error, atoms.cancelled);
+  Term reply;
   if (start(worker, job)) {
     Attach attached;
     reply = job->run();
     finish(worker, job);
     if (has_pending()) drop_pending(drop_budget_us);
+  } else {
+    reply = make_tuple(job->env(), atoms.error, atoms.cancelled);
   }
   Job* next = next_or_idle(worker);
   deliver(job, reply);
@@ -261,6 +265,7 @@ void ThreadPool::finish(Worker* worker, Job* job) {
 }
 
 void ThreadPool::deliver(Job* job, Term reply) {
+  void* resource = nullptr;
   bool monitored;
   {
     std::lock_guard<std::mutex> lock(job->mutex);
@@ -268,14 +273,22 @@ void ThreadPool::deliver(Job* job, Term reply) {
     job->reply_ = reply;
     monitored = job->monitored_;
     auto expected = Job::Handoff::lingering;
-    if (!job->handoff_.compare_exchange_strong(expected, Job::Handoff::taken) && !job->mute_) {
+    if (!job->handoff_.compare_exchange_strong(expected, Job::Handoff::taken)) {
+      resource = job->resource_;
       // Sent under the lock: once `cancel` returned, the caller finds the reply in its mailbox or never gets one.
-      enif_send(nullptr, &job->caller_, job->env_, make_tuple(job->env_, job->reference_, reply));
+      if (!job->mute_) send_reply(job);
     }
   }
-  void* resource = job->resource_;
   if (monitored) enif_demonitor_process(nullptr, resource, &job->monitor_);
-  enif_release_resource(resource);
+  if (resource != nullptr) enif_release_resource(resource);
+  job->release();
+}
+
+void ThreadPool::send_reply(Job* job) {
+  ErlNifEnv* env = job->env_ == nullptr ? job->message_env_ : job->env_;
+  const Term reference = env == job->message_env_ ? job->reference_ : enif_make_copy(env, job->reference_);
+  const Term reply = job->reply_ == 0 ? job->make_reply(env) : job->reply_;
+  enif_send(nullptr, &job->caller_, env, make_tuple(env, reference, reply));
 }
 
 // --- Cancelling ----------------------------------------------------------------------------------------------------
@@ -293,7 +306,7 @@ bool ThreadPool::cancel(Job* job, bool mute) {
     if (signalled) pthread_kill(job->worker_->thread, interrupt_signal());
   }
   if (!running) return true;
-  enif_keep_resource(job->resource_);
+  job->retain();
   {
     std::lock_guard<std::mutex> lock(interrupts_mutex_);
     interrupts_.push_back({job, std::chrono::steady_clock::now(), false, signalled});
@@ -309,7 +322,7 @@ bool ThreadPool::interrupt(const ErlNifPid& pid) {
     for (Worker* worker : workers_) {
       for (Job* job = worker->current.load(); job != nullptr; job = job->outer_) {
         if (enif_compare_pids(&job->caller_, &pid) != 0) continue;
-        enif_keep_resource(job->resource_);
+        job->retain();
         jobs.push_back(job);
       }
     }
@@ -317,7 +330,7 @@ bool ThreadPool::interrupt(const ErlNifPid& pid) {
   bool any = false;
   for (Job* job : jobs) {
     any = cancel(job, false) || any;
-    enif_release_resource(job->resource_);
+    job->release();
   }
   return any;
 }
@@ -357,7 +370,7 @@ bool ThreadPool::raise_again(Cancelled& cancelled) {
   }
   if (running) return true;
   if (cancelled.reported) report(cancelled, atoms.freed);
-  enif_release_resource(cancelled.job->resource_);
+  cancelled.job->release();
   return false;
 }
 
@@ -415,14 +428,14 @@ void ThreadPool::shut_down() {
     shut_down_ = true;
     for (Worker* worker : workers_) {
       for (Job* job = worker->current.load(); job != nullptr; job = job->outer_) {
-        enif_keep_resource(job->resource_);
+        job->retain();
         jobs.push_back(job);
       }
     }
   }
   for (Job* job : jobs) {
     cancel(job, true);
-    enif_release_resource(job->resource_);
+    job->release();
   }
 }
 

@@ -32,10 +32,9 @@ struct Worker {
   unsigned long python_id = 0;  // threading.get_ident(), for PyThreadState_SetAsyncExc
   std::condition_variable wake;
   std::atomic<Job*> inbox{nullptr};
-  std::atomic<bool> awake{false};  // spinning, see ThreadPool::spin
-  std::atomic<Job*> current{
-      nullptr};                 // keeps the job's resource for whoever finds it here under the pool's mutex
-  bool exception_sent = false;  // an interrupt may be pending in Python; belongs to the GIL
+  std::atomic<bool> awake{false};      // spinning, see ThreadPool::spin
+  std::atomic<Job*> current{nullptr};  // keeps the job for whoever finds it here under the pool's mutex
+  bool exception_sent = false;         // an interrupt may be pending in Python; belongs to the GIL
 };
 
 struct PoolLimits {
@@ -107,6 +106,7 @@ class ThreadPool {
   bool start(Worker* worker, Job* job);
   void finish(Worker* worker, Job* job);
   void deliver(Job* job, Term reply);
+  void send_reply(Job* job);
   void make_idle(Worker* worker);
   void take_from_idle(Worker* worker);
   void forget_dead_callers();
@@ -116,7 +116,7 @@ class ThreadPool {
   void end_wait(Job* job);
   void interrupt_call(const CallPtr& call);
   void run_nested(Worker* worker, Job* job);
-  // A job that was told to end, with a reference to its resource.
+  // A job that was told to end, with a reference to it.
   struct Cancelled {
     Job* job;
     std::chrono::steady_clock::time_point since;
