@@ -446,6 +446,32 @@ defmodule Pythonx do
   def type(%Object{} = object), do: Pythonx.Help.type(object)
 
   @doc """
+  The representations of an object, by their MIME types: what a notebook would show.
+
+      iex> {formula, _} = Pythonx.eval("class Formula:\\n  def _repr_latex_(self): return '$x^2$'\\nFormula()", %{})
+      iex> %{"text/latex" => latex, "text/plain" => _repr} = Pythonx.display(formula)
+      iex> latex
+      "$x^2$"
+
+  Objects are asked as IPython asks them, by `_repr_mimebundle_` or else by `_repr_html_`, `_repr_png_` and their like.
+  Figures of matplotlib and seaborn, and images of PIL, are `"image/png"`. `"text/plain"` is always there, and is the
+  `repr` unless the object gives another; one of more than 65,536 characters is cut, with a note of its length.
+
+  Images and PDF are the bytes of the file, other text is UTF-8, and JSON is decoded.
+
+  Where [Kino](https://hex.pm/packages/kino) is there, Livebook shows objects by these, unless `kino_pythonx` is there,
+  which has its own way.
+
+  What a method of the object raises is raised as `Pythonx.Error`.
+
+  ## Options
+
+    * `:timeout` - as for `call/4`. Defaults to `:infinity`
+  """
+  @spec display(Object.t(), keyword()) :: %{String.t() => term()}
+  def display(%Object{} = object, opts \\ []) when is_list(opts), do: Pythonx.Display.display(object, opts)
+
+  @doc """
   Prints Python's documentation of an object.
   """
   @spec help(Object.t()) :: :ok
