@@ -244,6 +244,11 @@ defmodule Pythonx do
             "expected :timeout to be a non-negative integer or :infinity, got: #{inspect(opts.timeout)}"
     end
 
+    # What `receive` can wait for: 49 days.
+    if is_integer(opts.timeout) and opts.timeout > 0xFFFF_FFFF do
+      raise ArgumentError, "expected :timeout to be at most #{0xFFFF_FFFF}, got: #{opts.timeout}"
+    end
+
     opts
   end
 

@@ -50,6 +50,18 @@ defmodule PythonxTest do
       assert globals |> Map.keys() |> Enum.sort() == ["a", "b", "c d"]
     end
 
+    test "of names that have the same text, as instances of a subclass may, one comes back" do
+      code = """
+      class Name(str):
+          def __hash__(self): return 1
+          def __eq__(self, other): return self is other
+      globals()[Name("x")] = 1
+      x = 2
+      """
+
+      assert {nil, %{"x" => _one}} = Pythonx.eval(code, %{})
+    end
+
     test "a name with a lone surrogate is a UnicodeEncodeError" do
       assert_raise Pythonx.Error, ~r/UnicodeEncodeError/, fn -> Pythonx.eval("globals()['\\ud800'] = 1", %{}) end
     end
@@ -108,6 +120,9 @@ defmodule PythonxTest do
     test "values of options are checked" do
       message = "expected :timeout to be a non-negative integer or :infinity, got: -1"
       assert_raise ArgumentError, message, fn -> Pythonx.eval("1", %{}, timeout: -1) end
+
+      message = "expected :timeout to be at most 4294967295, got: 5000000000"
+      assert_raise ArgumentError, message, fn -> Pythonx.eval("1", %{}, timeout: 5_000_000_000) end
 
       message = "expected :binaries to be :bytes or :str, got: :text"
       assert_raise ArgumentError, message, fn -> Pythonx.eval("1", %{}, binaries: :text) end
@@ -346,6 +361,7 @@ defmodule PythonxTest do
 
       wait_until(fn ->
         :erlang.garbage_collect()
+        collect_free_threaded()
         eval!("ref() is None", %{"ref" => ref})
       end)
     end
@@ -363,6 +379,7 @@ defmodule PythonxTest do
 
       wait_until(fn ->
         :erlang.garbage_collect()
+        collect_free_threaded()
         count.() == before
       end)
     end

@@ -4,17 +4,28 @@
 #include <vector>
 
 #include "error.hpp"
+#include "interpreter.hpp"
 #include "main_module.hpp"
 #include "object.hpp"
 
 namespace pythonx {
 
-struct EvalJob::Pairs {
+struct EvalPairs {
   std::vector<Term> keys;
   std::vector<Term> values;
 };
 
 namespace {
+
+Term make_map(ErlNifEnv* env, EvalPairs& pairs) {
+  const std::size_t count = pairs.keys.size();
+  Term map;
+  if (enif_make_map_from_arrays(env, pairs.keys.data(), pairs.values.data(), count, &map)) return map;
+  // Names of a subclass of str may have the same text and yet be two. The later one counts.
+  map = enif_make_new_map(env);
+  for (std::size_t i = 0; i < count; ++i) enif_make_map_put(env, map, pairs.keys[i], pairs.values[i], &map);
+  return map;
+}
 
 bool set_global(ErlNifEnv* env, PyObject* names, Term key, Term value) {
   std::string_view text;
@@ -144,6 +155,7 @@ bool EvalJob::evaluate(Frames* frames) {
   PyObject* names = frame.main.names();
   if (globals_ != 0 && !set_globals(env(), names, globals_)) return false;
   frame.result = execute(frame.code, names);
+  end_if_forked();
   if (frame.result == nullptr && PyErr_Occurred()) return false;
   if (!collect_globals(names)) return false;
   result_ = std::exchange(frame.result, nullptr);
@@ -159,7 +171,7 @@ Term EvalJob::global_key(PyObject* name) {
 }
 
 // False with an exception set.
-bool EvalJob::collect_pairs(PyObject* names, Pairs* out) {
+bool EvalJob::collect_pairs(PyObject* names, EvalPairs* out) {
   PyObject *name, *value;
   Py_ssize_t position = 0;
   while (PyDict_Next(names, &position, &name, &value)) {
@@ -176,7 +188,7 @@ bool EvalJob::collect_pairs(PyObject* names, Pairs* out) {
 // Threads that the code started may still write to the namespace. Nothing here runs Python code or detaches, so with the
 // GIL they cannot meanwhile; without it the dict is walked under its lock.
 bool EvalJob::collect_globals(PyObject* names) {
-  Pairs pairs;
+  EvalPairs pairs;
   bool ok;
 #ifdef Py_GIL_DISABLED
   Py_BEGIN_CRITICAL_SECTION(names);
@@ -185,9 +197,8 @@ bool EvalJob::collect_globals(PyObject* names) {
 #ifdef Py_GIL_DISABLED
   Py_END_CRITICAL_SECTION();
 #endif
-  if (!ok || pairs.keys.empty()) return ok;
-  return enif_make_map_from_arrays(env(), pairs.keys.data(), pairs.values.data(), pairs.keys.size(),
-                                   &defined_) != 0;
+  if (ok && !pairs.keys.empty()) defined_ = make_map(env(), pairs);
+  return ok;
 }
 
 }  // namespace pythonx

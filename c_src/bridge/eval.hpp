@@ -8,6 +8,8 @@
 
 namespace pythonx {
 
+struct EvalPairs;
+
 // Replies {:ok, result | nil, globals, relayed} or {:python_error, error, relayed}, where `relayed` says that output
 // went by way of the relay process, which the caller must wait for.
 class EvalJob : public Job {
@@ -25,11 +27,9 @@ class EvalJob : public Job {
   Term make_reply(ErlNifEnv* env) override;
 
  private:
-  struct Pairs;
-
   bool evaluate(Frames* frames);
   bool collect_globals(PyObject* names);
-  bool collect_pairs(PyObject* names, Pairs* out);
+  bool collect_pairs(PyObject* names, EvalPairs* out);
   Term global_key(PyObject* name);
 
   Source source_;

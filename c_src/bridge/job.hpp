@@ -72,6 +72,8 @@ class Job {
 
   enum class State { queued, running, done };
   enum class Handoff { lingering, gone, taken };
+  // An interrupt that a worker found at no good place is owed, and paid where the job next imports something.
+  enum class Owed { nothing, due, paid };
 
   std::atomic<int> references_{1};
   ErlNifEnv* env_ = nullptr;
@@ -89,6 +91,13 @@ class Job {
   std::atomic<bool> cancelled_{false};
   bool mute_ = false;  // nobody waits for the reply any more
   Worker* worker_ = nullptr;
+  // How interrupts fare on their way; see thread_pool.cpp.
+  std::atomic<int> signals_{0};          // sent to the main thread for this job
+  int signals_seen_ = 0;                 // by the handler; main thread only
+  PyFrameObject* put_off_at_ = nullptr;  // where the handler did nothing the last time; never followed
+  int put_off_instruction_ = 0;
+  int put_off_ = 0;  // how many came at risky places; belongs to the GIL
+  std::atomic<Owed> owed_{Owed::nothing};
   std::shared_ptr<Call> call_;  // while its thread waits for an answer of Elixir's
   Job* outer_ = nullptr;        // the job that this one interrupted on the same thread, by way of a callback
   std::chrono::steady_clock::time_point started_at_{};

@@ -78,6 +78,7 @@ Term nif_encode(ErlNifEnv* env, int, const Term argv[]) {
   if (!is_booted()) return not_initialized(env);
   EncodeOptions options;
   options.binaries_as_str = argv[1] == atoms.true_;
+  options.caller_env = true;
   std::vector<PyObject*> replacements;
   Term list = argv[2];
   for (Term head; enif_get_list_cell(env, list, &head, &list);) replacements.push_back(get_object(env, head));
@@ -104,10 +105,12 @@ Term nif_decode(ErlNifEnv* env, int, const Term argv[]) {
   if (!is_booted()) return not_initialized(env);
   PyObject* object = get_object(env, argv[0]);
   if (object == nullptr) return atoms.error;
+  DecodeOptions options;
+  options.caller_env = true;
   Term term;
   std::string message;
   Attach attached;
-  switch (decode(env, object, {}, &term, &message)) {
+  switch (decode(env, object, options, &term, &message)) {
     case DecodeStatus::ok:
       return make_tuple(env, atoms.ok, term);
     case DecodeStatus::object:

@@ -77,7 +77,7 @@ void empty_in_slices(PyObject* object, Handoff& handoff) {
   constexpr Py_ssize_t slice = 50'000;
   if (!PyList_CheckExact(object) || Py_REFCNT(object) != 1) return;
   for (Py_ssize_t size = PyList_GET_SIZE(object); size > slice; size = PyList_GET_SIZE(object)) {
-    if (PyList_SetSlice(object, size - slice, size, nullptr) < 0) PyErr_Clear();
+    if (PyList_SetSlice(object, size - slice, size, nullptr) < 0) return PyErr_Clear();
     handoff.tick(slice);
   }
 }

@@ -6,6 +6,7 @@
 #include "decode.hpp"
 #include "encode.hpp"
 #include "error.hpp"
+#include "interpreter.hpp"
 #include "object.hpp"
 
 namespace pythonx {
@@ -240,6 +241,7 @@ Term ObjectJob::run() {
   evaluation_ = std::make_shared<Evaluation>(caller(), std::move(devices_));
   Term reply = prepare_and_perform();
   const bool failed = reply == 0;
+  end_if_forked();
   if (failed) reply = take_error(env());
   const Term relayed = evaluation_->finish() ? atoms.true_ : atoms.false_;
   evaluation_.reset();  // While attached: it may hold a Python reference.

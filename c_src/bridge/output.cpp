@@ -147,7 +147,8 @@ PyObject* current_evaluation_object() {
 EvaluationPtr current_evaluation() {
   PyObject* capsule = current_evaluation_object();
   EvaluationPtr evaluation;
-  if (capsule != Py_None) {
+  // Code can find the variable in contextvars.copy_context() and set it to anything.
+  if (PyCapsule_IsValid(capsule, capsule_name)) {
     evaluation = *static_cast<EvaluationPtr*>(PyCapsule_GetPointer(capsule, capsule_name));
   } else {
     std::lock_guard<std::mutex> lock(latest().mutex);

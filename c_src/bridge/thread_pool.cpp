@@ -1,5 +1,6 @@
 #include "thread_pool.hpp"
 
+#include <frameobject.h>
 #include <signal.h>
 #include <time.h>
 
@@ -9,16 +10,22 @@
 #include "gil.hpp"
 #include "object.hpp"
 #include "pause.hpp"
+#include "safe_point.hpp"
 
 namespace pythonx {
 namespace {
 
 constexpr std::size_t stack_size = 16 << 20;
-constexpr std::size_t affinity_limit = 65536;
 
 constexpr auto spin_time = std::chrono::microseconds(30);
 
 thread_local Worker* this_worker = nullptr;
+
+// How long code has to end after an interrupt before it gets the next.
+constexpr auto interrupt_interval = std::chrono::milliseconds(50);
+
+// How often an interrupt is put off at risky places: for about a second.
+constexpr int put_off_limit = 20;
 
 // How long a thread may go on after it was interrupted before somebody is told.
 constexpr auto patience = std::chrono::seconds(1);
@@ -28,11 +35,33 @@ Term elapsed_us(ErlNifEnv* env, std::chrono::steady_clock::time_point since) {
   return enif_make_int64(env, std::chrono::duration_cast<std::chrono::microseconds>(elapsed).count());
 }
 
+int instruction_of([[maybe_unused]] PyFrameObject* frame) {
+#if PY_VERSION_HEX >= 0x030B0000
+  return frame == nullptr ? 0 : PyFrame_GetLasti(frame);
+#else
+  return frame == nullptr ? 0 : frame->f_lasti;
+#endif
+}
+
 }  // namespace
 
 Worker* ThreadPool::current_worker() { return this_worker; }
 
-int interrupt_signal() { return SIGRTMIN + 6; }
+void name_thread(const char* name) {
+#ifdef __APPLE__
+  pthread_setname_np(name);
+#else
+  pthread_setname_np(pthread_self(), name);
+#endif
+}
+
+int interrupt_signal() {
+#ifdef SIGRTMIN
+  return SIGRTMIN + 6;
+#else
+  return SIGUSR2;  // macOS has no real-time signals; the VM does not use this one.
+#endif
+}
 
 ThreadPool& ThreadPool::instance() {
   static ThreadPool* pool = new ThreadPool;
@@ -74,7 +103,7 @@ Worker* ThreadPool::pick(const ErlNifPid& caller) {
 void ThreadPool::assign(Worker* worker, Job* job) {
   if (worker->idle) take_from_idle(worker);
   affinity_.try_emplace(key_of(job->caller_), worker);
-  if (affinity_.size() > affinity_limit) forget_dead_callers();
+  if (affinity_.size() > affinity_limit_) forget_dead_callers();
   worker->current = job;
   worker->inbox = job;
   worker->wake.notify_one();
@@ -115,6 +144,8 @@ void ThreadPool::forget_dead_callers() {
     it = enif_is_process_alive(env, &pid) ? std::next(it) : affinity_.erase(it);
   }
   enif_free_env(env);
+  // With that many processes alive, the next look is to be as rare.
+  affinity_limit_ = std::max(affinity_limit_, 2 * affinity_.size());
 }
 
 // --- The life of a thread ------------------------------------------------------------------------------------------
@@ -139,7 +170,7 @@ void ThreadPool::serve_as_main() {
 }
 
 void ThreadPool::serve(Worker* worker) {
-  pthread_setname_np(pthread_self(), worker->is_main ? "python_main" : "python_worker");
+  name_thread(worker->is_main ? "python_main" : "python_worker");
   worker->python_id = PyThread_get_thread_ident();
   this_worker = worker;
   Job* job = await_job(worker);
@@ -173,7 +204,10 @@ Job* ThreadPool::await_job(Worker* worker) {
   std::unique_lock<std::mutex> lock(mutex_);
   while (worker->inbox == nullptr) {
     if (worker->is_main) {
-      if (farewell_ != nullptr) say_farewell(lock);
+      if (farewell_ != nullptr) {
+        say_farewell(lock);
+        continue;  // A job may have come meanwhile.
+      }
       worker->wake.wait(lock);
     } else if (worker->wake.wait_for(lock, limits_.idle_time) == std::cv_status::timeout &&
                worker->inbox == nullptr && may_retire(worker)) {
@@ -230,6 +264,7 @@ Job* ThreadPool::run(Worker* worker, Job* job) {
   Term reply;
   if (start(worker, job)) {
     Attach attached;
+    worker->state = PyThreadState_Get();
     reply = job->run();
     finish(worker, job);
     if (has_pending()) drop_pending(drop_budget_us);
@@ -295,21 +330,24 @@ void ThreadPool::send_reply(Job* job) {
 
 bool ThreadPool::cancel(Job* job, bool mute) {
   bool running;
-  bool signalled = false;
+  const auto now = std::chrono::steady_clock::now();
+  auto due = now;
   {
     std::lock_guard<std::mutex> lock(job->mutex);
     if (mute) job->mute_ = true;
     if (job->state_ == Job::State::done) return false;
     job->cancelled_ = true;
     running = job->state_ == Job::State::running;
-    signalled = running && job->worker_->is_main && job->call_ == nullptr;
-    if (signalled) pthread_kill(job->worker_->thread, interrupt_signal());
+    if (running && job->worker_->is_main && job->call_ == nullptr) {
+      signal_main(job);
+      due += interrupt_interval;  // A second one at once would hit the code's own `finally`.
+    }
   }
   if (!running) return true;
   job->retain();
   {
     std::lock_guard<std::mutex> lock(interrupts_mutex_);
-    interrupts_.push_back({job, std::chrono::steady_clock::now(), false, signalled});
+    interrupts_.push_back({job, now, due});
   }
   interrupts_wake_.notify_one();
   return true;
@@ -321,7 +359,7 @@ bool ThreadPool::interrupt(const ErlNifPid& pid) {
     std::lock_guard<std::mutex> lock(mutex_);
     for (Worker* worker : workers_) {
       for (Job* job = worker->current.load(); job != nullptr; job = job->outer_) {
-        if (enif_compare_pids(&job->caller_, &pid) != 0) continue;
+        if (job->state_ != Job::State::running || enif_compare_pids(&job->caller_, &pid) != 0) continue;
         job->retain();
         jobs.push_back(job);
       }
@@ -335,43 +373,63 @@ bool ThreadPool::interrupt(const ErlNifPid& pid) {
   return any;
 }
 
-// Code under a bare `except:` swallows an interrupt, so each is sent again until its job has ended.
 void ThreadPool::serve_interrupts() {
   std::vector<Cancelled> active;
   for (;;) {
-    {
-      std::unique_lock<std::mutex> lock(interrupts_mutex_);
-      const auto news = [this] { return !interrupts_.empty(); };
-      if (active.empty()) {
-        interrupts_wake_.wait(lock, news);
-      } else {
-        interrupts_wake_.wait_for(lock, std::chrono::milliseconds(50), news);
-      }
-      active.insert(active.end(), interrupts_.begin(), interrupts_.end());
-      interrupts_.clear();
-    }
-    for (auto it = active.begin(); it != active.end();)
-      it = raise_again(*it) ? std::next(it) : active.erase(it);
+    take_cancelled(&active);
+    let_go_of_ended(&active);
+    interrupt_again(&active);
   }
 }
 
-// False when the job has ended, which is then let go.
-bool ThreadPool::raise_again(Cancelled& cancelled) {
-  // One that was signalled just now gets the time to clean up before it is interrupted again.
-  if (cancelled.signalled) {
-    cancelled.signalled = false;
-    return true;
+// Waits for news, or until it is time to send interrupts again: code under a bare `except:` swallows one, so
+// each is sent until its job has ended.
+void ThreadPool::take_cancelled(std::vector<Cancelled>* active) {
+  std::unique_lock<std::mutex> lock(interrupts_mutex_);
+  const auto news = [this] { return !interrupts_.empty(); };
+  if (active->empty()) {
+    interrupts_wake_.wait(lock, news);
+  } else {
+    interrupts_wake_.wait_for(lock, interrupt_interval, news);
   }
-  const bool running = raise_in(cancelled.job);
-  const bool late = std::chrono::steady_clock::now() - cancelled.since > patience;
-  if (running && late && !cancelled.reported) {
+  for (const Cancelled& cancelled : interrupts_) {
+    const auto same = [&](const Cancelled& other) { return other.job == cancelled.job; };
+    if (std::none_of(active->begin(), active->end(), same)) {
+      active->push_back(cancelled);
+    } else {
+      cancelled.job->release();  // cancelled twice: by a caller that gave up, and died
+    }
+  }
+  interrupts_.clear();
+}
+
+void ThreadPool::let_go_of_ended(std::vector<Cancelled>* active) {
+  const auto ended = std::partition(active->begin(), active->end(), [](const Cancelled& cancelled) {
+    return cancelled.job->state_ != Job::State::done;
+  });
+  for (auto it = ended; it != active->end(); ++it) {
+    if (it->reported) report(*it, atoms.freed);
+    it->job->release();
+  }
+  active->erase(ended, active->end());
+}
+
+// One hold of the GIL serves all: with a hundred threads that are stuck in C code, one for each would take
+// long where others compute. What needs no GIL comes first.
+void ThreadPool::interrupt_again(std::vector<Cancelled>* active) {
+  const auto now = std::chrono::steady_clock::now();
+  std::vector<Job*> on_workers;
+  for (Cancelled& cancelled : *active) {
+    if (cancelled.due > now) continue;
+    cancelled.due = now + interrupt_interval;
+    if (!raise_detached(cancelled.job)) on_workers.push_back(cancelled.job);
+    if (cancelled.reported || now - cancelled.since <= patience) continue;
     cancelled.reported = true;
     report(cancelled, atoms.stuck);
   }
-  if (running) return true;
-  if (cancelled.reported) report(cancelled, atoms.freed);
-  cancelled.job->release();
-  return false;
+  if (on_workers.empty()) return;
+  Attach attached;
+  for (Job* job : on_workers) raise_on_worker(job);
 }
 
 // Sends {:pythonx_event, :stuck | :freed, caller, elapsed_us, code} to Pythonx.Watch.
@@ -386,39 +444,74 @@ void ThreadPool::report(const Cancelled& cancelled, Term what) {
   enif_free_env(env);
 }
 
-// False when the job has ended.
-bool ThreadPool::raise_in(Job* job) {
+// False for a job that can be reached with the GIL only.
+bool ThreadPool::raise_detached(Job* job) {
   CallPtr call;
   {
     std::lock_guard<std::mutex> lock(job->mutex);
-    if (job->state_ == Job::State::done) return false;
-    if (job->worker_ == nullptr) return true;
+    if (job->state_ == Job::State::done) return true;
     call = job->call_;
-    if (call == nullptr && job->worker_->is_main) {
-      pthread_kill(job->worker_->thread, interrupt_signal());
-      return true;
-    }
+    if (call == nullptr && !job->worker_->is_main) return false;
+    if (call == nullptr) signal_main(job);
   }
-  if (call == nullptr) return raise_on_worker(job);
-  interrupt_call(call);
+  if (call != nullptr) interrupt_call(call);
   return true;
 }
 
-// SetAsyncExc needs the GIL, which may not be waited for under the lock: hence the second look at the job's state.
-bool ThreadPool::raise_on_worker(Job* job) {
-  Attach attached;
+// With the job's mutex held. Counted first: the handler must not take a signal that it has seen for a new one.
+void ThreadPool::signal_main(Job* job) {
+  ++job->signals_;
+  pthread_kill(job->worker_->thread, interrupt_signal());
+}
+
+// Attached, as SetAsyncExc needs the GIL, which may not be waited for under the lock: hence another look at the
+// state.
+void ThreadPool::raise_on_worker(Job* job) {
+  const StoppedWorld stopped;
   std::lock_guard<std::mutex> lock(job->mutex);
-  if (job->state_ == Job::State::done) return false;
+  if (job->state_ == Job::State::done || job->worker_->state == nullptr) return;
   // It waits below another job by now, which the exception would hit.
-  if (job->call_ != nullptr || job->worker_->current != job) return true;
+  if (job->call_ != nullptr || job->worker_->current != job) return;
+  if (put_off(job)) return;
   job->worker_->exception_sent = true;
   PyThreadState_SetAsyncExc(job->worker_->python_id, PyExc_KeyboardInterrupt);
-  return true;
 }
 
-bool ThreadPool::main_job_cancelled() const {
+// Whether a worker's job is to be left alone for now. Code that imports a lot is seen in the import system nearly
+// always, as that is where it lets the GIL go; so it looks itself whether it is owed an interrupt.
+bool ThreadPool::put_off(Job* job) {
+  auto owed = Job::Owed::paid;
+  if (job->owed_.compare_exchange_strong(owed, Job::Owed::nothing)) return true;  // It has got one just now.
+  const Safety safety = safety_of(job->worker_->state.load());
+  const bool off = safety == Safety::unsafe || (safety == Safety::risky && ++job->put_off_ <= put_off_limit);
+  job->owed_ = off ? Job::Owed::due : Job::Owed::nothing;
+  return off;
+}
+
+bool ThreadPool::take_owed_interrupt() {
+  Job* job = this_worker == nullptr ? nullptr : this_worker->current.load();
+  auto owed = Job::Owed::due;
+  return job != nullptr && job->owed_.compare_exchange_strong(owed, Job::Owed::paid);
+}
+
+// The handler is called between instructions and, where code waits in C, within one. An interrupt that is put off
+// is looked at again after each instruction that looks at all. So when a new signal finds the thread where it was
+// before, it waits there for something that it has not got yet, such as a lock: no harm is done, and it might wait
+// for ever.
+bool ThreadPool::may_interrupt_main(PyFrameObject* frame) {
   Job* job = main_ == nullptr ? nullptr : main_->current.load();
-  return job != nullptr && job->cancelled_ && job->state_ == Job::State::running;
+  if (job == nullptr || !job->cancelled_ || job->state_ != Job::State::running) return false;
+  const int signals = job->signals_;
+  const bool is_new = std::exchange(job->signals_seen_, signals) != signals;
+  const int instruction = instruction_of(frame);
+  const bool waits = is_new && job->put_off_at_ == frame && job->put_off_instruction_ == instruction;
+  const Safety safety = safety_of(frame);
+  const bool late = safety == Safety::risky && is_new && ++job->put_off_ > put_off_limit;
+  const bool strike = safety == Safety::safe || waits || late;
+  job->put_off_at_ = strike ? nullptr : frame;
+  job->put_off_instruction_ = instruction;
+  if (!strike) PyErr_SetInterruptEx(interrupt_signal());
+  return strike;
 }
 
 void ThreadPool::shut_down() {
