@@ -173,6 +173,89 @@ defmodule Pythonx.Bench do
     end
   end
 
+  # Arrays of 100 MB against what numpy itself takes to copy them.
+  def arrays do
+    values = for i <- 1..1_250_000, into: <<>>, do: <<i * 1.0::float-64-native>>
+    binary = :binary.copy(values, 10)
+
+    {array, globals} =
+      Pythonx.eval("import numpy as np\nfrombuffer = np.frombuffer\nnp.frombuffer(data).copy()", %{
+        "data" => Pythonx.memoryview(binary)
+      })
+
+    copy = fn -> timed(fn -> Pythonx.call_method(array, :copy) end) end
+    view = fn -> timed(fn -> Pythonx.call(globals["frombuffer"], [Pythonx.memoryview(binary)]) end) end
+    compare("array in : numpy.copy", "us", view, copy, 0.1)
+    shared = fn -> timed(fn -> Pythonx.buffer(array, copy: false) end) end
+    compare("array out, copy: false : numpy.copy", "us", shared, copy, 0.1)
+    compare("array out, copied : numpy.copy", "us", fn -> timed(fn -> Pythonx.buffer(array) end) end, copy, 1.5)
+    turned = Pythonx.getattr(array, :T) |> Pythonx.call_method(:reshape, [5000, 2500]) |> Pythonx.getattr(:T)
+    numpy_c = fn -> timed(fn -> Pythonx.call_method(turned, :copy, ["C"]) end) end
+
+    compare(
+      "array out, transposed : numpy.copy",
+      "us",
+      fn -> timed(fn -> Pythonx.buffer(turned, order: :c) end) end,
+      numpy_c,
+      nil
+    )
+  end
+
+  # Rows of maps against JSON with the fastest library of Python and the one of OTP.
+  def json do
+    rows = rows()
+    :persistent_term.put(__MODULE__, rows)
+    object = Pythonx.encode!(rows, binaries: :str)
+    orjson = Pythonx.import_module("orjson")
+
+    ours = fn ->
+      rows = :persistent_term.get(__MODULE__)
+      timed(fn -> Pythonx.encode!(rows, binaries: :str) end)
+    end
+
+    reference = fn ->
+      rows = :persistent_term.get(__MODULE__)
+      timed(fn -> Pythonx.call_method(orjson, :loads, [:json.encode(rows) |> IO.iodata_to_binary()]) end)
+    end
+
+    compare("20,000 rows in : :json and orjson.loads", "ms", ours, reference, 1.0)
+    ours = fn -> timed(fn -> Pythonx.decode(object) end) end
+    dumps = fn -> Pythonx.call_method(orjson, :dumps, [object], [], decode: true) end
+    reference = fn -> timed(fn -> :json.decode(dumps.()) end) end
+    compare("20,000 rows out : orjson.dumps and :json", "ms", ours, reference, 1.0)
+  end
+
+  # 100 MB without a copy: the median time of one crossing, and by how much a hundred of them that are kept make the
+  # process larger.
+  def large do
+    binary = :binary.copy("x", 100_000_000)
+    {bytes, globals} = Pythonx.eval("text = 'x' * 100_000_000\nb'x' * 100_000_000", %{})
+    text = globals["text"]
+    IO.puts("\n" <> pad({"100 MB without a copy", 42}, :trailing) <> "     time   100 kept   target")
+
+    for {name, target, fun} <- [
+          {"memoryview", 100, fn -> Pythonx.memoryview(binary) end},
+          {"bytes out", 50, fn -> Pythonx.decode(bytes) end},
+          {"str (ASCII) out", 50, fn -> Pythonx.decode(text) end},
+          {"buffer out", 50, fn -> Pythonx.buffer(bytes) end}
+        ] do
+      times = Enum.sort(for _ <- 1..101, do: elem(timed(fun), 0))
+      :erlang.garbage_collect()
+      before = resident_kb()
+      kept = for _ <- 1..100, do: fun.()
+      grown = resident_kb() - before
+      100 = length(kept)
+      columns = ["#{Enum.at(times, 50)} us", "#{grown} kB", "<= #{target} us"]
+      padded = for {text, width} <- Enum.zip(columns, [9, 11, 11]), do: pad({text, width}, :leading)
+      IO.puts(pad({name, 42}, :trailing) <> Enum.join(padded))
+    end
+  end
+
+  defp resident_kb do
+    [_all, kb] = Regex.run(~r/VmRSS:\s+(\d+) kB/, File.read!("/proc/self/status"))
+    String.to_integer(kb)
+  end
+
   defp compare(name, unit, ours, reference, target, divisor \\ 1) do
     :erlang.garbage_collect()
     held = held()
@@ -256,7 +339,17 @@ defmodule Pythonx.Bench do
   defp target(value), do: "<= #{value}"
 end
 
-Pythonx.uv_init(:minimal, python: System.get_env("PYTHONX_TEST_PYTHON"))
+Pythonx.uv_init(
+  """
+  [project]
+  name = "pythonx-bench"
+  version = "0.0.0"
+  requires-python = ">=3.10"
+  dependencies = ["numpy>=2.1,<2.4", "orjson>=3.10,<4"]
+  """,
+  python: System.get_env("PYTHONX_TEST_PYTHON")
+)
+
 Pythonx.Bench.Reference.load!()
 
 {version, _globals} = Pythonx.eval("import sys; sys.version", %{})
@@ -274,3 +367,6 @@ if wanted?.("callback"), do: Pythonx.Bench.callback()
 if wanted?.("stream"), do: Pythonx.Bench.stream()
 if wanted?.("print"), do: Pythonx.Bench.print()
 if wanted?.("handles"), do: Pythonx.Bench.handles()
+if wanted?.("array"), do: Pythonx.Bench.arrays()
+if wanted?.("json"), do: Pythonx.Bench.json()
+if wanted?.("large"), do: Pythonx.Bench.large()

@@ -31,6 +31,7 @@ defmodule Pythonx do
   alias Pythonx.Object
   alias Pythonx.Options
   alias Pythonx.Telemetry
+  alias Pythonx.Types
 
   @typedoc """
   A function that encodes a term, given itself for nested terms; see `encode!/2`.
@@ -188,6 +189,9 @@ defmodule Pythonx do
 
     * `:binaries` - with `:str`, binaries in `globals` become `str` instead of `bytes`. Defaults to `:bytes`
 
+    * `:types` - with `:rich`, structs in `globals` such as `Date` become Python's, as in `encode!/2`. Defaults to
+      `:basic`
+
     * `:timeout` - how long the code may run, in milliseconds, or `:infinity`. When the time is over, the code is
       interrupted and `Pythonx.TimeoutError` raised. Defaults to `:infinity`
 
@@ -198,7 +202,7 @@ defmodule Pythonx do
     location = Pythonx.Sigil.take_location(code) || {"<string>", 1}
     relay = relay!()
     opts = eval_options!(opts)
-    globals = encode_globals!(globals, opts.binaries)
+    globals = encode_globals!(globals, opts)
     out = device!(:stdout_device, opts.stdout_device || Process.group_leader())
     err = device!(:stderr_device, opts.stderr_device || standard_error())
 
@@ -219,10 +223,12 @@ defmodule Pythonx do
     Process.whereis(Pythonx.Janitor)
   end
 
-  defp eval_options!([]), do: %{stdout_device: nil, stderr_device: nil, binaries: :bytes, timeout: :infinity}
+  defp eval_options!([]) do
+    %{stdout_device: nil, stderr_device: nil, binaries: :bytes, types: :basic, timeout: :infinity}
+  end
 
   defp eval_options!(opts) do
-    for {key, _value} <- opts, key not in [:binaries, :timeout | @eval_options] do
+    for {key, _value} <- opts, key not in [:binaries, :types, :timeout | @eval_options] do
       raise ArgumentError,
             "unknown keys #{inspect([key])} in #{inspect(opts)}, the allowed keys are: #{inspect(@eval_options)}"
     end
@@ -234,6 +240,8 @@ defmodule Pythonx do
     if opts.binaries not in [:bytes, :str] do
       raise ArgumentError, "expected :binaries to be :bytes or :str, got: #{inspect(opts.binaries)}"
     end
+
+    Options.check!(:types, opts.types)
 
     if opts.timeout != :infinity and not (is_integer(opts.timeout) and opts.timeout >= 0) do
       raise ArgumentError,
@@ -248,11 +256,12 @@ defmodule Pythonx do
     opts
   end
 
-  defp encode_globals!(globals, _binaries) when map_size(globals) == 0, do: globals
+  defp encode_globals!(globals, _opts) when map_size(globals) == 0, do: globals
 
-  defp encode_globals!(globals, binaries) do
+  defp encode_globals!(globals, opts) do
     validate_globals_keys!(globals)
-    Map.new(globals, fn {name, value} -> {name, encode_with(value, binaries: binaries)} end)
+    encode_opts = [binaries: opts.binaries, types: opts.types]
+    Map.new(globals, fn {name, value} -> {name, encode_with(value, encode_opts)} end)
   end
 
   defp validate_globals_keys!(globals) do
@@ -334,6 +343,9 @@ defmodule Pythonx do
 
     * `:binaries` - with `:str`, binaries become `str`, which is what most Python functions want; one that is not
       UTF-8 raises a `Pythonx.Error`. With `:bytes` they become `bytes`. Defaults to `:str`
+
+    * `:types` - with `:rich`, arguments are encoded, and the result decoded, as in `encode!/2` and `decode/2` with that
+      option. Defaults to `:basic`
 
     * `:timeout` - how long the code may run, in milliseconds, or `:infinity`. When the time is over, the code is
       interrupted and `Pythonx.TimeoutError` raised. Defaults to `:infinity`
@@ -441,6 +453,32 @@ defmodule Pythonx do
   """
   @spec type(Object.t(), keyword()) :: String.t()
   def type(%Object{} = object, opts \\ []), do: Pythonx.Help.type(object, opts)
+
+  @doc """
+  The representations of an object, by their MIME types: what a notebook would show.
+
+      iex> {formula, _} = Pythonx.eval("class Formula:\\n  def _repr_latex_(self): return '$x^2$'\\nFormula()", %{})
+      iex> %{"text/latex" => latex, "text/plain" => _repr} = Pythonx.display(formula)
+      iex> latex
+      "$x^2$"
+
+  Objects are asked as IPython asks them, by `_repr_mimebundle_` or else by `_repr_html_`, `_repr_png_` and their like.
+  Figures of matplotlib and seaborn, and images of PIL, are `"image/png"`. `"text/plain"` is always there, and is the
+  `repr` unless the object gives another; one of more than 65,536 characters is cut, with a note of its length.
+
+  Images and PDF are the bytes of the file, other text is UTF-8, and JSON is decoded.
+
+  Where [Kino](https://hex.pm/packages/kino) is there, Livebook shows objects by these, unless `kino_pythonx` is there,
+  which has its own way.
+
+  What a method of the object raises is raised as `Pythonx.Error`.
+
+  ## Options
+
+    * `:timeout` - as for `call/4`. Defaults to `:infinity`
+  """
+  @spec display(Object.t(), keyword()) :: %{String.t() => term()}
+  def display(%Object{} = object, opts \\ []) when is_list(opts), do: Pythonx.Display.display(object, opts)
 
   @doc """
   Prints Python's documentation of an object. The only option is `:timeout`, as for `call/4`.
@@ -617,6 +655,10 @@ defmodule Pythonx do
     * `:binaries` - `:bytes` encodes every binary as `bytes`, `:str` every binary as `str` (one that is not UTF-8
       raises a `Pythonx.Error`). Defaults to `:bytes`
 
+    * `:types` - with `:rich`, structs of Elixir that Python has a type for become that: `Date`, `Time`,
+      `NaiveDateTime`, `DateTime`, `Duration`, `Range` and `Decimal`, see [Conversions](conversions.md#rich-types). With
+      `:basic` they are structs like others. Defaults to `:basic`
+
     * `:timeout` - how long it may take, in milliseconds, or `:infinity`; see `call/4`. Implementations of
       `Pythonx.Encoder`, being Elixir code, are not interrupted, but what they encode is. Defaults to `:infinity`
 
@@ -651,14 +693,17 @@ defmodule Pythonx do
   def encode!(term, []), do: Telemetry.operation(:encode, fn -> encode_with(term, []) end)
 
   def encode!(term, opts) when is_list(opts) do
-    opts = Options.validate!(opts, [:binaries, :timeout])
-    opts = [binaries: opts.binaries, timeout: Deadline.new(opts.timeout)]
+    opts = Options.validate!(opts, [:binaries, :types, :timeout])
+    opts = [binaries: opts.binaries, types: opts.types, timeout: Deadline.new(opts.timeout)]
     Telemetry.operation(:encode, fn -> encode_with(term, opts) end)
   end
 
   defp encode_with(%struct{} = term, opts) when struct != MapSet do
-    encoder = Native.encoder(opts)
-    Pythonx.Encoder.encode(term, encoder)
+    if opts[:types] == :rich and Pythonx.Encoder.impl_for(term) == nil do
+      Native.encode(term, opts)
+    else
+      Pythonx.Encoder.encode(term, Native.encoder(opts))
+    end
   end
 
   defp encode_with(term, opts), do: Native.encode(term, opts)
@@ -684,6 +729,14 @@ defmodule Pythonx do
 
   ## Options
 
+    * `:types` - with `:rich`, more types of Python become terms: `datetime` and its like become `DateTime` and its
+      like, a dataclass or a named tuple a map; see [Conversions](conversions.md#rich-types) and `Pythonx.Decoder`. With
+      `:basic` they stay objects. Defaults to `:basic`
+
+          iex> {result, %{}} = Pythonx.eval("import datetime; [datetime.date(2024, 5, 17), range(3)]", %{})
+          iex> Pythonx.decode(result, types: :rich)
+          [~D[2024-05-17], 0..2]
+
     * `:timeout` - how long it may take, in milliseconds, or `:infinity`; see `call/4`. Defaults to `:infinity`
   """
   @spec decode(Object.t(), keyword()) :: term()
@@ -699,7 +752,8 @@ defmodule Pythonx do
   def decode(%Object{} = object, []), do: Telemetry.operation(:decode, fn -> decode_here(object) end)
 
   def decode(%Object{} = object, opts) do
-    case Options.validate!(opts, [:timeout]) do
+    case Options.validate!(opts, [:types, :timeout]) do
+      %{types: :rich, timeout: timeout} -> Telemetry.operation(:decode, fn -> Types.decode(object, timeout) end)
       %{timeout: :infinity} -> decode(object, [])
       %{timeout: timeout} -> object |> NIF.local!() |> decode_within(timeout)
     end
@@ -724,6 +778,115 @@ defmodule Pythonx do
       term -> term
     end
   end
+
+  ## Memory
+
+  @doc """
+  A read-only Python `memoryview` of an Elixir binary, without a copy.
+
+      iex> view = Pythonx.memoryview("hello")
+      iex> {result, _} = Pythonx.eval("bytes(view[1:3]), view.readonly", %{"view" => view})
+      iex> Pythonx.decode(result)
+      {"el", true}
+
+  Whatever takes bytes in Python takes one: `numpy.frombuffer`, `hashlib`, `file.write`, `pyarrow.py_buffer`. The binary
+  lives for as long as Python has the view, or anything made of it. (One of up to 64 bytes, which the VM keeps within the
+  memory of a process, is copied, and so is one that begins inside of a byte of a bitstring.)
+
+  Raises `ArgumentError` for a bitstring that is not a binary.
+  """
+  @spec memoryview(binary()) :: Object.t()
+  def memoryview(binary) when is_binary(binary), do: NIF.memoryview(binary)
+
+  def memoryview(bitstring) when is_bitstring(bitstring) do
+    raise ArgumentError,
+          "expected a binary, got a bitstring of #{bit_size(bitstring)} bits: #{inspect(bitstring)}"
+  end
+
+  @doc """
+  The memory of a Python array as a binary, with its shape and type: a `Pythonx.Buffer`.
+
+      iex> {view, _} = Pythonx.eval("memoryview(bytes(range(6))).cast('B', (2, 3))", %{})
+      iex> buffer = Pythonx.buffer(view)
+      iex> {buffer.data, buffer.shape, buffer.strides, buffer.type}
+      {<<0, 1, 2, 3, 4, 5>>, {2, 3}, {3, 1}, {:u, 8}}
+
+  The object is one with the buffer protocol (`bytes`, `bytearray`, `memoryview`, `array.array`, arrays of numpy), with
+  `__array_interface__`, or with DLPack on a CPU (tensors of PyTorch, arrays of JAX).
+
+  What Elixir holds never changes, so memory that Python can still change is copied. Memory that nobody can change is
+  not: `bytes`, and read-only views of it. It is copied once all the same where it is not one piece, or its numbers are
+  not in the byte order of the machine; `:copied` of the result says so. Less than 512 bytes are always copied.
+
+  A binary that is not a copy keeps the object alive and locked, as Python's `memoryview` does: a `bytearray` cannot be
+  resized until the binary, and every part matched out of it, is collected.
+
+  Raises `ArgumentError` for an object without memory of this kind, and by name for elements that Elixir has no
+  counterpart for, such as structures, text and Python objects.
+
+  ## Options
+
+    * `:copy` - with `false`, memory that Python can still change is not copied either. The binary then **changes**
+      when Python writes there, which Elixir takes to be impossible: use it for memory that is written no more.
+      Defaults to `true`
+
+    * `:order` - with `:c`, an array in Fortran order is copied to C order; with `:memory`, the elements stay in the
+      order in which they lie there, if they are one piece. Defaults to `:memory`
+
+    * `:timeout` - as for `call/4`. Defaults to `:infinity`
+  """
+  @spec buffer(Object.t(), keyword()) :: Pythonx.Buffer.t()
+  def buffer(%Object{} = object, opts \\ []) when is_list(opts), do: Pythonx.Buffer.export(object, opts)
+
+  @doc """
+  An `Nx.Tensor` of a Python array: of numpy, PyTorch on a CPU, JAX, anything that `buffer/2` takes.
+
+      {array, _} = Pythonx.eval("import numpy as np; np.eye(2, dtype='f4')", %{})
+      Pythonx.to_nx(array)
+      #=> #Nx.Tensor<
+      #=>   f32[2][2]
+      #=>   [
+      #=>     [1.0, 0.0],
+      #=>     [0.0, 1.0]
+      #=>   ]
+      #=> >
+
+  Type and shape are those of the array; `bool` becomes `u8`. Elements that are not in C order are copied into it.
+
+  Raises `ArgumentError` for what `buffer/2` refuses, for dates, and for an array without elements, which Nx has not;
+  `RuntimeError` when Nx is not there.
+
+  ## Options
+
+    * `:backend` - as for `Nx.from_binary/3`
+
+    * `:copy`, `:timeout` - as for `buffer/2`
+  """
+  @spec to_nx(Object.t(), keyword()) :: struct()
+  def to_nx(%Object{} = object, opts \\ []) when is_list(opts), do: Pythonx.Tensors.to_nx(object, opts)
+
+  @doc """
+  A Python array of an `Nx.Tensor`.
+
+      Pythonx.from_nx(Nx.tensor([1.5, 2.5]))
+      #=> #Pythonx.Object<
+      #=>   array([1.5, 2.5], dtype=float32)
+      #=> >
+
+  An array of numpy is one over the binary of the tensor, without a copy, and so it is read-only; `.copy()` makes one
+  that is not. `encode!/2` and everything else that encodes values does the same with tensors. Types that numpy has
+  not itself (`bf16`, `f8`) need the Python package `ml_dtypes`. Vectorized axes come first, names are dropped.
+
+  Raises `ArgumentError` for types of less than 8 bits, `Pythonx.Error` when the Python package is not there,
+  `RuntimeError` when Nx is not.
+
+  ## Options
+
+    * `:as` - the library of which the array is to be: `:numpy`, `:torch`, `:jax` or `:tensorflow`. A tensor of PyTorch
+      holds a copy, as its memory is writable. Defaults to `:numpy`
+  """
+  @spec from_nx(struct(), keyword()) :: Object.t()
+  def from_nx(tensor, opts \\ []) when is_struct(tensor) and is_list(opts), do: Pythonx.Tensors.from_nx(tensor, opts)
 
   ## Other nodes
 

@@ -19,7 +19,7 @@ defmodule Pythonx.GuidesTest do
     @unused unused
 
     test "every Elixir block of #{guide} is run" do
-      assert @unused == []
+      assert @unused == [], "nothing runs these blocks of #{@guide}: #{inspect(@unused)}"
     end
 
     for program <- programs do

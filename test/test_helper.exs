@@ -11,7 +11,8 @@ Pythonx.uv_init(
   dependencies = [
     "numpy>=2.1,<2.3; python_version < '3.14'",
     "numpy>=2.3.2; python_version >= '3.14'",
-    "cloudpickle==3.1.2"
+    "cloudpickle==3.1.2",
+    "ml_dtypes>=0.5.1,<0.6"
   ]
   """,
   python: System.get_env("PYTHONX_TEST_UV_PYTHON")

@@ -55,6 +55,8 @@ bool Decoder::begin(PyObject* object, Py_ssize_t held, Term* out) {
 
 // What is stored in an instance of a subclass counts, whatever methods the class overrides.
 bool Decoder::begin_subclass(PyObject* object, Py_ssize_t held, Term* out) {
+  bool done;
+  if (options_.rich != nullptr && begin_rich(object, held, out, &done)) return done;
   if (PyLong_Check(object)) return integer(object, out);
   if (PyFloat_Check(object)) return real(object, out);
   if (PyTuple_Check(object)) return begin_tuple(object, held, out);
@@ -111,6 +113,12 @@ bool Decoder::recall(Kind kind, PyObject* object, Term* out, bool* done) {
   return true;
 }
 
+// From here on the object is known, as one that is being read.
+void Decoder::remember(PyObject* object) {
+  memo_.insert(object, 0);
+  Py_INCREF(object);
+}
+
 void Decoder::push(Kind kind, PyObject* object, Py_ssize_t size, bool shared) {
   const auto slots = static_cast<std::size_t>(kind == Kind::list ? 0 : kind == Kind::tuple ? size : 2 * size);
   const std::size_t first = terms_.size();
@@ -118,11 +126,10 @@ void Decoder::push(Kind kind, PyObject* object, Py_ssize_t size, bool shared) {
   terms_.resize(first + slots);
   if (frames_.empty()) frames_.reserve(16);
   if (shared) {
-    memo_.insert(object, 0);
-    Py_INCREF(object);
+    remember(object);
   }
-  frames_.push_back(
-      {object, nullptr, index, size, 0, 0, first, enif_make_list(env_, 0), kind, shared, false});
+  frames_.push_back({object, nullptr, index, size, 0, 0, first, enif_make_list(env_, 0),
+                     shared ? object : nullptr, kind, false});
   Py_INCREF(object);
 #ifdef Py_GIL_DISABLED
   pin();
@@ -286,7 +293,7 @@ bool Decoder::make_map(const Frame& frame, Term* out) {
 
 bool Decoder::pop(Term term, Term* out) {
   Frame& frame = frames_.back();
-  if (frame.shared) memo_.find(frame.object)->term = term;
+  if (frame.origin != nullptr) memo_.find(frame.origin)->term = term;
   terms_.resize(frame.first);
   release(frame);
   frames_.pop_back();

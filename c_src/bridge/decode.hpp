@@ -4,14 +4,35 @@
 #include <Python.h>
 
 #include <string>
+#include <utility>
+#include <vector>
 
+#include "identity_map.hpp"
 #include "term.hpp"
 
 namespace pythonx {
 
+// Decoding Python's own types and classes that Elixir has registered a decoder for. User code runs.
+//
+// The hook, pythonx._types.convert with its settings, gets each object that is not of a plain built-in type. It returns
+// NotImplemented, or an object to decode in its place (an Elixir struct is a dict with a pythonx.Atom as the key of each
+// field), or the Elixir function to decode it with. Those are collected, with references in their places: Elixir calls the
+// functions, and a second walk finds the terms by the objects.
+struct RichTypes {
+  explicit RichTypes(PyObject* convert) : hook(convert) {}
+  ~RichTypes();
+  RichTypes(const RichTypes&) = delete;
+  RichTypes& operator=(const RichTypes&) = delete;
+
+  PyObject* hook;                                        // borrowed
+  IdentityMap decoded;                                   // terms by object; the caller keeps the objects
+  std::vector<std::pair<PyObject*, PyObject*>> pending;  // objects and functions, a reference to each
+};
+
 struct DecodeOptions {
   bool user_code = false;   // true on a bridge thread, where an overridden __iter__ of a set may run
   bool caller_env = false;  // `env` is that of a NIF call on a scheduler: the walk ends when the caller died
+  RichTypes* rich = nullptr;  // with user_code only
 };
 
 enum class DecodeStatus {

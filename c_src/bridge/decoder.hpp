@@ -42,8 +42,8 @@ class Decoder {
     Py_ssize_t next_position;  // and the one after it
     std::size_t first;  // where its terms begin in `terms_`. Of a dict or set: all keys, then all values
     Term tail;          // of a list: the elements read so far
+    PyObject* origin;   // what the memo knows it as (borrowed from there), nullptr for what cannot come again
     Kind kind;
-    bool shared;    // others refer to it, so it may come again, inside itself even
     bool in_value;  // of a dict: the key of the entry in hand is done
   };
 
@@ -55,6 +55,9 @@ class Decoder {
   bool begin_tuple(PyObject* tuple, Py_ssize_t held, Term* out);
   bool begin_container(Kind kind, PyObject* object, Py_ssize_t size, Py_ssize_t held, Term* out);
   bool begin_set(PyObject* set, Py_ssize_t held, Term* out);
+  // Whether the object is one that rich decoding takes; then `*done` is what `begin` has to return.
+  bool begin_rich(PyObject* object, Py_ssize_t held, Term* out, bool* done);
+  bool begin_converted(PyObject* object, PyObject* converted, bool shared, Term* out);
   bool begin_item(Frame& frame, Term* out, PyTypeObject** type);
   bool begin_key(PyObject* key, Py_ssize_t held, bool repeats, Term* out);
   bool fill(Frame& frame, Term* out);
@@ -81,6 +84,7 @@ class Decoder {
 
   // Whether the walk has met the container before; then `*done` is what `begin` has to return.
   bool recall(Kind kind, PyObject* object, Term* out, bool* done);
+  void remember(PyObject* object);
   void push(Kind kind, PyObject* object, Py_ssize_t size, bool shared);
   bool finish_map(Frame& frame, Term* out);
   bool finish_set(Frame& frame, Term* out);

@@ -21,6 +21,7 @@
 #include "output.hpp"
 #include "pid.hpp"
 #include "thread_pool.hpp"
+#include "view.hpp"
 
 namespace py = pybind11;
 
@@ -132,7 +133,8 @@ std::string start(const BootConfig& config) {
   if (!failed(status)) status = initialize(config);
   if (failed(status)) return text_of(status);
   try {
-    if (!init_pid_type() || !init_function_type() || !init_atom_type() || !init_output())
+    if (!init_pid_type() || !init_function_type() || !init_atom_type() || !init_view_types() ||
+        !init_output())
       throw py::error_already_set();
     boot_python_side(config);
     if (!init_main_module()) throw py::error_already_set();

@@ -1,5 +1,6 @@
 #include "job.hpp"
 
+#include "object.hpp"
 #include "pause.hpp"
 #include "thread_pool.hpp"
 
@@ -115,12 +116,30 @@ void watch_caller(ErlNifEnv* env, Job* job) {
   job->monitored_ = enif_monitor_process(env, job->resource_, &job->caller_, &job->monitor_) == 0;
 }
 
+// Whether a reply may hold a term twice. To copy it would unfold it: one of n doublings takes 2^n.
+bool may_share(ErlNifEnv* env, Term reply) {
+  const Term* parts;
+  int arity;
+  if (!enif_get_tuple(env, reply, &arity, &parts) || arity < 2 || get_object(env, parts[1]) != nullptr)
+    return false;
+  return enif_is_list(env, parts[1]) || enif_is_map(env, parts[1]) || enif_is_tuple(env, parts[1]);
+}
+
+// The reply that was left to be taken: {:reply, reply}, or a message after all, which takes the environment as it is.
+Term hand_over(ErlNifEnv* env, Term reference, Job* job) {
+  if (job->reply_ == 0 || !may_share(job->env_, job->reply_))
+    return make_tuple(env, atoms.reply, job->take_reply(env));
+  const Term tag = enif_make_copy(job->env_, reference);
+  enif_send(env, &job->caller_, job->env_, make_tuple(job->env_, tag, job->take_reply(job->env_)));
+  return atoms.ok;
+}
+
 Term submit(ErlNifEnv* env, Term reference, Job* job) {
   job->retain();  // The reference that it was made with passes to the pool.
   const bool awake = ThreadPool::instance().submit(job);
   Term result;
   if (linger(job, awake) || !let_go(job, reference)) {
-    result = make_tuple(env, atoms.reply, job->take_reply(env));
+    result = hand_over(env, reference, job);
   } else {
     watch_caller(env, job);
     result = enif_make_resource(env, job->resource_);

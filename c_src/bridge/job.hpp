@@ -67,6 +67,7 @@ class Job {
  private:
   friend class ThreadPool;
   friend Term submit(ErlNifEnv* env, Term reference, Job* job);
+  friend Term hand_over(ErlNifEnv* env, Term reference, Job* job);
   friend bool linger(Job* job, bool awake);
   friend bool let_go(Job* job, Term reference);
   friend void make_messenger(Job* job, Term reference);
@@ -126,8 +127,9 @@ Term make_observed(ErlNifEnv* env, Term reply, std::chrono::nanoseconds queued,
 bool open_job_type(ErlNifEnv* env);
 
 // Gives a job to the thread pool, which owns it from here on. Returns {:reply, reply} when the job has ended within a
-// few microseconds; otherwise the term that `get_job` understands: the reply will come as a message, and when the
-// calling process dies, the job is cancelled. `reference` tags the message.
+// few microseconds, or `ok` when that reply is in the caller's mailbox because it would be dear to copy; otherwise the term
+// that `get_job` understands: the reply will come as a message, and when the calling process dies, the job is cancelled.
+// `reference` tags the message.
 Term submit(ErlNifEnv* env, Term reference, Job* job);
 
 // The job behind a term, for as long as `env` keeps the term; nullptr for anything else.

@@ -14,7 +14,9 @@
 #include "object.hpp"
 #include "object_operations.hpp"
 #include "operations.hpp"
+#include "pacer.hpp"
 #include "thread_pool.hpp"
+#include "view.hpp"
 
 namespace pythonx {
 namespace {
@@ -162,6 +164,22 @@ Term nif_observe(ErlNifEnv*, int, const Term argv[]) {
   return atoms.ok;
 }
 
+// nif_memoryview(binary) :: {:ok, object} | :no_memory
+Term nif_memoryview(ErlNifEnv* env, int, const Term argv[]) {
+  if (!is_booted()) return not_initialized(env);
+  if (!enif_is_binary(env, argv[0])) return enif_make_badarg(env);
+  const Attach attached;
+  const CollectorPause no_user_code(false);
+  PyObject* view = make_memoryview(argv[0]);
+  if (view == nullptr) {
+    PyErr_Clear();
+    return atoms.no_memory;
+  }
+  const Term object = make_object(env, view);
+  Py_DECREF(view);
+  return make_tuple(env, atoms.ok, object);
+}
+
 // local_object?(term) :: boolean
 Term nif_is_local_object(ErlNifEnv* env, int, const Term argv[]) {
   return get_object(env, argv[0]) == nullptr ? atoms.false_ : atoms.true_;
@@ -220,6 +238,7 @@ ErlNifFunc functions[] = {
     {"submit_object", 6, nif_submit_object, 0},
     {"nif_encode", 3, nif_encode, ERL_NIF_DIRTY_JOB_CPU_BOUND},
     {"nif_decode", 1, nif_decode, ERL_NIF_DIRTY_JOB_CPU_BOUND},
+    {"nif_memoryview", 1, nif_memoryview, ERL_NIF_DIRTY_JOB_CPU_BOUND},
     {"local_object?", 1, nif_is_local_object, 0},
     {"cancel", 2, nif_cancel, 0},
     {"interrupt", 1, nif_interrupt, 0},

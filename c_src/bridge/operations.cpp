@@ -2,12 +2,14 @@
 
 #include <vector>
 
+#include "buffer.hpp"
 #include "call.hpp"
 #include "decode.hpp"
 #include "encode.hpp"
 #include "error.hpp"
 #include "interpreter.hpp"
 #include "object.hpp"
+#include "rich.hpp"
 
 namespace pythonx {
 namespace {
@@ -188,6 +190,8 @@ constexpr Operation operations[] = {
     {"dict_from_pairs", dict_from_pairs},
     {"set_from_list", set_from_list},
     {"resolve_call", resolve_call},
+    {"buffer", buffer},
+    {"decode_rich", decode_rich},
 };
 
 }  // namespace

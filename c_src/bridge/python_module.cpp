@@ -5,12 +5,14 @@
 
 #include "atom.hpp"
 #include "call.hpp"
+#include "dlpack.hpp"
 #include "function.hpp"
 #include "messages.hpp"
 #include "object.hpp"
 #include "output.hpp"
 #include "pid.hpp"
 #include "thread_pool.hpp"
+#include "view.hpp"
 
 namespace py = pybind11;
 
@@ -85,6 +87,17 @@ py::object taken(PyObject* object) {
   return py::reinterpret_steal<py::object>(object);
 }
 
+// A memoryview of memory at an address, or of that which another memoryview has, from an offset on.
+py::object memory(const py::object& owner, std::uintptr_t address, const py::str& format, Py_ssize_t itemsize,
+                  const py::tuple& shape, const py::tuple& strides, bool readonly) {
+  const char* start = reinterpret_cast<const char*>(address);
+  if (PyMemoryView_Check(owner.ptr())) {
+    start = static_cast<const char*>(PyMemoryView_GET_BUFFER(owner.ptr())->buf) + address;
+  }
+  return taken(
+      make_memory_view({owner.ptr(), start, format.ptr(), itemsize, shape.ptr(), strides.ptr(), readonly}));
+}
+
 // The handler of the interrupt signal. A stray signal, late or from elsewhere, finds no cancelled job and is nothing.
 void on_interrupt(int, const py::object& frame) {
   const bool has_frame = PyFrame_Check(frame.ptr());
@@ -146,6 +159,14 @@ PYBIND11_EMBEDDED_MODULE(_pythonx, m, py::mod_gil_not_used()) {
       },
       py::arg("evaluation"), "Make this thread belong to an evaluation.");
   m.def("current_main", &current_main, "The module that is __main__ for this thread's evaluation, or None.");
+  m.def("memory", &memory, py::arg("owner"), py::arg("address"), py::arg("format"), py::arg("itemsize"),
+        py::arg("shape"), py::arg("strides"), py::arg("readonly"),
+        "A memoryview of memory that the owner keeps alive; of an owner that is a memoryview, the address is "
+        "an "
+        "offset.");
+  m.def(
+      "read_dlpack", [](const py::object& capsule) { return taken(read_dlpack(capsule.ptr())); },
+      py::arg("capsule"), "What a DLPack capsule holds.");
   m.def("on_interrupt", &on_interrupt, "The handler of the interrupt signal.");
   m.def("interrupt_point", &interrupt_point,
         "Raise the interrupt that this thread is owed, if it is. Takes what find_spec() does.");

@@ -55,6 +55,7 @@ using Term = ERL_NIF_TERM;
   X(python, "python")                      \
   X(type_error, "type_error")              \
   X(cancelled, "cancelled")                \
+  X(no_memory, "no_memory")                \
   X(not_initialized, "not_initialized")    \
   X(already_initialized, "already_initialized")
 

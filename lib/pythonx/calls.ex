@@ -10,9 +10,10 @@ defmodule Pythonx.Calls do
   alias Pythonx.Object
   alias Pythonx.Options
   alias Pythonx.Telemetry
+  alias Pythonx.Types
 
-  @options [:decode, :timeout, binaries: :str]
-  @defaults %{decode: false, binaries: :str, timeout: :infinity}
+  @options [:decode, :types, :timeout, binaries: :str]
+  @defaults %{decode: false, binaries: :str, types: :basic, timeout: :infinity}
 
   @typedoc "Where output goes: the devices for standard output and standard error, and the process that takes what they answer."
   @type devices :: {pid(), pid(), pid()}
@@ -54,7 +55,15 @@ defmodule Pythonx.Calls do
   """
   @spec run(atom(), tuple(), [String.t()], map(), devices() | nil) :: term()
   def run(operation, operands, names, opts, devices \\ nil) do
-    submit(operation, operands, names, %{opts | timeout: Deadline.new(opts.timeout)}, devices || devices(), [])
+    opts = %{opts | timeout: Deadline.new(opts.timeout)}
+    devices = devices || devices()
+
+    if opts.decode and rich?(opts) do
+      # The one walk that decodes with rich types is that of `decode/2`.
+      operation |> submit(operands, names, %{opts | decode: false}, devices, []) |> decode_rich(opts)
+    else
+      submit(operation, operands, names, opts, devices, [])
+    end
   end
 
   @doc """
@@ -66,12 +75,19 @@ defmodule Pythonx.Calls do
     submit(:internal, arguments, [module, function], opts, devices(), [])
   end
 
+  # Not every function takes the option.
+  defp rich?(opts), do: Map.get(opts, :types, :basic) == :rich
+
+  defp decode_rich(%Object{} = object, opts), do: Types.decode(object, opts.timeout)
+  defp decode_rich(other, _opts), do: other
+
   defp submit(operation, operands, names, opts, {out, err, relay} = devices, replacements) do
     arguments = {operands, names, opts.decode, opts.binaries == :str, replacements}
 
     case NIF.perform(operation, arguments, out, err, relay, opts.timeout) do
       {:deferred, terms} ->
-        objects = Native.encode_deferred(terms, operands, binaries: opts.binaries)
+        types = if rich?(opts), do: :rich, else: :basic
+        objects = Native.encode_deferred(terms, operands, binaries: opts.binaries, types: types)
         submit(operation, operands, names, opts, devices, objects)
 
       {:ok, result} ->

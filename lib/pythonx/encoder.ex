@@ -39,7 +39,7 @@ defmodule Pythonx.Encoder.Native do
   # in their places.
 
   # With a time limit it runs on a thread of Python's, where a walk can be stopped.
-  @type opts :: [binaries: :bytes | :str, timeout: Pythonx.Deadline.t()]
+  @type opts :: [binaries: :bytes | :str, types: :basic | :rich, timeout: Pythonx.Deadline.t()]
 
   @doc """
   Encodes a term of any type, with the default meaning of each built-in one.
@@ -65,7 +65,30 @@ defmodule Pythonx.Encoder.Native do
   @spec encode_deferred([term()], term(), opts()) :: [Pythonx.Object.t()]
   def encode_deferred(terms, root, opts) when is_list(terms) do
     encoder = encoder(opts)
-    Enum.map(terms, &encode_one(&1, root, encoder))
+
+    case Keyword.get(opts, :types, :basic) do
+      :basic -> Enum.map(terms, &encode_one(&1, root, encoder))
+      :rich -> terms |> Enum.map(&describe(&1, root, encoder)) |> build_described()
+    end
+  end
+
+  # Who implements the protocol for one of the structs that `types: :rich` knows means it.
+  defp describe(term, root, encoder) do
+    description = if Pythonx.Encoder.impl_for(term) == nil, do: at_path(term, root, &Pythonx.Types.describe/1)
+    if description, do: {:describe, description}, else: {:object, encode_one(term, root, encoder)}
+  end
+
+  # One call makes the objects of all.
+  defp build_described(found) do
+    objects = Pythonx.Types.build(for {:describe, description} <- found, do: description)
+
+    {built, []} =
+      Enum.map_reduce(found, objects, fn
+        {:object, object}, objects -> {object, objects}
+        {:describe, _description}, [object | objects] -> {object, objects}
+      end)
+
+    built
   end
 
   @doc """
@@ -73,9 +96,12 @@ defmodule Pythonx.Encoder.Native do
   """
   @spec encoder(opts()) :: Pythonx.encoder()
   def encoder(opts) do
-    case {Keyword.get(opts, :binaries, :bytes), Keyword.get(opts, :timeout, :infinity)} do
-      {:bytes, :infinity} -> &Pythonx.Encoder.encode/2
-      _others -> fn term, _encoder -> encode(term, opts) end
+    defaults = [binaries: :bytes, types: :basic, timeout: :infinity]
+
+    if Enum.all?(defaults, fn {option, default} -> Keyword.get(opts, option, default) == default end) do
+      &Pythonx.Encoder.encode/2
+    else
+      fn term, _encoder -> encode(term, opts) end
     end
   end
 
@@ -139,7 +165,11 @@ defmodule Pythonx.Encoder.Native do
   defp unhashable?(term), do: is_list(term) or is_map(term)
 
   defp encode_one(term, root, encoder) do
-    checked(encode_by_protocol(term, encoder), term)
+    at_path(term, root, &checked(encode_by_protocol(&1, encoder), &1))
+  end
+
+  defp at_path(term, root, fun) do
+    fun.(term)
   rescue
     error in [Protocol.UndefinedError, ArgumentError] ->
       reraise with_path(error, term, Pythonx.Encoder.Path.find(root, term)), __STACKTRACE__

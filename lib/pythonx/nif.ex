@@ -37,6 +37,7 @@ defmodule Pythonx.NIF do
   def submit_object(_ref, _operation, _arguments, _out, _err, _relay), do: not_loaded()
   def nif_encode(_term, _binaries_as_str, _replacements), do: not_loaded()
   def nif_decode(_object), do: not_loaded()
+  def nif_memoryview(_binary), do: not_loaded()
   def local_object?(_object), do: not_loaded()
   def cancel(_job, _mute), do: not_loaded()
   def interrupt(_pid), do: not_loaded()
@@ -222,6 +223,18 @@ defmodule Pythonx.NIF do
   """
   @spec unicode_from_string(String.t()) :: Pythonx.Object.t()
   def unicode_from_string(string) when is_binary(string), do: call("unicode_from_string", {string})
+
+  @doc """
+  A `memoryview` of a binary; see `Pythonx.memoryview/1`.
+  """
+  @spec memoryview(binary()) :: Pythonx.Object.t()
+  def memoryview(binary) when is_binary(binary) do
+    case nif_memoryview(binary) do
+      {:ok, object} -> object
+      {:error, :not_initialized} -> not_initialized!()
+      :no_memory -> raise "Python has no memory left for a memoryview"
+    end
+  end
 
   @doc """
   The names that code reads, defines and so on; see `Pythonx.AST`.

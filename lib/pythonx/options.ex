@@ -4,7 +4,7 @@ defmodule Pythonx.Options do
   # The options that functions share: what each is by default, and what it may be. A function names those it takes, and
   # gets a map that has all of them.
 
-  @defaults %{decode: false, binaries: :bytes, timeout: :infinity}
+  @defaults %{decode: false, binaries: :bytes, types: :basic, timeout: :infinity}
 
   @doc """
   The options as a map, checked. `taken` is a list of names, or of names with defaults of their own.
@@ -31,6 +31,12 @@ defmodule Pythonx.Options do
   def check!(:decode, value), do: refuse!(:decode, "a boolean", value)
   def check!(:binaries, value) when value in [:bytes, :str], do: :ok
   def check!(:binaries, value), do: refuse!(:binaries, ":bytes or :str", value)
+  def check!(:types, value) when value in [:basic, :rich], do: :ok
+  def check!(:types, value), do: refuse!(:types, ":basic or :rich", value)
+  def check!(:copy, value) when is_boolean(value), do: :ok
+  def check!(:copy, value), do: refuse!(:copy, "a boolean", value)
+  def check!(:order, value) when value in [:memory, :c], do: :ok
+  def check!(:order, value), do: refuse!(:order, ":memory or :c", value)
   def check!(:timeout, :infinity), do: :ok
   def check!(:timeout, value) when is_integer(value) and value >= 0, do: :ok
   def check!(:timeout, value), do: refuse!(:timeout, "a non-negative integer or :infinity", value)

@@ -12,6 +12,15 @@ defmodule Pythonx.ObjectTest do
     List.last(error.lines)
   end
 
+  describe "a result that holds the same many times" do
+    test "is decoded once for all" do
+      {double, _globals} = Pythonx.eval("def double(x):\n  for _ in range(60): x = [x, x]\n  return x\ndouble", %{})
+      depth = fn depth, term -> if is_list(term), do: depth.(depth, hd(term)) + 1, else: 0 end
+      # Some answers come back at once, others as messages.
+      for _ <- 1..50, do: assert(depth.(depth, Pythonx.call(double, [1], [], decode: true)) == 60)
+    end
+  end
+
   describe "call" do
     test "passes positional and named arguments" do
       show = object("lambda *args, **kwargs: (args, kwargs)")
