@@ -8,7 +8,11 @@ version = "0.0.0"
 requires-python = "==3.#{minor}.*"
 dependencies = [
   "numpy>=2.1,<2.3",
-  "cloudpickle==3.1.2"
+  "cloudpickle==3.1.2",
+  "pyarrow==22.0.0",
+  "polars==1.35.2",
+  "pandas==2.3.3",
+  "duckdb==1.4.2"
 ]
 """)
 

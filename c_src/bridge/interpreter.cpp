@@ -18,6 +18,7 @@
 #include "object.hpp"
 #include "output.hpp"
 #include "pid.hpp"
+#include "table.hpp"
 #include "thread_pool.hpp"
 
 namespace py = pybind11;
@@ -126,7 +127,8 @@ std::string start(const BootConfig& config) {
   if (!failed(status)) status = initialize(config);
   if (failed(status)) return text_of(status);
   try {
-    if (!init_pid_type() || !init_function_type() || !init_atom_type() || !init_output())
+    if (!init_pid_type() || !init_function_type() || !init_atom_type() || !init_table_type() ||
+        !init_output())
       throw py::error_already_set();
     boot_python_side(config);
     if (!init_eval()) throw py::error_already_set();

@@ -6,6 +6,7 @@
 #include "encode.hpp"
 #include "error.hpp"
 #include "object.hpp"
+#include "table.hpp"
 
 namespace pythonx {
 namespace {
@@ -158,6 +159,9 @@ PyObject* import_module(const Operands& operands) {
   return module;
 }
 
+// A pythonx.Table of what an object offers as Arrow data.
+PyObject* read_table(const Operands& operands) { return table_of(operands.value(0)); }
+
 PyObject* make_names(ErlNifEnv* env, Term list) {
   unsigned size = 0;
   enif_get_list_length(env, list, &size);
@@ -200,6 +204,7 @@ constexpr ObjectOperation operations[] = {
     {"close_iterator", close_iterator, false},
     {"internal", internal, false},
     {"take_outcome", take_outcome, false},
+    {"read_table", read_table, false},
     {"next_batch", nullptr, false},
 };
 

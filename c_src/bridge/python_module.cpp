@@ -10,6 +10,7 @@
 #include "object.hpp"
 #include "output.hpp"
 #include "pid.hpp"
+#include "table.hpp"
 #include "thread_pool.hpp"
 
 namespace py = pybind11;
@@ -100,6 +101,7 @@ PYBIND11_EMBEDDED_MODULE(_pythonx, m) {
   m.attr("PID") = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(pid_type()));
   m.attr("Function") = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(function_type()));
   m.attr("Atom") = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(atom_type()));
+  m.attr("Table") = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(table_type()));
   m.def(
       "send",
       [](const py::object& pid, const py::object& object) {

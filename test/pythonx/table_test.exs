@@ -1,0 +1,4 @@
+defmodule Pythonx.TableTest do
+  use Pythonx.Case, async: false
+  doctest Pythonx.Table
+end
