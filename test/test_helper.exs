@@ -16,4 +16,4 @@ dependencies = [
 ]
 """)
 
-ExUnit.start()
+ExUnit.start(exclude: [:large])

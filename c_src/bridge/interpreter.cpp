@@ -3,10 +3,12 @@
 #include <pthread.h>
 #include <pybind11/embed.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <cstdio>
 #include <cstdlib>
 #include <mutex>
 
@@ -187,6 +189,16 @@ void say_farewell() {
   }
 }
 
+// The destructors of static objects in packages are written for a process whose Python has ended, on a thread that had
+// the GIL: they call Python (duckdb's does), or take away what threads that still run are using. Nobody needs them.
+// What C code has printed is flushed; other streams may be locked for good by who waits on them.
+#ifdef __GLIBC__
+void leave_without_destructors(int status, void*) {
+  std::fflush(stdout);
+  _exit(status);
+}
+#endif
+
 }  // namespace
 
 std::string boot(const BootConfig& config) {
@@ -210,6 +222,9 @@ void halt() {
   print_to_process();
   ThreadPool::instance().shut_down();
   ThreadPool::instance().run_last(say_farewell, halt_deadline);
+#ifdef __GLIBC__
+  on_exit(leave_without_destructors, nullptr);  // The last to be registered is the first to be called.
+#endif
 }
 
 }  // namespace pythonx

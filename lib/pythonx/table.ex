@@ -183,8 +183,11 @@ defmodule Pythonx.Table do
       match?([first | _] when is_binary(first), data) and raw?(type) ->
         {name, type, {:binary, binaries!(name, data)}}
 
-      is_list(data) ->
+      is_list(data) and not List.improper?(data) ->
         {name, type, {:rows, data}}
+
+      is_list(data) ->
+        raise ArgumentError, "column #{inspect(name)}: expected a list or a binary, got an improper list"
 
       is_struct(data, Range) ->
         {name, type, {:rows, Enum.to_list(data)}}
@@ -522,11 +525,11 @@ defmodule Pythonx.Table.Failure do
   end
 
   def message({index, _row, type, :unsupported, _type}, names) do
-    "column #{inspect(Enum.at(names, index))}: no column can be made of the type #{show(type)}"
+    "column #{inspect(Enum.at(names, index))}: no column can be made of the type #{inspect(type)}"
   end
 
   def message({index, _row, size, :size, type}, names) when is_integer(size) do
-    "column #{inspect(Enum.at(names, index))}: #{size} bytes are not a whole number of values of #{show(type)}"
+    "column #{inspect(Enum.at(names, index))}: #{size} bytes are not a whole number of values of #{inspect(type)}"
   end
 
   def message({index, row, value, reason, type}, names) do
@@ -534,21 +537,21 @@ defmodule Pythonx.Table.Failure do
   end
 
   defp text(:type, value, nil), do: "a column cannot hold #{show(value)}"
-  defp text(:type, value, type), do: "expected a value of #{show(type)}, got: #{show(value)}"
+  defp text(:type, value, type), do: "expected a value of #{inspect(type)}, got: #{show(value)}"
   defp text(:mixed, value, _type), do: "#{show(value)} is of another type than the values before it"
 
   defp text(:range, value, nil) when is_integer(value),
     do: "#{show(value)} does not fit integers of 64 bits with the others"
 
   defp text(:range, value, nil), do: "#{show(value)} does not fit a decimal of 76 digits with the others"
-  defp text(:range, value, type), do: "#{show(value)} does not fit #{show(type)}"
-  defp text(:precision, value, type), do: "#{show(value)} would lose digits as #{show(type)}"
+  defp text(:range, value, type), do: "#{show(value)} does not fit #{inspect(type)}"
+  defp text(:precision, value, type), do: "#{show(value)} would lose digits as #{inspect(type)}"
   defp text(:utf8, value, _type), do: "#{show(value)} is not UTF-8; what is no text needs the type :binary"
   defp text(:key, value, nil), do: "#{show(value)} cannot be the name of a field"
-  defp text(:key, nil, type), do: "nil cannot be a key of #{show(type)}"
-  defp text(:key, value, type), do: "a key is no field of #{show(type)}: #{show(value)}"
-  defp text(:length, value, type), do: "#{show(value)} does not have the length of #{show(type)}"
-  defp text(:size, value, type), do: "#{show(value)} does not have the size of #{show(type)}"
+  defp text(:key, nil, type), do: "nil cannot be a key of #{inspect(type)}"
+  defp text(:key, value, type), do: "a key is no field of #{inspect(type)}: #{show(value)}"
+  defp text(:length, value, type), do: "#{show(value)} does not have the length of #{inspect(type)}"
+  defp text(:size, value, type), do: "#{show(value)} does not have the size of #{inspect(type)}"
   defp text(:improper, value, _type), do: "an improper list: #{show(value)}"
 
   defp show(term), do: inspect(term, limit: 5, printable_limit: 60)
@@ -603,7 +606,7 @@ defimpl Inspect, for: Pythonx.Table do
     container_doc("#Pythonx.Table<", [rows | columns], ">", opts, &show/2, separator: ",", break: :flex)
   end
 
-  defp show({:column, {name, type}}, opts), do: concat([label(name), ": ", to_doc(type, opts)])
+  defp show({:column, {name, type}}, opts), do: concat([label(name), ": ", to_doc(type, %{opts | limit: :infinity})])
   defp show(rows, _opts), do: rows
 
   defp label(name), do: if(name =~ ~r/\A[a-zA-Z_]\w*\z/, do: name, else: Kernel.inspect(name))

@@ -1,0 +1,6 @@
+# A double: the struct of the package `decimal`, as far as Pythonx needs it.
+defmodule Decimal do
+  @moduledoc false
+
+  defstruct sign: 1, coef: 0, exp: 0
+end
