@@ -19,48 +19,48 @@ namespace {
 
 struct Simple {
   const char* format;
-  Kind kind;
   int width;
+  Kind kind;
   Unit unit;
 };
 
 constexpr Simple simple_formats[] = {
-    {"n", Kind::null, 0, {}},
-    {"b", Kind::boolean, 0, {}},
-    {"c", Kind::integer, 1, {}},
-    {"C", Kind::natural, 1, {}},
-    {"s", Kind::integer, 2, {}},
-    {"S", Kind::natural, 2, {}},
-    {"i", Kind::integer, 4, {}},
-    {"I", Kind::natural, 4, {}},
-    {"l", Kind::integer, 8, {}},
-    {"L", Kind::natural, 8, {}},
-    {"e", Kind::real, 2, {}},
-    {"f", Kind::real, 4, {}},
-    {"g", Kind::real, 8, {}},
-    {"u", Kind::text, 4, {}},
-    {"U", Kind::text, 8, {}},
-    {"z", Kind::bytes, 4, {}},
-    {"Z", Kind::bytes, 8, {}},
-    {"vu", Kind::text_view, 16, {}},
-    {"vz", Kind::bytes_view, 16, {}},
-    {"tdD", Kind::date, 4, {}},
-    {"tdm", Kind::date, 8, {}},
-    {"tts", Kind::time, 4, Unit::second},
-    {"ttm", Kind::time, 4, Unit::millisecond},
-    {"ttu", Kind::time, 8, Unit::microsecond},
-    {"ttn", Kind::time, 8, Unit::nanosecond},
-    {"tDs", Kind::duration, 8, Unit::second},
-    {"tDm", Kind::duration, 8, Unit::millisecond},
-    {"tDu", Kind::duration, 8, Unit::microsecond},
-    {"tDn", Kind::duration, 8, Unit::nanosecond},
-    {"+l", Kind::list, 4, {}},
-    {"+L", Kind::list, 8, {}},
-    {"+vl", Kind::list_view, 4, {}},
-    {"+vL", Kind::list_view, 8, {}},
-    {"+s", Kind::structure, 0, {}},
-    {"+m", Kind::map, 4, {}},
-    {"+r", Kind::run_end, 0, {}},
+    {"n", 0, Kind::null, {}},
+    {"b", 0, Kind::boolean, {}},
+    {"c", 1, Kind::integer, {}},
+    {"C", 1, Kind::natural, {}},
+    {"s", 2, Kind::integer, {}},
+    {"S", 2, Kind::natural, {}},
+    {"i", 4, Kind::integer, {}},
+    {"I", 4, Kind::natural, {}},
+    {"l", 8, Kind::integer, {}},
+    {"L", 8, Kind::natural, {}},
+    {"e", 2, Kind::real, {}},
+    {"f", 4, Kind::real, {}},
+    {"g", 8, Kind::real, {}},
+    {"u", 4, Kind::text, {}},
+    {"U", 8, Kind::text, {}},
+    {"z", 4, Kind::bytes, {}},
+    {"Z", 8, Kind::bytes, {}},
+    {"vu", 16, Kind::text_view, {}},
+    {"vz", 16, Kind::bytes_view, {}},
+    {"tdD", 4, Kind::date, {}},
+    {"tdm", 8, Kind::date, {}},
+    {"tts", 4, Kind::time, Unit::second},
+    {"ttm", 4, Kind::time, Unit::millisecond},
+    {"ttu", 8, Kind::time, Unit::microsecond},
+    {"ttn", 8, Kind::time, Unit::nanosecond},
+    {"tDs", 8, Kind::duration, Unit::second},
+    {"tDm", 8, Kind::duration, Unit::millisecond},
+    {"tDu", 8, Kind::duration, Unit::microsecond},
+    {"tDn", 8, Kind::duration, Unit::nanosecond},
+    {"+l", 4, Kind::list, {}},
+    {"+L", 8, Kind::list, {}},
+    {"+vl", 4, Kind::list_view, {}},
+    {"+vL", 8, Kind::list_view, {}},
+    {"+s", 0, Kind::structure, {}},
+    {"+m", 4, Kind::map, {}},
+    {"+r", 0, Kind::run_end, {}},
 };
 
 bool starts_with(const std::string& text, const char* prefix) {
@@ -205,7 +205,8 @@ bool is_plain(const Type& type) {
 namespace {
 
 Term unit_atom(Unit unit) {
-  const Term names[] = {arrow_atoms.second, arrow_atoms.millisecond, arrow_atoms.microsecond, arrow_atoms.nanosecond};
+  const Term names[] = {arrow_atoms.second, arrow_atoms.millisecond, arrow_atoms.microsecond,
+                        arrow_atoms.nanosecond};
   return names[static_cast<int>(unit)];
 }
 
@@ -239,7 +240,8 @@ Term nested_type_term(ErlNifEnv* env, const Type& type) {
     case Kind::list_view:
       return make_tuple(env, arrow_atoms.list, child(children[0]));
     case Kind::fixed_list:
-      return make_tuple(env, arrow_atoms.fixed_size_list, child(children[0]), enif_make_int64(env, type.width));
+      return make_tuple(env, arrow_atoms.fixed_size_list, child(children[0]),
+                        enif_make_int64(env, type.width));
     case Kind::structure:
       return make_tuple(env, arrow_atoms.struct_type, fields_term(env, children));
     case Kind::map:
@@ -282,7 +284,8 @@ Term scalar_type_term(ErlNifEnv* env, const Type& type) {
       return type.zone.empty() ? make_tuple(env, arrow_atoms.naive_datetime, unit)
                                : make_tuple(env, arrow_atoms.datetime, unit, make_binary(env, type.zone));
     case Kind::decimal:
-      return make_tuple(env, arrow_atoms.decimal, enif_make_int(env, type.precision), enif_make_int(env, type.scale));
+      return make_tuple(env, arrow_atoms.decimal, enif_make_int(env, type.precision),
+                        enif_make_int(env, type.scale));
     default:
       return nested_type_term(env, type);
   }
@@ -342,7 +345,8 @@ struct TypeReader {
       const Term* items;
       int arity;
       std::string_view name;
-      if (!enif_get_tuple(env, pair, &arity, &items) || arity != 2 || !get_binary(env, items[0], &name)) return false;
+      if (!enif_get_tuple(env, pair, &arity, &items) || arity != 2 || !get_binary(env, items[0], &name))
+        return false;
       if (!child(items[1], std::string(name).c_str())) return false;
     }
     return enif_is_empty_list(env, list) != 0;
@@ -363,8 +367,10 @@ struct TypeReader {
   }
 
   bool decimal(Term precision, Term scale) {
-    if (!enif_get_int(env, precision, &type.precision) || !enif_get_int(env, scale, &type.scale)) return false;
-    if (type.precision < 1 || type.precision > 76 || type.scale > type.precision || type.scale < -76) return false;
+    if (!enif_get_int(env, precision, &type.precision) || !enif_get_int(env, scale, &type.scale))
+      return false;
+    if (type.precision < 1 || type.precision > 76 || type.scale > type.precision || type.scale < -76)
+      return false;
     return set(Kind::decimal, type.precision <= 38 ? 16 : 32);
   }
 

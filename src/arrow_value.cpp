@@ -35,7 +35,8 @@ double double_of_half(std::uint16_t half) {
   const int fraction = half & 0x3FF;
   const double sign = (half & 0x8000) != 0 ? -1.0 : 1.0;
   if (exponent == 0x1F) return fraction == 0 ? sign * HUGE_VAL : std::nan("");
-  return exponent == 0 ? sign * std::ldexp(fraction, -24) : sign * std::ldexp(fraction + 0x400, exponent - 25);
+  return exponent == 0 ? sign * std::ldexp(fraction, -24)
+                       : sign * std::ldexp(fraction + 0x400, exponent - 25);
 }
 
 std::uint16_t half_of_double(double value) {
@@ -117,9 +118,8 @@ Term wide_term(ErlNifEnv* env, const Wide& value) {
     return enif_make_int64(env, low);
   Wide magnitude = value;
   if (value.negative()) magnitude.negate();
-  unsigned char external[big_header + sizeof(magnitude.limbs)] = {version_tag, small_big_tag,
-                                                                  sizeof(magnitude.limbs),
-                                                                  static_cast<unsigned char>(value.negative())};
+  unsigned char external[big_header + sizeof(magnitude.limbs)] = {
+      version_tag, small_big_tag, sizeof(magnitude.limbs), static_cast<unsigned char>(value.negative())};
   std::memcpy(external + big_header, magnitude.limbs, sizeof(magnitude.limbs));
   // Leading zeros would make a number that is not equal to itself.
   std::size_t size = sizeof(magnitude.limbs);

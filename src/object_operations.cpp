@@ -159,8 +159,12 @@ PyObject* import_module(const Operands& operands) {
   return module;
 }
 
-// A pythonx.Table of what an object offers as Arrow data.
-PyObject* read_table(const Operands& operands) { return table_of(operands.value(0)); }
+// A pythonx.Table of what an object offers as Arrow data. (object), named by whether to copy.
+PyObject* read_table(const Operands& operands) {
+  const bool always = PyUnicode_CompareWithASCIIString(operands.name(0), "true") == 0;
+  const bool never = PyUnicode_CompareWithASCIIString(operands.name(0), "false") == 0;
+  return table_of(operands.value(0), always ? Copy::always : never ? Copy::never : Copy::if_mutable);
+}
 
 PyObject* make_names(ErlNifEnv* env, Term list) {
   unsigned size = 0;

@@ -7,57 +7,13 @@
 
 #include "arrow_atoms.hpp"
 #include "arrow_value.hpp"
+#include "built_array.hpp"
 #include "text.hpp"
 
 namespace pythonx {
 namespace {
 
 constexpr std::int64_t seconds_of_day = 86400;
-
-// An array with its memory. Whoever has the shared pointer to the outermost one has it all.
-struct Built {
-  ArrowArray array{};
-  std::vector<const void*> buffers;
-  std::vector<std::shared_ptr<const void>> memory;
-  std::vector<std::unique_ptr<Built>> children;
-  std::vector<ArrowArray*> pointers;
-  std::unique_ptr<Built> dictionary;
-
-  void add_absent_buffer() { buffers.push_back(nullptr); }
-
-  template <typename T>
-  void add_buffer(std::vector<T>&& values) {
-    // There are readers that want a pointer where there is nothing to read.
-    if (values.capacity() == 0) values.reserve(1);
-    auto kept = std::make_shared<std::vector<T>>(std::move(values));
-    buffers.push_back(kept->data());
-    memory.push_back(std::move(kept));
-  }
-
-  void add_child(std::unique_ptr<Built> child) {
-    pointers.push_back(&child->array);
-    children.push_back(std::move(child));
-  }
-
-  void finish(std::int64_t length, std::int64_t nulls) {
-    array.length = length;
-    array.null_count = nulls;
-    array.n_buffers = static_cast<std::int64_t>(buffers.size());
-    array.buffers = buffers.data();
-    array.n_children = static_cast<std::int64_t>(pointers.size());
-    array.children = pointers.data();
-    array.dictionary = dictionary == nullptr ? nullptr : &dictionary->array;
-  }
-};
-
-ArrayPtr share(std::unique_ptr<Built> built) {
-  count_array(1);
-  const std::shared_ptr<Built> shared(built.release(), [](Built* owned) {
-    delete owned;
-    count_array(-1);
-  });
-  return {shared, &shared->array};
-}
 
 class Bits {
  public:
@@ -277,8 +233,8 @@ class DateBuilder : public ValueBuilder<std::int32_t> {
     std::int64_t month;
     std::int64_t day;
     const bool date = struct_name(env(), term) == arrow_atoms.date_struct && is_iso(term) &&
-                      get_field(term, arrow_atoms.year, &year) && get_field(term, arrow_atoms.month, &month) &&
-                      get_field(term, arrow_atoms.day, &day);
+                      get_field(term, arrow_atoms.year, &year) &&
+                      get_field(term, arrow_atoms.month, &month) && get_field(term, arrow_atoms.day, &day);
     if (!date) return fail(term, arrow_atoms.type);
     *out = static_cast<std::int32_t>(days_of_civil({year, static_cast<int>(month), static_cast<int>(day)}));
     return true;
@@ -295,7 +251,8 @@ class TimedBuilder : public ValueBuilder<T> {
   bool convert(Term term, T* out) override {
     std::int64_t seconds = 0;
     std::int64_t microseconds = 0;
-    if (this->type_.kind == Kind::duration && enif_is_tuple(this->env(), term)) return convert_pair(term, out);
+    if (this->type_.kind == Kind::duration && enif_is_tuple(this->env(), term))
+      return convert_pair(term, out);
     if (!get(term, &seconds, &microseconds)) return this->fail(term, arrow_atoms.type);
     return scale(term, seconds, microseconds, out);
   }
@@ -342,7 +299,8 @@ class TimedBuilder : public ValueBuilder<T> {
     std::int64_t month;
     std::int64_t day;
     if (!get_clock(term, seconds) || !this->get_field(term, arrow_atoms.year, &year)) return false;
-    if (!this->get_field(term, arrow_atoms.month, &month) || !this->get_field(term, arrow_atoms.day, &day)) return false;
+    if (!this->get_field(term, arrow_atoms.month, &month) || !this->get_field(term, arrow_atoms.day, &day))
+      return false;
     *seconds += seconds_of_day * days_of_civil({year, static_cast<int>(month), static_cast<int>(day)});
     if (this->type_.zone.empty()) return true;
     std::int64_t utc_offset;
@@ -375,7 +333,8 @@ class TimedBuilder : public ValueBuilder<T> {
     int arity;
     ErlNifSInt64 value;
     enif_get_tuple(this->env(), term, &arity, &items);
-    if (arity != 2 || !enif_get_int64(this->env(), items[0], &value)) return this->fail(term, arrow_atoms.type);
+    if (arity != 2 || !enif_get_int64(this->env(), items[0], &value))
+      return this->fail(term, arrow_atoms.type);
     const Term units[] = {arrow_atoms.second, arrow_atoms.millisecond, arrow_atoms.microsecond,
                           arrow_atoms.nanosecond};
     for (int unit = 0; unit < 4; ++unit) {
@@ -453,7 +412,8 @@ class DecimalBuilder : public ValueBuilder<Raw<Width>> {
 class Offsets {
  public:
   void push(std::int64_t offset) {
-    if (!wide() && offset > std::numeric_limits<std::int32_t>::max()) large_.assign(small_.begin(), small_.end());
+    if (!wide() && offset > std::numeric_limits<std::int32_t>::max())
+      large_.assign(small_.begin(), small_.end());
     if (wide()) {
       large_.push_back(offset);
     } else {
@@ -493,7 +453,8 @@ class BytesBuilder : public Builder {
   bool get(Term term, std::string_view* out) {
     const bool text = type_.kind == Kind::text;
     if (!get_binary(env(), term, out)) {
-      if (!text || !enif_is_atom(env(), term) || !get_name(env(), term, &name_)) return fail(term, arrow_atoms.type);
+      if (!text || !enif_is_atom(env(), term) || !get_name(env(), term, &name_))
+        return fail(term, arrow_atoms.type);
       *out = name_;
     }
     return !text || is_utf8(*out) || fail(term, arrow_atoms.utf8);
@@ -560,7 +521,8 @@ class ListBuilder : public Builder {
  protected:
   bool append(Term term) override {
     if (!enif_is_list(env(), term)) return fail(term, arrow_atoms.type);
-    if (!add_all(env(), *child_, term, &end_, [this](Term at, Term why) { return fail(at, why); })) return false;
+    if (!add_all(env(), *child_, term, &end_, [this](Term at, Term why) { return fail(at, why); }))
+      return false;
     append_nothing();
     return true;
   }
@@ -585,7 +547,8 @@ class FixedListBuilder : public Builder {
   bool append(Term term) override {
     std::int64_t count = 0;
     if (!enif_is_list(env(), term)) return fail(term, arrow_atoms.type);
-    if (!add_all(env(), *child_, term, &count, [this](Term at, Term why) { return fail(at, why); })) return false;
+    if (!add_all(env(), *child_, term, &count, [this](Term at, Term why) { return fail(at, why); }))
+      return false;
     return count == type_.width || fail(term, arrow_atoms.length);
   }
   void append_nothing() override {
@@ -609,7 +572,8 @@ class StructBuilder : public Builder {
  protected:
   bool append(Term term) override {
     std::size_t size = 0;
-    if (!enif_get_map_size(env(), term, &size) || struct_name(env(), term) != 0) return fail(term, arrow_atoms.type);
+    if (!enif_get_map_size(env(), term, &size) || struct_name(env(), term) != 0)
+      return fail(term, arrow_atoms.type);
     std::size_t found = 0;
     for (std::size_t i = 0; i < children_.size(); ++i) {
       Term value = atoms.nil;
@@ -660,7 +624,8 @@ class EntriesBuilder : public Builder {
 
 class MapBuilder : public Builder {
  public:
-  MapBuilder(const Context& context, Type& type) : Builder(context, type), entries_(context, type.children[0]) {}
+  MapBuilder(const Context& context, Type& type)
+      : Builder(context, type), entries_(context, type.children[0]) {}
 
  protected:
   bool append(Term term) override {

@@ -233,8 +233,12 @@ void* slot(Slot* function) noexcept {
 }
 
 PyType_Slot slots[] = {
-    {Py_tp_doc, const_cast<char*>(doc)}, {Py_tp_repr, slot(repr)},    {Py_sq_length, slot(length)},
-    {Py_tp_dealloc, slot(dealloc)},      {Py_tp_methods, methods},    {Py_tp_getset, attributes},
+    {Py_tp_doc, const_cast<char*>(doc)},
+    {Py_tp_repr, slot(repr)},
+    {Py_sq_length, slot(length)},
+    {Py_tp_dealloc, slot(dealloc)},
+    {Py_tp_methods, methods},
+    {Py_tp_getset, attributes},
     {0, nullptr},
 };
 

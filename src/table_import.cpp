@@ -59,7 +59,8 @@ std::int64_t count_nulls(const ArrowArray& array) {
   if (array.null_count >= 0) return array.null_count;
   const auto* bits = static_cast<const std::uint8_t*>(array.buffers[0]);
   std::int64_t nulls = 0;
-  for (std::int64_t i = array.offset; i < array.offset + array.length; ++i) nulls += (bits[i / 8] >> (i % 8) & 1) == 0;
+  for (std::int64_t i = array.offset; i < array.offset + array.length; ++i)
+    nulls += (bits[i / 8] >> (i % 8) & 1) == 0;
   return nulls;
 }
 
@@ -126,9 +127,7 @@ class Importer {
   TablePtr table() const { return table_; }
 
  private:
-  void add_column(const Type& type) {
-    table_->columns.push_back({std::make_shared<Type>(type), {}});
-  }
+  void add_column(const Type& type) { table_->columns.push_back({std::make_shared<Type>(type), {}}); }
 
   bool take_columns(ArrowArray& batch) {
     if (!tabular_) return take(table_->columns[0], batch, 0, batch.length);
@@ -224,7 +223,8 @@ TablePtr read_array(PyObject* capsules) {
 
 // Whether the class of an object has a method of that name: protocols are of classes.
 bool offers(PyObject* object, const char* method) {
-  return !PyType_Check(object) && PyObject_HasAttrString(reinterpret_cast<PyObject*>(Py_TYPE(object)), method) != 0;
+  return !PyType_Check(object) &&
+         PyObject_HasAttrString(reinterpret_cast<PyObject*>(Py_TYPE(object)), method) != 0;
 }
 
 TablePtr read_result(PyObject* result, TablePtr (*read)(PyObject*)) {
@@ -250,9 +250,27 @@ TablePtr import_table(PyObject* object) {
   return nullptr;
 }
 
-PyObject* table_of(PyObject* object) {
+namespace {
+
+bool is_of_pandas(PyObject* object) {
+  PyObject* module = PyObject_GetAttrString(reinterpret_cast<PyObject*>(Py_TYPE(object)), "__module__");
+  const char* name = module != nullptr && PyUnicode_Check(module) ? PyUnicode_AsUTF8(module) : nullptr;
+  const bool result = name != nullptr && std::strncmp(name, "pandas.", 7) == 0;
+  Py_XDECREF(module);
+  PyErr_Clear();
+  return result;
+}
+
+}  // namespace
+
+PyObject* table_of(PyObject* object, Copy copy) {
   TablePtr table = import_table(object);
-  return table == nullptr ? nullptr : make_table_object(std::move(table));
+  if (table == nullptr) return nullptr;
+  if (copy == Copy::always || (copy == Copy::if_mutable && is_of_pandas(object))) {
+    const Detach detached;
+    table = copy_of(*table);
+  }
+  return make_table_object(std::move(table));
 }
 
 }  // namespace pythonx

@@ -2,9 +2,11 @@
 //
 // Ownership. Each binary is a resource with a shared pointer to the array it shows; table.hpp says what the last one does.
 // The destructor may run on any scheduler.
+#include <algorithm>
 #include <new>
 
 #include "arrow_value.hpp"
+#include "built_array.hpp"
 #include "table_read.hpp"
 
 namespace pythonx {
@@ -48,7 +50,8 @@ std::int64_t buffer_size(const Type& type, const ArrowArray& array, std::int64_t
   }
 }
 
-Term buffers_of(ErlNifEnv* env, const Type& type, const ArrowArray& array, const ArrayPtr& owner, std::int64_t end) {
+Term buffers_of(ErlNifEnv* env, const Type& type, const ArrowArray& array, const ArrayPtr& owner,
+                std::int64_t end) {
   std::vector<Term> terms;
   for (std::int64_t n = 0; n < array.n_buffers && type.kind != Kind::unsupported; ++n) {
     const void* data = array.buffers[n];
@@ -58,8 +61,8 @@ Term buffers_of(ErlNifEnv* env, const Type& type, const ArrowArray& array, const
   return enif_make_list_from_array(env, terms.data(), static_cast<unsigned>(terms.size()));
 }
 
-Term chunk_term(ErlNifEnv* env, const Type& type, const ArrowArray& array, const ArrayPtr& owner, std::int64_t offset,
-                std::int64_t length) {
+Term chunk_term(ErlNifEnv* env, const Type& type, const ArrowArray& array, const ArrayPtr& owner,
+                std::int64_t offset, std::int64_t length) {
   std::vector<Term> children;
   for (std::size_t i = 0; i < type.children.size(); ++i) {
     const ArrowArray& child = *array.children[i];
@@ -70,21 +73,66 @@ Term chunk_term(ErlNifEnv* env, const Type& type, const ArrowArray& array, const
       values == nullptr ? atoms.nil
                         : chunk_term(env, type.dictionary[0], *values, owner, values->offset, values->length);
   const bool whole = offset == array.offset && length == array.length;
-  const Term nulls = array.null_count == 0              ? enif_make_int64(env, 0)
+  const Term nulls = array.null_count == 0           ? enif_make_int64(env, 0)
                      : whole && array.null_count > 0 ? enif_make_int64(env, array.null_count)
                                                      : atoms.nil;
-  const Term items[] = {type_term(env, type),
-                        make_binary(env, type.format),
-                        enif_make_int64(env, length),
-                        enif_make_int64(env, offset),
-                        nulls,
-                        buffers_of(env, type, array, owner, offset + length),
-                        enif_make_list_from_array(env, children.data(), static_cast<unsigned>(children.size())),
-                        dictionary};
+  const Term items[] = {
+      type_term(env, type),
+      make_binary(env, type.format),
+      enif_make_int64(env, length),
+      enif_make_int64(env, offset),
+      nulls,
+      buffers_of(env, type, array, owner, offset + length),
+      enif_make_list_from_array(env, children.data(), static_cast<unsigned>(children.size())),
+      dictionary};
   return enif_make_tuple_from_array(env, items, 8);
 }
 
+// A copy of an array, with offsets and lengths as they are. One of an unknown layout is shared.
+std::unique_ptr<Built> copy_array(const Type& type, const ArrowArray& array, std::int64_t end) {
+  auto built = std::make_unique<Built>();
+  for (std::int64_t n = 0; n < array.n_buffers; ++n) {
+    const auto* data = static_cast<const char*>(array.buffers[n]);
+    if (data == nullptr) {
+      built->add_absent_buffer();
+    } else {
+      built->add_buffer(std::vector<char>(data, data + buffer_size(type, array, n, end)));
+    }
+  }
+  for (std::size_t i = 0; i < type.children.size(); ++i) {
+    const ArrowArray& child = *array.children[i];
+    built->add_child(copy_array(type.children[i], child, child.offset + child.length));
+  }
+  if (array.dictionary != nullptr) {
+    const ArrowArray& values = *array.dictionary;
+    built->dictionary = copy_array(type.dictionary[0], values, values.offset + values.length);
+  }
+  built->finish(array.length, array.null_count);
+  built->array.offset = array.offset;
+  return built;
+}
+
+bool is_known(const Type& type) {
+  return type.kind != Kind::unsupported && std::all_of(type.children.begin(), type.children.end(), is_known) &&
+         std::all_of(type.dictionary.begin(), type.dictionary.end(), is_known);
+}
+
 }  // namespace
+
+TablePtr copy_of(const Table& table) {
+  auto copy = std::make_shared<Table>(table);
+  for (Column& column : copy->columns) {
+    if (!is_known(*column.type)) continue;
+    for (Chunk& chunk : column.chunks) {
+      std::unique_ptr<Built> built = copy_array(*column.type, *chunk.array, chunk.offset + chunk.length);
+      built->array.offset = chunk.offset;
+      built->array.length = chunk.length;
+      if (chunk.length != chunk.array->length && chunk.array->null_count != 0) built->array.null_count = -1;
+      chunk.array = share(std::move(built));
+    }
+  }
+  return copy;
+}
 
 bool open_column_type(ErlNifEnv* env) {
   column_type = enif_open_resource_type(env, nullptr, "pythonx_column", destroy, ERL_NIF_RT_CREATE, nullptr);
@@ -117,6 +165,7 @@ Term column_binaries(ErlNifEnv* env, const Column& column) {
 
 Term column_chunks(ErlNifEnv* env, const Column& column) {
   std::vector<Term> chunks;
+  chunks.reserve(column.chunks.size());
   for (const Chunk& chunk : column.chunks) {
     chunks.push_back(chunk_term(env, *column.type, *chunk.array, chunk.array, chunk.offset, chunk.length));
   }

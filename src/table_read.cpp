@@ -20,7 +20,8 @@ constexpr std::int64_t rows_between_looks = 1 << 16;
 // Reads the values of one array. Indices are into its buffers: they include its offset.
 class Reader {
  public:
-  Reader(ErlNifEnv* env, const Type& type, const ArrowArray& array, const ReadOptions& options, std::string* problem)
+  Reader(ErlNifEnv* env, const Type& type, const ArrowArray& array, const ReadOptions& options,
+         std::string* problem)
       : env_(env), type_(type), array_(array), options_(options), problem_(problem) {
     if (array.null_count != 0 && array.n_buffers > 0) validity_ = array.buffers[0];
     for (std::size_t i = 0; i < type.children.size(); ++i) {
@@ -134,7 +135,8 @@ Term Reader::bytes(std::string_view bytes) {
 Term Reader::utf8(std::string_view text) {
   const auto* data = reinterpret_cast<const unsigned char*>(text.data());
   TextShape shape;
-  if (!is_ascii(data, text.size()) && !measure_utf8(data, text.size(), &shape)) return problem("a string is not UTF-8");
+  if (!is_ascii(data, text.size()) && !measure_utf8(data, text.size(), &shape))
+    return problem("a string is not UTF-8");
   return bytes(text);
 }
 
@@ -157,7 +159,8 @@ std::string_view Reader::view(std::int64_t i) const {
 }
 
 Term Reader::looked_up(std::int64_t i) {
-  const std::uint64_t index = type_.kind == Kind::natural ? natural_at(i) : static_cast<std::uint64_t>(signed_at(i));
+  const std::uint64_t index =
+      type_.kind == Kind::natural ? natural_at(i) : static_cast<std::uint64_t>(signed_at(i));
   if (index >= seen_.size()) return problem("an index is outside of its dictionary");
   if (seen_[index] == 0) seen_[index] = child(0, static_cast<std::int64_t>(index));
   return seen_[index];
@@ -171,7 +174,8 @@ Term Reader::date(std::int64_t i) {
     days /= milliseconds;
   }
   const CivilDate civil = civil_of_days(days);
-  if (civil.year > last_year || civil.year < -last_year) return problem("a date is outside of the years -9999 to 9999");
+  if (civil.year > last_year || civil.year < -last_year)
+    return problem("a date is outside of the years -9999 to 9999");
   Term keys[] = {atoms.struct_, arrow_atoms.calendar, arrow_atoms.day, arrow_atoms.month, arrow_atoms.year};
   Term values[] = {arrow_atoms.date_struct, arrow_atoms.iso, enif_make_int(env_, civil.day),
                    enif_make_int(env_, civil.month), enif_make_int64(env_, civil.year)};
@@ -194,7 +198,8 @@ bool Reader::microseconds(std::int64_t fraction, Term* out) {
 }
 
 constexpr char nanoseconds_text[] =
-    "a value has nanoseconds, of which Elixir's types hold no parts of a thousand; nanoseconds: :truncate cuts them";
+    "a value has nanoseconds, of which Elixir's types hold no parts of a thousand; nanoseconds: :truncate "
+    "cuts them";
 
 Term Reader::time(std::int64_t i) {
   const std::int64_t unit = per_second(type_.unit);
@@ -203,8 +208,8 @@ Term Reader::time(std::int64_t i) {
   const std::int64_t second = value / unit;
   Term fraction;
   if (!microseconds(value % unit, &fraction)) return problem(nanoseconds_text);
-  Term keys[] = {atoms.struct_,      arrow_atoms.calendar, arrow_atoms.hour, arrow_atoms.minute,
-                 arrow_atoms.second, arrow_atoms.microsecond};
+  Term keys[] = {atoms.struct_,      arrow_atoms.calendar, arrow_atoms.hour,
+                 arrow_atoms.minute, arrow_atoms.second,   arrow_atoms.microsecond};
   Term values[] = {arrow_atoms.time_struct,
                    arrow_atoms.iso,
                    enif_make_int64(env_, second / 3600),
@@ -223,13 +228,15 @@ Term Reader::timestamp(std::int64_t i) {
   const std::int64_t days = floor_divide(seconds, seconds_of_day);
   const std::int64_t second = seconds - days * seconds_of_day;
   const CivilDate civil = civil_of_days(days);
-  if (civil.year > last_year || civil.year < -last_year) return problem("a time is outside of the years -9999 to 9999");
+  if (civil.year > last_year || civil.year < -last_year)
+    return problem("a time is outside of the years -9999 to 9999");
   Term fraction;
   if (!microseconds(value - seconds * unit, &fraction)) return problem(nanoseconds_text);
   const Term zero = enif_make_int(env_, 0);
-  Term keys[] = {atoms.struct_,          arrow_atoms.calendar,   arrow_atoms.year,      arrow_atoms.month,
-                 arrow_atoms.day,        arrow_atoms.hour,       arrow_atoms.minute,    arrow_atoms.second,
-                 arrow_atoms.microsecond, arrow_atoms.time_zone, arrow_atoms.zone_abbr, arrow_atoms.utc_offset,
+  Term keys[] = {atoms.struct_,         arrow_atoms.calendar,  arrow_atoms.year,
+                 arrow_atoms.month,     arrow_atoms.day,       arrow_atoms.hour,
+                 arrow_atoms.minute,    arrow_atoms.second,    arrow_atoms.microsecond,
+                 arrow_atoms.time_zone, arrow_atoms.zone_abbr, arrow_atoms.utc_offset,
                  arrow_atoms.std_offset};
   Term values[] = {arrow_atoms.naive_struct,
                    arrow_atoms.iso,
@@ -267,10 +274,11 @@ Term Reader::duration(std::int64_t i) {
   Term fraction;
   if (!microseconds(value % unit, &fraction)) return problem(nanoseconds_text);
   const Term zero = enif_make_int(env_, 0);
-  Term keys[] = {atoms.struct_,    arrow_atoms.year,   arrow_atoms.month,  arrow_atoms.week,       arrow_atoms.day,
-                 arrow_atoms.hour, arrow_atoms.minute, arrow_atoms.second, arrow_atoms.microsecond};
-  Term values[] = {arrow_atoms.duration_struct, zero, zero, zero, zero, zero, zero, enif_make_int64(env_, value / unit),
-                   fraction};
+  Term keys[] = {atoms.struct_,      arrow_atoms.year,   arrow_atoms.month,
+                 arrow_atoms.week,   arrow_atoms.day,    arrow_atoms.hour,
+                 arrow_atoms.minute, arrow_atoms.second, arrow_atoms.microsecond};
+  Term values[] = {arrow_atoms.duration_struct,         zero,    zero, zero, zero, zero, zero,
+                   enif_make_int64(env_, value / unit), fraction};
   Term map;
   enif_make_map_from_arrays(env_, keys, values, 9, &map);
   return map;
@@ -283,7 +291,8 @@ Term Reader::decimal(std::int64_t i) {
   const bool negative = value.negative();
   if (negative) value.negate();
   Term keys[] = {atoms.struct_, arrow_atoms.coef, arrow_atoms.exp, arrow_atoms.sign};
-  Term values[] = {arrow_atoms.decimal_struct, wide_term(env_, value), exponent, enif_make_int(env_, negative ? -1 : 1)};
+  Term values[] = {arrow_atoms.decimal_struct, wide_term(env_, value), exponent,
+                   enif_make_int(env_, negative ? -1 : 1)};
   Term map;
   enif_make_map_from_arrays(env_, keys, values, 4, &map);
   return map;
@@ -381,7 +390,8 @@ Term Reader::present(std::int64_t i) {
     case Kind::bytes_view:
       return bytes(view(i));
     case Kind::fixed_bytes:
-      return bytes({static_cast<const char*>(buffer(1)) + i * type_.width, static_cast<std::size_t>(type_.width)});
+      return bytes(
+          {static_cast<const char*>(buffer(1)) + i * type_.width, static_cast<std::size_t>(type_.width)});
     case Kind::date:
       return date(i);
     case Kind::time:
@@ -441,21 +451,23 @@ void visit_batches(const Table& table, std::int64_t offset, std::int64_t length,
 
 }  // namespace
 
-Term read_column(ErlNifEnv* env, const Table& table, std::size_t index, std::int64_t offset, std::int64_t length,
-                 const ReadOptions& options, ReadFailure* failure) {
+Term read_column(ErlNifEnv* env, const Table& table, std::size_t index, std::int64_t offset,
+                 std::int64_t length, const ReadOptions& options, ReadFailure* failure) {
   const Column& column = table.columns[index];
   Term list = enif_make_list(env, 0);
   std::unique_ptr<Reader> reader;
   std::size_t current = table.batches.size();
-  visit_batches(table, offset, length, [&](std::size_t batch, std::int64_t from, std::int64_t to, std::int64_t row) {
-    const Chunk& chunk = column.chunks[batch];
-    if (batch != current) reader = std::make_unique<Reader>(env, *column.type, *chunk.array, options, &failure->text);
-    current = batch;
-    std::int64_t failed = 0;
-    list = reader->list(chunk.offset + from, chunk.offset + to, list, &failed);
-    if (list == 0) *failure = {index, row + failed - chunk.offset - from, failure->text};
-    return list != 0 && enif_is_current_process_alive(env);
-  });
+  visit_batches(
+      table, offset, length, [&](std::size_t batch, std::int64_t from, std::int64_t to, std::int64_t row) {
+        const Chunk& chunk = column.chunks[batch];
+        if (batch != current)
+          reader = std::make_unique<Reader>(env, *column.type, *chunk.array, options, &failure->text);
+        current = batch;
+        std::int64_t failed = 0;
+        list = reader->list(chunk.offset + from, chunk.offset + to, list, &failed);
+        if (list == 0) *failure = {index, row + failed - chunk.offset - from, failure->text};
+        return list != 0 && enif_is_current_process_alive(env);
+      });
   return list;
 }
 
@@ -464,7 +476,8 @@ namespace {
 // Reads the rows of a batch as maps.
 class RowReader {
  public:
-  RowReader(ErlNifEnv* env, const Table& table, std::size_t batch, const ReadOptions& options, ReadFailure* failure)
+  RowReader(ErlNifEnv* env, const Table& table, std::size_t batch, const ReadOptions& options,
+            ReadFailure* failure)
       : env_(env), failure_(failure) {
     for (const Column& column : table.columns) {
       const Chunk& chunk = column.chunks[batch];
@@ -504,16 +517,18 @@ Term read_rows(ErlNifEnv* env, const Table& table, std::int64_t offset, std::int
   Term list = enif_make_list(env, 0);
   std::unique_ptr<RowReader> reader;
   std::size_t current = table.batches.size();
-  visit_batches(table, offset, length, [&](std::size_t batch, std::int64_t from, std::int64_t to, std::int64_t row) {
-    if (batch != current) reader = std::make_unique<RowReader>(env, table, batch, options, failure);
-    current = batch;
-    for (std::int64_t i = to; i-- > from && list != 0;) {
-      const Term map = reader->row(i);
-      if (map == 0) failure->row = row + i - from;
-      list = map == 0 ? 0 : enif_make_list_cell(env, map, list);
-    }
-    return list != 0 && enif_is_current_process_alive(env);
-  });
+  visit_batches(table, offset, length,
+                [&](std::size_t batch, std::int64_t from, std::int64_t to, std::int64_t row) {
+                  if (batch != current)
+                    reader = std::make_unique<RowReader>(env, table, batch, options, failure);
+                  current = batch;
+                  for (std::int64_t i = to; i-- > from && list != 0;) {
+                    const Term map = reader->row(i);
+                    if (map == 0) failure->row = row + i - from;
+                    list = map == 0 ? 0 : enif_make_list_cell(env, map, list);
+                  }
+                  return list != 0 && enif_is_current_process_alive(env);
+                });
   return list;
 }
 

@@ -13,7 +13,8 @@ namespace pythonx {
 template <typename T>
 inline T load(const void* buffer, std::int64_t index) {
   T value;
-  std::memcpy(&value, static_cast<const char*>(buffer) + index * static_cast<std::int64_t>(sizeof(T)), sizeof(T));
+  std::memcpy(&value, static_cast<const char*>(buffer) + index * static_cast<std::int64_t>(sizeof(T)),
+              sizeof(T));
   return value;
 }
 

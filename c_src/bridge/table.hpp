@@ -65,11 +65,19 @@ PyObject* make_table_object(TablePtr table);
 // The table of a pythonx.Table; nullptr for any other object, sets no error. Needs no GIL where somebody keeps the object.
 TablePtr get_table(PyObject* object);
 
+// Whether a table is to have memory of its own. What nobody can change is shared; most libraries never change their Arrow
+// data, but that of pandas is what its data frames are made of.
+enum class Copy { always, never, if_mutable };
+
 // For an operation: a new pythonx.Table of what an object offers; nullptr with an exception set.
-PyObject* table_of(PyObject* object);
+PyObject* table_of(PyObject* object, Copy copy);
+
+// The same values in memory of their own. Needs no GIL. Columns of unsupported types stay shared.
+TablePtr copy_of(const Table& table);
 
 // The rows [offset, offset + length) of some columns, in that order.
-TablePtr part_of(const Table& table, const std::vector<std::size_t>& columns, std::int64_t offset, std::int64_t length);
+TablePtr part_of(const Table& table, const std::vector<std::size_t>& columns, std::int64_t offset,
+                 std::int64_t length);
 
 // Cuts the chunks of columns so that they have the same lengths, and counts the rows.
 void align_batches(Table& table);

@@ -99,7 +99,8 @@ bool Guess::add_timestamp(Term term, bool zoned) {
   std::string zone;
   if (zoned) {
     Term zone_term;
-    if (!enif_get_map_value(env_, term, arrow_atoms.time_zone, &zone_term) || !get_name(env_, zone_term, &zone))
+    if (!enif_get_map_value(env_, term, arrow_atoms.time_zone, &zone_term) ||
+        !get_name(env_, zone_term, &zone))
       return fail(term, arrow_atoms.type);
     if (zone == "Etc/UTC") zone = "UTC";
   }
@@ -158,7 +159,8 @@ bool Guess::add_new_fields(Term map) {
   Term key;
   Term value;
   bool ok = enif_map_iterator_create(env_, map, &iterator, ERL_NIF_MAP_ITERATOR_FIRST) != 0;
-  for (; ok && enif_map_iterator_get_pair(env_, &iterator, &key, &value); enif_map_iterator_next(env_, &iterator)) {
+  for (; ok && enif_map_iterator_get_pair(env_, &iterator, &key, &value);
+       enif_map_iterator_next(env_, &iterator)) {
     std::string name;
     ok = (get_name(env_, key, &name) && name.find('\0') == std::string::npos) || fail(key, arrow_atoms.key);
     const auto same = [&](const Field& field) { return field.name == name; };
@@ -239,7 +241,8 @@ FieldKey::FieldKey(ErlNifEnv* env, const std::string& name) : binary(make_binary
 }
 
 bool FieldKey::get(ErlNifEnv* env, Term map, Term* value) const {
-  return enif_get_map_value(env, map, binary, value) || (atom != 0 && enif_get_map_value(env, map, atom, value));
+  return enif_get_map_value(env, map, binary, value) ||
+         (atom != 0 && enif_get_map_value(env, map, atom, value));
 }
 
 bool get_name(ErlNifEnv* env, Term term, std::string* out) {
@@ -273,9 +276,11 @@ bool get_decimal(ErlNifEnv* env, Term term, Term* coefficient, bool* negative, i
   Term exp;
   if (struct_name(env, term) != arrow_atoms.decimal_struct) return false;
   if (!enif_get_map_value(env, term, arrow_atoms.coef, coefficient)) return false;
-  if (!enif_get_map_value(env, term, arrow_atoms.exp, &exp) || !enif_get_int(env, exp, exponent)) return false;
+  if (!enif_get_map_value(env, term, arrow_atoms.exp, &exp) || !enif_get_int(env, exp, exponent))
+    return false;
   int sign_value;
-  if (!enif_get_map_value(env, term, arrow_atoms.sign, &sign) || !enif_get_int(env, sign, &sign_value)) return false;
+  if (!enif_get_map_value(env, term, arrow_atoms.sign, &sign) || !enif_get_int(env, sign, &sign_value))
+    return false;
   *negative = sign_value < 0;
   return !enif_is_atom(env, *coefficient);
 }

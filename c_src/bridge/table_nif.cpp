@@ -92,8 +92,8 @@ std::int64_t rows_of(const Column& column) {
 
 Term build_error(ErlNifEnv* env, std::size_t column, const BuildFailure& failure) {
   const Term type = failure.type == 0 ? atoms.nil : failure.type;
-  return error(env, make_tuple(env, enif_make_uint64(env, column), enif_make_int64(env, failure.row), failure.value,
-                               failure.reason, type));
+  return error(env, make_tuple(env, enif_make_uint64(env, column), enif_make_int64(env, failure.row),
+                               failure.value, failure.reason, type));
 }
 
 }  // namespace
@@ -123,7 +123,8 @@ Term nif_table_new(ErlNifEnv* env, int, const Term argv[]) {
   for (Term head; enif_get_list_cell(env, list, &head, &list);) {
     BuildFailure failure;
     Column column;
-    if (!read_column_argument(env, head, &column, &failure)) return build_error(env, table->columns.size(), failure);
+    if (!read_column_argument(env, head, &column, &failure))
+      return build_error(env, table->columns.size(), failure);
     const std::int64_t rows = rows_of(column);
     if (!table->columns.empty() && rows != rows_of(table->columns[0])) {
       const Term first = enif_make_int64(env, rows_of(table->columns[0]));
@@ -140,7 +141,8 @@ Term nif_table_part(ErlNifEnv* env, int, const Term argv[]) {
   const TablePtr table = table_argument(env, argv[0]);
   std::int64_t offset;
   std::int64_t length;
-  if (table == nullptr || !get_range(env, *table, argv[2], argv[3], &offset, &length)) return enif_make_badarg(env);
+  if (table == nullptr || !get_range(env, *table, argv[2], argv[3], &offset, &length))
+    return enif_make_badarg(env);
   std::vector<std::size_t> columns;
   Term list = argv[1];
   for (Term head; enif_get_list_cell(env, list, &head, &list);) {
@@ -167,7 +169,8 @@ Term nif_table_rows(ErlNifEnv* env, int, const Term argv[]) {
   const TablePtr table = table_argument(env, argv[0]);
   std::int64_t offset;
   std::int64_t length;
-  if (table == nullptr || !get_range(env, *table, argv[1], argv[2], &offset, &length)) return enif_make_badarg(env);
+  if (table == nullptr || !get_range(env, *table, argv[1], argv[2], &offset, &length))
+    return enif_make_badarg(env);
   ReadFailure failure;
   const Term list = read_rows(env, *table, offset, length, get_options(env, argv[3]), &failure);
   return list == 0 ? read_error(env, failure) : list;

@@ -21,8 +21,8 @@ struct ReadFailure {
 };
 
 // The rows [offset, offset + length) of a column as a list; 0 with *failure set otherwise.
-Term read_column(ErlNifEnv* env, const Table& table, std::size_t column, std::int64_t offset, std::int64_t length,
-                 const ReadOptions& options, ReadFailure* failure);
+Term read_column(ErlNifEnv* env, const Table& table, std::size_t column, std::int64_t offset,
+                 std::int64_t length, const ReadOptions& options, ReadFailure* failure);
 
 // The same of the whole table, as maps with the names of columns as keys, which must differ.
 Term read_rows(ErlNifEnv* env, const Table& table, std::int64_t offset, std::int64_t length,

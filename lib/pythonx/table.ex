@@ -96,8 +96,13 @@ defmodule Pythonx.Table do
   """
   @spec from_object(Pythonx.Object.t(), keyword()) :: t()
   def from_object(%Pythonx.Object{} = object, opts \\ []) do
-    opts = Keyword.validate!(opts, timeout: :infinity)
-    "read_table" |> Calls.perform({NIF.local!(object)}, [], opts) |> open()
+    {copy, opts} = opts |> Keyword.validate!(copy: :auto, timeout: :infinity) |> Keyword.pop!(:copy)
+
+    if copy not in [:auto, true, false] do
+      raise ArgumentError, "expected :copy to be :auto, true or false, got: #{inspect(copy)}"
+    end
+
+    "read_table" |> Calls.perform({NIF.local!(object)}, [Atom.to_string(copy)], opts) |> open()
   end
 
   defp open(object) do

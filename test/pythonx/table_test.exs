@@ -764,6 +764,29 @@ defmodule Pythonx.TableTest do
       assert Enum.map(slice["a"], &byte_size/1) == [80, 80]
     end
 
+    test "a copy is another one's memory, of every type" do
+      frame = python("original = #{all_columns()}\npa.concat_tables([original, original.slice(1)])")
+      copy = Pythonx.table(frame, copy: true)
+      assert Table.to_columns(copy) == Table.to_columns(Pythonx.table(frame))
+      assert ask("pa.table(t).validate(full=True)", copy) == nil
+      addresses = "{x['int64'].chunk(0).buffers()[1].address for x in (pa.table(a), pa.table(b))}"
+      count = fn a, b -> MapSet.size(Pythonx.decode(python(addresses, %{"a" => a, "b" => b}))) end
+      assert count.(copy, frame) == 2
+      assert count.(Pythonx.table(frame), frame) == 1
+      message = "expected :copy to be :auto, true or false, got: :never"
+      assert_raise ArgumentError, message, fn -> Pythonx.table(frame, copy: :never) end
+    end
+
+    test "what pandas changes later does not change here" do
+      frame = python("pd.DataFrame({'a': [1.5, 2.5]})")
+      [copied] = Table.to_columns(Pythonx.table(frame), as: :binaries)["a"]
+      [shared] = Table.to_columns(Pythonx.table(frame, copy: false), as: :binaries)["a"]
+      assert copied == shared
+      python("f['a'].to_numpy().flags.writeable = True\nf['a'].to_numpy()[0] = 9.0", %{"f" => frame})
+      assert copied == <<1.5::float-native, 2.5::float-native>>
+      assert is_binary(shared)
+    end
+
     test "raw values are refused where there are none" do
       table = table("pa.table({'s': ['x', 'y'], 'n': pa.array([1, None])})")
       message = ~S(column "n": raw values cannot show its 1 nulls; see Pythonx.Table.chunks/2)

@@ -2,9 +2,10 @@
 
 import importlib
 import io
+from types import ModuleType
 
 
-def _library():
+def _library() -> tuple[str, ModuleType]:
     for name in ("pyarrow", "polars"):
         try:
             return name, importlib.import_module(name)
@@ -14,7 +15,7 @@ def _library():
     raise ModuleNotFoundError("streams of Arrow's IPC format need the package pyarrow or polars")
 
 
-def read_ipc_stream(data):
+def read_ipc_stream(data: bytes) -> object:
     """Return a table, of pyarrow or polars, of the bytes of a stream."""
     name, library = _library()
     if name == "polars":
@@ -22,7 +23,7 @@ def read_ipc_stream(data):
     return importlib.import_module("pyarrow.ipc").open_stream(data).read_all()
 
 
-def write_ipc_stream(table):
+def write_ipc_stream(table: object) -> bytes:
     """Return the bytes of a stream with what an object offers by `__arrow_c_stream__`."""
     name, library = _library()
     sink = io.BytesIO()
