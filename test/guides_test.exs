@@ -12,10 +12,10 @@ defmodule Pythonx.GuidesTest do
   doctest_file("guides/conversions.md")
   doctest_file("guides/environments.md")
   doctest_file("guides/livebook.md")
+  doctest_file("guides/tables.md")
 
   for guide <- @guides do
     {programs, unused} = Markdown.read!(guide)
-    @guide guide
     @unused unused
 
     test "every Elixir block of #{guide} is run" do
@@ -23,6 +23,7 @@ defmodule Pythonx.GuidesTest do
     end
 
     for program <- programs do
+      @guide guide
       @program program
       test "the #{program.kind} in #{guide}, #{program.name}", %{tmp_dir: dir} do
         for {block, expected, printed} <- Markdown.run!(@program, dir) do
@@ -34,7 +35,9 @@ defmodule Pythonx.GuidesTest do
 
   test "no guide with doctests is left out" do
     with_prompts = for guide <- @guides, File.read!(guide) =~ ~r/^iex>/m, do: guide
-    assert with_prompts == ~w(guides/control.md guides/conversions.md guides/environments.md guides/livebook.md)
+
+    assert with_prompts ==
+             ~w(guides/control.md guides/conversions.md guides/environments.md guides/livebook.md guides/tables.md)
   end
 
   # Messages are quoted as they are in the source; `...` stands for what is filled in.

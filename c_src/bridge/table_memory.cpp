@@ -113,7 +113,8 @@ std::unique_ptr<Built> copy_array(const Type& type, const ArrowArray& array, std
 }
 
 bool is_known(const Type& type) {
-  return type.kind != Kind::unsupported && std::all_of(type.children.begin(), type.children.end(), is_known) &&
+  return type.kind != Kind::unsupported &&
+         std::all_of(type.children.begin(), type.children.end(), is_known) &&
          std::all_of(type.dictionary.begin(), type.dictionary.end(), is_known);
 }
 
