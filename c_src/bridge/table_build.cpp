@@ -672,7 +672,8 @@ class DictionaryBuilder : public Builder {
     const auto next = static_cast<std::int64_t>(numbers_.size());
     const auto [entry, is_new] = numbers_.emplace(std::string(bytes), next);
     if (is_new && !values_.add(term)) return false;
-    if (next > static_cast<std::int64_t>(std::numeric_limits<T>::max())) return fail(term, arrow_atoms.range);
+    const auto last = static_cast<std::uint64_t>(std::numeric_limits<T>::max());
+    if (static_cast<std::uint64_t>(entry->second) > last) return fail(term, arrow_atoms.range);
     indices_.push_back(static_cast<T>(entry->second));
     return true;
   }

@@ -564,6 +564,8 @@ defmodule Pythonx.TableTest do
            ~S(column "a", row 0: a key is no field of {:struct, [{"x", {:s, 8}}]}: %{y: 2})},
           {[a: [%{nil => 1}]], [a: {:map, :string, {:s, 8}}],
            ~S(column "a", row 0: nil cannot be a key of {:struct, [{"key", :string}, {"value", {:s, 8}}]})},
+          {[a: Enum.map(0..128, &"#{&1}")], [a: {:dictionary, {:s, 8}, :string}],
+           ~S(column "a", row 128: "128" does not fit {:dictionary, {:s, 8}, :string})},
           {[a: [[1], ["x"]]], [a: {:list, {:s, 8}}], ~S(column "a", row 1: expected a value of {:s, 8}, got: "x")},
           {[a: [1]], [a: {:s, 7}], ~S(column "a": no column can be made of the type {:s, 7})},
           {[a: [1]], [a: {:unsupported, "tin"}],
@@ -1014,6 +1016,109 @@ defmodule Pythonx.TableTest do
       """
 
       assert Pythonx.decode(python(code))
+    end
+  end
+
+  # Random types, nested ones too, with random values: through pyarrow, which checks every buffer, sliced and in chunks.
+  describe "random columns" do
+    defp random_type(0) do
+      Enum.random([
+        :boolean,
+        {:s, Enum.random([8, 16, 32, 64])},
+        {:u, Enum.random([8, 16, 32, 64])},
+        {:f, Enum.random([16, 32, 64])},
+        :string,
+        :binary,
+        {:fixed_size_binary, :rand.uniform(5)},
+        :date,
+        {:time, unit()},
+        {:naive_datetime, unit()},
+        {:datetime, unit(), Enum.random(["UTC", "Europe/Oslo"])},
+        {:decimal, Enum.random([9, 38, 60]), :rand.uniform(5)},
+        {:dictionary, {Enum.random([:s, :u]), Enum.random([16, 32, 64])}, Enum.random([:string, :binary])},
+        :null
+      ])
+    end
+
+    defp random_type(depth) do
+      inner = fn -> random_type(:rand.uniform(depth) - 1) end
+
+      case :rand.uniform(5) do
+        1 -> {:list, inner.()}
+        2 -> {:fixed_size_list, inner.(), :rand.uniform(3)}
+        3 -> {:struct, for(i <- 1..:rand.uniform(3), do: {"f#{i}", inner.()})}
+        4 -> {:map, Enum.random([:string, {:s, 64}, :date]), inner.()}
+        5 -> random_type(0)
+      end
+    end
+
+    defp unit, do: Enum.random([:second, :millisecond, :microsecond, :nanosecond])
+
+    defp random_value(type), do: if(:rand.uniform(5) == 1, do: nil, else: present_value(type))
+
+    defp present_value({:list, type}), do: random_values(type, :rand.uniform(4) - 1)
+    defp present_value({:fixed_size_list, type, size}), do: random_values(type, size)
+    defp present_value({:struct, fields}), do: for({name, type} <- fields, into: %{}, do: {name, random_value(type)})
+
+    defp present_value({:map, key, value}) do
+      for _ <- 1..3, into: %{}, do: {present_value(key), random_value(value)}
+    end
+
+    defp present_value({:dictionary, _index, type}),
+      do: type |> present_value() |> binary_part(0, 0) |> Kernel.<>(Enum.random(~w(a b c)))
+
+    defp present_value(:boolean), do: Enum.random([true, false])
+    defp present_value({:s, bits}), do: :rand.uniform(1 <<< bits) - 1 - (1 <<< (bits - 1))
+    defp present_value({:u, bits}), do: :rand.uniform(1 <<< bits) - 1
+    defp present_value({:f, _bits}), do: Enum.random([:nan, :infinity, :neg_infinity, (:rand.uniform(2000) - 1000) / 8])
+    defp present_value(:string), do: String.duplicate(Enum.random(["a", "ż", "💡", ""]), :rand.uniform(20))
+    defp present_value(:binary), do: :rand.bytes(:rand.uniform(30) - 1)
+    defp present_value({:fixed_size_binary, size}), do: :rand.bytes(size)
+    defp present_value(:date), do: Date.add(~D[1970-01-01], :rand.uniform(200_000) - 100_000)
+    defp present_value(:null), do: nil
+    defp present_value({:time, unit}), do: Time.from_seconds_after_midnight(:rand.uniform(86_400) - 1) |> precise(unit)
+
+    defp present_value({:datetime, unit, _zone}),
+      do: DateTime.from_unix!(:rand.uniform(8_000_000_000) - 4_000_000_000) |> precise(unit)
+
+    defp present_value({:naive_datetime, unit}), do: present_value({:datetime, unit, "UTC"}) |> DateTime.to_naive()
+
+    defp present_value({:decimal, precision, scale}) do
+      struct!(Decimal, sign: Enum.random([1, -1]), coef: :rand.uniform(Integer.pow(10, precision) - 1), exp: -scale)
+    end
+
+    defp precise(time, :second), do: %{time | microsecond: {0, 0}}
+    defp precise(time, :millisecond), do: %{time | microsecond: {(:rand.uniform(1000) - 1) * 1000, 3}}
+    defp precise(time, _unit), do: %{time | microsecond: {:rand.uniform(1_000_000) - 1, 6}}
+
+    defp random_values(_type, 0), do: []
+    defp random_values(type, count), do: for(_ <- 1..count, do: random_value(type))
+
+    test "arrive as they were" do
+      seed = :rand.uniform(1_000_000)
+      :rand.seed(:exsss, seed)
+
+      for _ <- 1..150 do
+        type = random_type(3)
+        values = random_values(type, :rand.uniform(40) - 1)
+        table = Table.new([{"c", values}], types: [c: type])
+        assert Table.column(table, "c") == values, "seed #{seed}: #{inspect(type)}"
+        {offset, length} = {:rand.uniform(10) - 1, :rand.uniform(30)}
+        slice = Table.slice(table, offset, length)
+
+        code = """
+        whole, part = pa.table(t), pa.table(s)
+        whole.validate(full=True)
+        part.validate(full=True)
+        pa.concat_tables([part, whole.slice(1), part])
+        """
+
+        again = Pythonx.table(python(code, %{"t" => table, "s" => slice}), copy: Enum.random([true, false]))
+        part = Enum.slice(values, offset, length)
+        assert Table.column(again, "c") == part ++ Enum.drop(values, 1) ++ part, "seed #{seed}: #{inspect(type)}"
+        assert Enum.map(Table.to_rows(again), & &1["c"]) == Table.column(again, "c")
+        assert again |> Table.chunks("c") |> Enum.map(& &1.length) |> Enum.sum() == again.row_count
+      end
     end
   end
 
