@@ -531,6 +531,36 @@ defmodule Pythonx do
   @spec iterator(Enumerable.t(), keyword()) :: Object.t()
   def iterator(enumerable, opts \\ []), do: Pythonx.Producer.iterator(enumerable, opts)
 
+  ## Tables
+
+  @doc """
+  The table that a Python object offers as Arrow data, as a `Pythonx.Table`.
+
+  The object has `__arrow_c_stream__` or `__arrow_c_array__`: a table, record batch or reader of pyarrow, a data frame of
+  polars or pandas, a relation of duckdb, among others. A series or an array becomes a table of one column. A stream is
+  read to its end, on a thread of Python's. Nothing is copied, except for pandas: the table refers to the memory of the
+  library, which releases it when the last term that refers to it has been collected.
+
+      iex> {frame, _} = Pythonx.eval("import polars\\npolars.DataFrame({'a': [1, 2], 'b': ['x', None]})", %{})
+      iex> table = Pythonx.table(frame)
+      #Pythonx.Table<2 rows, a: {:s, 64}, b: :string>
+      iex> Pythonx.Table.to_columns(table)
+      %{"a" => [1, 2], "b" => ["x", nil]}
+
+  Raises a `Pythonx.Error` for an object that offers no Arrow data, and with what its library says when reading fails.
+
+  ## Options
+
+    * `:copy` - with `true`, the table gets memory of its own. With `:auto`, that of pandas does: what a data frame is
+      made of changes with it, and what Elixir has must not. Arrow data of other libraries does not change, with one
+      exception: an array of pyarrow that was made of one of numpy has the same memory, so copy it where somebody goes
+      on to write into that. With `false`, nothing is copied. Defaults to `:auto`
+
+    * `:timeout` - how long reading may take, in milliseconds, or `:infinity`; see `call/4`. Defaults to `:infinity`
+  """
+  @spec table(Object.t(), keyword()) :: Pythonx.Table.t()
+  def table(%Object{} = object, opts \\ []), do: Pythonx.Table.from_object(object, opts)
+
   ## asyncio
 
   @doc """

@@ -13,6 +13,7 @@ defmodule Pythonx.GuidesTest do
   doctest_file("guides/environments.md")
   doctest_file("guides/livebook.md")
   doctest_file("guides/parallelism.md")
+  doctest_file("guides/tables.md")
 
   for guide <- @guides do
     {programs, unused} = Markdown.read!(guide)
@@ -37,7 +38,8 @@ defmodule Pythonx.GuidesTest do
     with_prompts = for guide <- @guides, File.read!(guide) =~ ~r/^iex>/m, do: guide
 
     assert with_prompts ==
-             ~w(guides/control.md guides/conversions.md guides/environments.md guides/livebook.md guides/parallelism.md)
+             ~w(guides/control.md guides/conversions.md guides/environments.md guides/livebook.md guides/parallelism.md
+                guides/tables.md)
   end
 
   # Messages are quoted as they are in the source; `...` stands for what is filled in.

@@ -2,6 +2,10 @@
 # uv would not find, or would not prefer, is named by PYTHONX_TEST_UV_PYTHON.
 minor = System.get_env("PYTHONX_TEST_PYTHON_MINOR", "13")
 
+# What has no wheels for free-threaded Pythons yet, and the tests that need it.
+free_threaded? = String.ends_with?(System.get_env("PYTHONX_TEST_UV_PYTHON", ""), "t")
+arrow = if free_threaded?, do: [], else: ~w(pyarrow==22.0.0 polars==1.35.2 pandas==2.3.3 duckdb==1.4.2)
+
 Pythonx.uv_init(
   """
   [project]
@@ -12,10 +16,11 @@ Pythonx.uv_init(
     "numpy>=2.1,<2.3; python_version < '3.14'",
     "numpy>=2.3.2; python_version >= '3.14'",
     "cloudpickle==3.1.2",
-    "ml_dtypes>=0.5.1,<0.6"
+    "ml_dtypes>=0.5.1,<0.6",
+    #{Enum.map_join(arrow, ",\n    ", &inspect/1)}
   ]
   """,
   python: System.get_env("PYTHONX_TEST_UV_PYTHON")
 )
 
-ExUnit.start()
+ExUnit.start(exclude: [:large | if(free_threaded?, do: [:arrow], else: [])])

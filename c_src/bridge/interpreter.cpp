@@ -8,6 +8,7 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <cstdio>
 #include <cstdlib>
 #include <mutex>
 
@@ -20,6 +21,7 @@
 #include "object.hpp"
 #include "output.hpp"
 #include "pid.hpp"
+#include "table.hpp"
 #include "thread_pool.hpp"
 #include "view.hpp"
 
@@ -134,7 +136,7 @@ std::string start(const BootConfig& config) {
   if (failed(status)) return text_of(status);
   try {
     if (!init_pid_type() || !init_function_type() || !init_atom_type() || !init_view_types() ||
-        !init_output())
+        !init_table_type() || !init_output())
       throw py::error_already_set();
     boot_python_side(config);
     if (!init_main_module()) throw py::error_already_set();
@@ -197,6 +199,16 @@ void say_farewell() {
   }
 }
 
+// The destructors of static objects in packages are written for a process whose Python has ended, on a thread that had
+// the GIL: they call Python (duckdb's does), or take away what threads that still run are using. Nobody needs them.
+// What C code has printed is flushed; other streams may be locked for good by who waits on them.
+#ifdef __GLIBC__
+void leave_without_destructors(int status, void*) {
+  std::fflush(stdout);
+  _exit(status);
+}
+#endif
+
 }  // namespace
 
 std::string boot(const BootConfig& config) {
@@ -236,6 +248,9 @@ void halt() {
   print_to_process();
   ThreadPool::instance().shut_down();
   ThreadPool::instance().run_last(say_farewell, halt_deadline);
+#ifdef __GLIBC__
+  on_exit(leave_without_destructors, nullptr);  // The last to be registered is the first to be called.
+#endif
 }
 
 }  // namespace pythonx

@@ -15,6 +15,7 @@
 #include "object_operations.hpp"
 #include "operations.hpp"
 #include "pacer.hpp"
+#include "table_nif.hpp"
 #include "thread_pool.hpp"
 #include "view.hpp"
 
@@ -222,7 +223,7 @@ void on_halt(void*) { halt(); }
 int load(ErlNifEnv* env, void**, Term map_set) {
   init_atoms(env);
   init_object_operations(env);
-  if (!open_object_types(env) || !open_job_type(env) || !open_call_type(env)) return 1;
+  if (!open_object_types(env) || !open_job_type(env) || !open_call_type(env) || !open_tables(env)) return 1;
   set_map_set_template(env, map_set);
 #if ERL_NIF_MAJOR_VERSION > 2 || ERL_NIF_MINOR_VERSION >= 17
   enif_set_option(env, ERL_NIF_OPT_ON_HALT, on_halt);
@@ -248,6 +249,14 @@ ErlNifFunc functions[] = {
     {"running", 0, nif_running, 0},
     {"observe", 1, nif_observe, 0},
     {"stats", 0, nif_stats, 0},
+    {"table_info", 1, nif_table_info, 0},
+    {"table_new", 1, nif_table_new, ERL_NIF_DIRTY_JOB_CPU_BOUND},
+    {"table_part", 4, nif_table_part, ERL_NIF_DIRTY_JOB_CPU_BOUND},
+    {"table_column", 5, nif_table_column, ERL_NIF_DIRTY_JOB_CPU_BOUND},
+    {"table_rows", 4, nif_table_rows, ERL_NIF_DIRTY_JOB_CPU_BOUND},
+    {"table_binaries", 2, nif_table_binaries, ERL_NIF_DIRTY_JOB_CPU_BOUND},
+    {"table_chunks", 2, nif_table_chunks, ERL_NIF_DIRTY_JOB_CPU_BOUND},
+    {"table_arrays", 0, nif_table_arrays, 0},
 };
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include "error.hpp"
 #include "interpreter.hpp"
 #include "object.hpp"
+#include "table.hpp"
 
 namespace pythonx {
 namespace {
@@ -151,6 +152,13 @@ PyObject* import_module(const Operands& operands) {
   return module;
 }
 
+// A pythonx.Table of what an object offers as Arrow data. (object), named by whether to copy.
+PyObject* read_table(const Operands& operands) {
+  const bool always = PyUnicode_CompareWithASCIIString(operands.name(0), "true") == 0;
+  const bool never = PyUnicode_CompareWithASCIIString(operands.name(0), "false") == 0;
+  return table_of(operands.value(0), always ? Copy::always : never ? Copy::never : Copy::if_mutable);
+}
+
 PyObject* make_names(ErlNifEnv* env, Term list) {
   unsigned size = 0;
   enif_get_list_length(env, list, &size);
@@ -193,6 +201,7 @@ constexpr ObjectOperation operations[] = {
     {"close_iterator", close_iterator, false},
     {"internal", internal, false},
     {"take_outcome", outcome, false},
+    {"read_table", read_table, false},
     {"next_batch", nullptr, false},
 };
 

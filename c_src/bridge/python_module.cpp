@@ -11,6 +11,7 @@
 #include "object.hpp"
 #include "output.hpp"
 #include "pid.hpp"
+#include "table.hpp"
 #include "thread_pool.hpp"
 #include "view.hpp"
 
@@ -122,6 +123,7 @@ PYBIND11_EMBEDDED_MODULE(_pythonx, m, py::mod_gil_not_used()) {
   m.attr("PID") = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(pid_type()));
   m.attr("Function") = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(function_type()));
   m.attr("Atom") = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(atom_type()));
+  m.attr("Table") = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(table_type()));
   m.def(
       "send",
       [](const py::object& pid, const py::object& object) {

@@ -62,7 +62,7 @@ defmodule Pythonx.Buffer do
   @doc false
   @spec export(Pythonx.Object.t(), keyword()) :: t()
   def export(object, opts) do
-    opts = Options.validate!(opts, @options)
+    opts = opts |> Options.validate!(@options) |> check_copy!()
     arguments = {NIF.local!(object), opts.copy, opts.order == :c}
 
     {data, shape, strides, kind, bits, format, readonly, copied} =
@@ -78,4 +78,7 @@ defmodule Pythonx.Buffer do
       copied: copied
     }
   end
+
+  defp check_copy!(%{copy: copy} = opts) when is_boolean(copy), do: opts
+  defp check_copy!(%{copy: copy}), do: raise(ArgumentError, "expected :copy to be a boolean, got: #{inspect(copy)}")
 end

@@ -47,6 +47,14 @@ defmodule Pythonx.NIF do
   def running(), do: not_loaded()
   def observe(_wanted), do: not_loaded()
   def stats(), do: not_loaded()
+  def table_info(_object), do: not_loaded()
+  def table_new(_columns), do: not_loaded()
+  def table_part(_object, _columns, _offset, _length), do: not_loaded()
+  def table_column(_object, _column, _offset, _length, _options), do: not_loaded()
+  def table_rows(_object, _offset, _length, _options), do: not_loaded()
+  def table_binaries(_object, _column), do: not_loaded()
+  def table_chunks(_object, _column), do: not_loaded()
+  def table_arrays(), do: not_loaded()
 
   # To the compiler, a function that may be replaced by a native one may return anything.
   defp not_loaded(), do: :erlang.nif_error(RuntimeError.exception(@not_initialized))

@@ -33,8 +33,6 @@ defmodule Pythonx.Options do
   def check!(:binaries, value), do: refuse!(:binaries, ":bytes or :str", value)
   def check!(:types, value) when value in [:basic, :rich], do: :ok
   def check!(:types, value), do: refuse!(:types, ":basic or :rich", value)
-  def check!(:copy, value) when is_boolean(value), do: :ok
-  def check!(:copy, value), do: refuse!(:copy, "a boolean", value)
   def check!(:order, value) when value in [:memory, :c], do: :ok
   def check!(:order, value), do: refuse!(:order, ":memory or :c", value)
   def check!(:timeout, :infinity), do: :ok

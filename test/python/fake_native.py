@@ -25,6 +25,10 @@ class Function:
     """An Elixir function."""
 
 
+class Table:
+    """A table of Elixir's."""
+
+
 def write(fd, text):
     """Keep what is written as (evaluation, fd, text)."""
     if not isinstance(text, str):
@@ -37,6 +41,7 @@ module = types.ModuleType("_pythonx")
 module.Atom = Atom
 module.Function = Function
 module.PID = PID
+module.Table = Table
 module.write = write
 module.interrupt_point = lambda *_args: None
 module.flush = flushed.append

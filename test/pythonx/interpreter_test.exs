@@ -196,6 +196,27 @@ defmodule Pythonx.InterpreterTest do
       assert File.read!(path) == "buffered"
     end
 
+    # As that of duckdb, which calls Python on a thread that has nothing to do with it.
+    test "destructors of static objects are left out, and what C code has printed is flushed", c do
+      source = """
+      #include <stdio.h>
+      #include <stdlib.h>
+      void say(void) { printf("from C"); }
+      __attribute__((destructor)) static void gone(void) { abort(); }
+      """
+
+      library = Pythonx.NativeCase.shared_library!(Path.join(c.tmp_dir, "libgone.so"), source)
+
+      code = """
+      Application.ensure_all_started(:pythonx)
+      :ok = Pythonx.init(#{inspect(c.library)}, #{inspect(c.home)}, #{inspect(c.executable)})
+      Pythonx.eval("import ctypes\nctypes.CDLL(path.decode()).say()", %{"path" => #{inspect(library)}})
+      System.halt(3)
+      """
+
+      assert {"from C", 3} = run(code)
+    end
+
     test "busy, blocked and daemon threads neither crash nor delay it", c do
       code = """
       Application.ensure_all_started(:pythonx)

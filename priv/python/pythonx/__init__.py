@@ -14,7 +14,7 @@ import _pythonx
 
 from pythonx._errors import ElixirError
 
-__all__ = ["PID", "Atom", "ElixirError", "Function", "self", "send", "send_tagged_object", "whereis"]
+__all__ = ["PID", "Atom", "ElixirError", "Function", "Table", "self", "send", "send_tagged_object", "whereis"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,10 +36,19 @@ if TYPE_CHECKING:
 
         def __init__(self, name: str) -> None: ...
 
+    class Table:
+        """A table of Elixir's, which what reads Arrow data takes: `pyarrow.table(t)`, `polars.DataFrame(t)`."""
+
+        column_names: list[str]
+
+        def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+            """Return the table as a stream of record batches, in a capsule."""
+
 else:
     Atom = _pythonx.Atom
     PID = _pythonx.PID
     Function = _pythonx.Function
+    Table = _pythonx.Table
 
 
 def send(pid: PID, term: object) -> None:

@@ -1,0 +1,288 @@
+#include "call.hpp"
+
+#include <atomic>
+#include <new>
+#include <utility>
+#include <vector>
+
+#include "decode.hpp"
+#include "encode.hpp"
+#include "error.hpp"
+#include "gil.hpp"
+#include "object.hpp"
+#include "output.hpp"
+#include "pid.hpp"
+#include "thread_pool.hpp"
+
+namespace pythonx {
+namespace {
+
+struct CallResource {
+  CallPtr call;
+};
+
+constexpr const char* capsule_name = "pythonx.original";
+
+ErlNifResourceType* call_type = nullptr;
+std::atomic<std::uint64_t> next_id{0};
+std::atomic<PyObject*> error_class{nullptr};  // pythonx.ElixirError, once one has been raised
+
+void destroy(ErlNifEnv*, void* memory) {
+  auto* resource = static_cast<CallResource*>(memory);
+  ThreadPool::instance().end_call(resource->call, CallState::abandoned);
+  resource->~CallResource();
+}
+
+CallPtr get_call(ErlNifEnv* env, Term term) {
+  void* memory;
+  if (!enif_get_resource(env, term, call_type, &memory)) return nullptr;
+  return static_cast<CallResource*>(memory)->call;
+}
+
+// The arguments as a list of terms, or 0 with an exception set.
+Term decode_arguments(ErlNifEnv* env, PyObject* arguments) {
+  PyObject* list = PySequence_List(arguments);
+  if (list == nullptr) return 0;
+  DecodeOptions options;
+  options.user_code = true;
+  Term term = 0;
+  std::string message;
+  const DecodeStatus status = decode(env, list, options, &term, &message);
+  Py_DECREF(list);
+  if (status == DecodeStatus::ok) return term;
+  if (status == DecodeStatus::refused) PyErr_SetString(PyExc_ValueError, message.c_str());
+  return 0;
+}
+
+// Sends {:pythonx_call, id, call, caller | nil, device | nil}; false with an exception set.
+bool send_call(const CallPtr& call) {
+  ErlNifPid server;
+  if (!enif_whereis_pid(nullptr, atoms.callbacks, &server)) {
+    PyErr_SetString(PyExc_RuntimeError,
+                    "the :pythonx application needs to be started before Python can call Elixir");
+    return false;
+  }
+  ErlNifEnv* env = enif_alloc_env();
+  const EvaluationPtr evaluation = current_evaluation();
+  if (evaluation) evaluation->flush();  // What the function prints comes after it.
+  const Term caller = evaluation ? pid_term(evaluation->caller()) : atoms.nil;
+  const Term device = evaluation ? evaluation->device(env, Stream::out) : atoms.nil;
+  const Term message = make_tuple(env, atoms.pythonx_call, enif_make_uint64(env, call->id),
+                                  make_call(env, call), caller, device);
+  enif_send(nullptr, &server, env, message);
+  enif_free_env(env);
+  return true;
+}
+
+PyObject* encode_result(ErlNifEnv* env, Term term, bool binaries_as_str) {
+  EncodeOptions options;
+  options.binaries_as_str = binaries_as_str;
+  options.user_code = true;
+  std::vector<Term> deferred;
+  PyObject* object = nullptr;
+  if (encode(env, term, options, {}, &object, &deferred) == EncodeStatus::deferred) {
+    PyErr_SetString(PyExc_SystemError, "an answer holds what was to be encoded before");
+  }
+  return object;
+}
+
+void free_original(PyObject* capsule) {
+  auto* env = static_cast<ErlNifEnv*>(PyCapsule_GetContext(capsule));
+  if (env != nullptr) enif_free_env(env);
+}
+
+// Keeps a term alive as a Python object.
+PyObject* make_original(Term term) {
+  ErlNifEnv* env = enif_alloc_env();
+  auto* address = reinterpret_cast<void*>(enif_make_copy(env, term));
+  PyObject* capsule = PyCapsule_New(address, capsule_name, free_original);
+  if (capsule == nullptr) {
+    enif_free_env(env);
+  } else {
+    PyCapsule_SetContext(capsule, env);
+  }
+  return capsule;
+}
+
+PyObject* load_error_class() {
+  if (error_class == nullptr) {
+    PyObject* module = PyImport_ImportModule("pythonx._errors");
+    PyObject* loaded = module == nullptr ? nullptr : PyObject_GetAttrString(module, "ElixirError");
+    Py_XDECREF(module);
+    PyObject* none_yet = nullptr;
+    if (loaded != nullptr && !error_class.compare_exchange_strong(none_yet, loaded)) Py_DECREF(loaded);
+  }
+  return error_class;
+}
+
+// {:error, class, text, stacktrace, original}
+void raise_elixir_error(ErlNifEnv* env, const Term* parts) {
+  PyObject* type = load_error_class();
+  if (type == nullptr) return;
+  std::string_view texts[3];
+  for (int i = 0; i < 3; ++i) get_binary(env, parts[i + 1], &texts[i]);
+  PyObject* original = make_original(parts[4]);
+  if (original == nullptr) return;
+  PyObject* error =
+      PyObject_CallFunction(type, "s#s#s#N", texts[0].data(), static_cast<Py_ssize_t>(texts[0].size()),
+                            texts[1].data(), static_cast<Py_ssize_t>(texts[1].size()), texts[2].data(),
+                            static_cast<Py_ssize_t>(texts[2].size()), original);
+  if (error == nullptr) return;
+  PyErr_SetObject(type, error);
+  Py_DECREF(error);
+}
+
+// The exception that is set, with its traceback, as an object (new reference).
+PyObject* take_exception() {
+  PyObject *type = nullptr, *value = nullptr, *traceback = nullptr;
+  PyErr_Fetch(&type, &value, &traceback);
+  PyErr_NormalizeException(&type, &value, &traceback);
+  if (traceback != nullptr) PyException_SetTraceback(value, traceback);
+  Py_XDECREF(type);
+  Py_XDECREF(traceback);
+  return value;
+}
+
+PyObject* take_answer(const CallPtr& call, bool binaries_as_str) {
+  ErlNifEnv* env = call->answer_env;
+  const Term* parts;
+  int arity;
+  enif_get_tuple(env, call->answer, &arity, &parts);
+  if (parts[0] == atoms.ok) return encode_result(env, parts[1], binaries_as_str);
+  if (parts[0] == atoms.python) {
+    raise_again(get_object(env, parts[1]));
+  } else if (parts[0] == atoms.type_error) {
+    std::string_view text;
+    get_binary(env, parts[1], &text);
+    PyErr_SetString(PyExc_TypeError, std::string(text).c_str());
+  } else {
+    raise_elixir_error(env, parts);
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+Call::Call() : id(++next_id), request_env(enif_alloc_env()) {}
+
+Call::~Call() {
+  enif_free_env(request_env);
+  if (answer_env != nullptr) enif_free_env(answer_env);
+  if (PyObject* unused = resolver.exchange(nullptr)) drop_later(unused);
+}
+
+bool open_call_type(ErlNifEnv* env) {
+  call_type = enif_open_resource_type(env, nullptr, "pythonx_call", destroy, ERL_NIF_RT_CREATE, nullptr);
+  return call_type != nullptr;
+}
+
+Term make_call(ErlNifEnv* env, const CallPtr& call) {
+  void* memory = enif_alloc_resource(call_type, sizeof(CallResource));
+  new (memory) CallResource{call};
+  const Term term = enif_make_resource(env, memory);
+  enif_release_resource(memory);
+  return term;
+}
+
+Term begin_call(ErlNifEnv* env, Term term) {
+  const CallPtr call = get_call(env, term);
+  if (call == nullptr) return enif_make_badarg(env);
+  ErlNifPid handler;
+  enif_self(env, &handler);
+  ThreadPool::instance().host(call, handler);
+  return enif_make_copy(env, call->request);
+}
+
+Term answer_call(ErlNifEnv* env, Term term, Term answer) {
+  const CallPtr call = get_call(env, term);
+  if (call == nullptr) return enif_make_badarg(env);
+  ErlNifEnv* answer_env = enif_alloc_env();
+  const Term copy = enif_make_copy(answer_env, answer);
+  const bool async = call->resolver != nullptr;
+  if (ThreadPool::instance().answer(call, answer_env, copy)) return async ? atoms.async : atoms.waiting;
+  enif_free_env(answer_env);
+  return atoms.false_;
+}
+
+namespace {
+
+// A call that has been sent to Elixir, or nullptr with an exception set.
+CallPtr begin(Term function, bool binaries_as_str, PyObject* arguments, PyObject* resolver) {
+  const auto call = std::make_shared<Call>();
+  const Term terms = decode_arguments(call->request_env, arguments);
+  if (terms == 0) return nullptr;
+  call->request = make_tuple(call->request_env, enif_make_copy(call->request_env, function), terms,
+                             binaries_as_str ? atoms.true_ : atoms.false_);
+  call->binaries_as_str = binaries_as_str;
+  if (resolver == nullptr) {
+    call->worker = ThreadPool::current_worker();
+  } else {
+    Py_INCREF(resolver);
+    call->resolver = resolver;
+  }
+  return send_call(call) ? call : nullptr;
+}
+
+}  // namespace
+
+std::uint64_t start_call(Term function, bool binaries_as_str, PyObject* arguments, PyObject* resolver) {
+  const CallPtr call = begin(function, binaries_as_str, arguments, resolver);
+  return call == nullptr ? 0 : call->id;
+}
+
+void cancel_call(std::uint64_t id) {
+  ErlNifPid server;
+  if (!enif_whereis_pid(nullptr, atoms.callbacks, &server)) return;
+  ErlNifEnv* env = enif_alloc_env();
+  enif_send(nullptr, &server, env, make_tuple(env, atoms.pythonx_cancel, enif_make_uint64(env, id)));
+  enif_free_env(env);
+}
+
+Term resolve_call(ErlNifEnv* env, Term arguments) {
+  const Term* items;
+  int arity;
+  enif_get_tuple(env, arguments, &arity, &items);
+  const CallPtr call = get_call(env, items[0]);
+  PyObject* resolver = call == nullptr ? nullptr : call->resolver.exchange(nullptr);
+  if (resolver == nullptr) return make_tuple(env, atoms.ok, atoms.false_);
+  PyObject* value = take_answer(call, call->binaries_as_str);
+  PyObject* error = value == nullptr ? take_exception() : Py_NewRef(Py_None);
+  if (value == nullptr) value = Py_NewRef(Py_None);
+  PyObject* none = PyObject_CallFunctionObjArgs(resolver, error, value, nullptr);
+  Py_DECREF(resolver);
+  Py_DECREF(value);
+  Py_DECREF(error);
+  if (none == nullptr) return 0;
+  Py_DECREF(none);
+  return make_tuple(env, atoms.ok, atoms.true_);
+}
+
+PyObject* call_elixir(Term function, bool binaries_as_str, PyObject* arguments) {
+  const CallPtr call = begin(function, binaries_as_str, arguments, nullptr);
+  if (call == nullptr) return nullptr;
+  CallState state;
+  {
+    const Detach detached;
+    state = ThreadPool::instance().await_answer(call);
+  }
+  if (state == CallState::answered) return take_answer(call, binaries_as_str);
+  if (state == CallState::interrupted) {
+    PyErr_SetNone(PyExc_KeyboardInterrupt);
+  } else {
+    PyErr_SetString(PyExc_RuntimeError, "the :pythonx application was stopped while Python called Elixir");
+  }
+  return nullptr;
+}
+
+Term original_of(ErlNifEnv* env, PyObject* exception) {
+  PyObject* type = error_class;
+  if (type == nullptr || reinterpret_cast<PyObject*>(Py_TYPE(exception)) != type) return 0;
+  PyObject* capsule = PyObject_GetAttrString(exception, "_original");
+  void* address = capsule == nullptr ? nullptr : PyCapsule_GetPointer(capsule, capsule_name);
+  const Term term = address == nullptr ? 0 : enif_make_copy(env, reinterpret_cast<Term>(address));
+  Py_XDECREF(capsule);
+  PyErr_Clear();
+  return term;
+}
+
+}  // namespace pythonx

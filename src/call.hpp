@@ -1,0 +1,96 @@
+// A call from Python to an Elixir function, as the thread that waits for its answer sees it.
+//
+// The life of a call. Python calls a pythonx.Function on some thread. A message goes to Pythonx.Callbacks, which starts a
+// process, the handler; that one takes the function and its arguments (`begin_call`), runs it, and answers
+// (`answer_call`). Meanwhile the Python thread waits without the GIL.
+//
+// Threads. A thread of the bridge that waits also serves: jobs that the handler submits run on it, on top of the job
+// that waits. What Python ties to the thread (sqlite3 connections, context variables, signals) so works in them too, and
+// nesting needs no new threads and cannot run out of them. Jobs of any other process go to other threads. Threads
+// that Python code started itself have no worker: they wait, and the handler's jobs go to the pool.
+//
+// Ownership. A call is shared by the thread that waits, the job that runs on it (so that cancelling the job reaches
+// the wait), the pool (while the handler's jobs are routed here) and the resource in the message. When the last copy of
+// that resource is gone without an answer, nobody can give one any more, and the wait ends with an error.
+//
+// A call from a coroutine has no thread that waits. Its answer is given to a Python callable, the resolver, by a job
+// that the answering process submits (`resolve_call`).
+//
+// Locks. All fields that change belong to the pool's mutex, which is a leaf. `Job::call_` belongs to the job's.
+#pragma once
+
+#include <Python.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <memory>
+
+#include "job.hpp"
+
+namespace pythonx {
+
+struct Worker;
+
+enum class CallState { open, answered, interrupted, abandoned };
+
+struct Call {
+  Call();
+  ~Call();
+  Call(const Call&) = delete;
+  Call& operator=(const Call&) = delete;
+
+  std::uint64_t id;
+  Worker* worker = nullptr;  // of the thread that waits; nullptr for one that is not the bridge's
+
+  ErlNifEnv* request_env;  // holds {function, arguments, binaries_as_str}
+  Term request = 0;
+
+  std::atomic<PyObject*> resolver{nullptr};  // of a call from a coroutine: callable(error, value); owned
+  bool binaries_as_str = false;
+
+  std::condition_variable wake;
+  CallState state = CallState::open;
+  bool closed = false;  // the thread no longer waits
+  ErlNifEnv* answer_env = nullptr;
+  Term answer = 0;
+  std::deque<Job*> inbox;  // jobs of the handler, to be run by the thread that waits
+  bool hosted = false;
+  ErlNifPid handler{};
+};
+
+using CallPtr = std::shared_ptr<Call>;
+
+// Registers the resource type. Called once, when the library is loaded.
+bool open_call_type(ErlNifEnv* env);
+
+// A term through which Elixir answers.
+Term make_call(ErlNifEnv* env, const CallPtr& call);
+
+// begin_call(call) :: {function, arguments, binaries_as_str}. The calling process becomes the handler.
+Term begin_call(ErlNifEnv* env, Term term);
+
+// answer_call(call, answer) :: :waiting | :async | false; false when it had ended already. After :async the answer is
+// still to be handed over, with the operation resolve_call. Answers are
+//   {:ok, term}                       the result, of terms that need no protocol
+//   {:python, object}                 a Python exception to be raised again
+//   {:error, class, text, stacktrace, {kind, reason, stack}}
+//   {:type_error, text}
+Term answer_call(ErlNifEnv* env, Term term, Term answer);
+
+// Calls an Elixir function and waits for what it returns: a new reference, or nullptr with an exception set. Attached.
+PyObject* call_elixir(Term function, bool binaries_as_str, PyObject* arguments);
+
+// Begins a call whose answer goes to `resolver`. The number of the call, or 0 with an exception set.
+std::uint64_t start_call(Term function, bool binaries_as_str, PyObject* arguments, PyObject* resolver);
+
+// Tells Elixir that nobody wants the answer of a call any more: its handler is killed.
+void cancel_call(std::uint64_t id);
+
+// The operation {call}: gives the answer to the resolver. Attached, on a bridge thread.
+Term resolve_call(ErlNifEnv* env, Term arguments);
+
+// What Elixir raised, {kind, reason, stack}, when `exception` is a pythonx.ElixirError made of it; otherwise 0.
+Term original_of(ErlNifEnv* env, PyObject* exception);
+
+}  // namespace pythonx

@@ -1,0 +1,39 @@
+// Python objects to Elixir terms, in one walk without recursion.
+#pragma once
+
+#include <Python.h>
+
+#include <string>
+
+#include "term.hpp"
+
+namespace pythonx {
+
+struct DecodeOptions {
+  bool user_code = false;   // true on a bridge thread, where an overridden __iter__ of a set may run
+  bool caller_env = false;  // `env` is that of a NIF call on a scheduler: the walk ends when the caller died
+};
+
+enum class DecodeStatus {
+  ok,            // *out holds the term
+  object,        // the object itself has no Elixir counterpart: the caller keeps its handle
+  needs_thread,  // user code would have to run, or Python raised: walk again on a bridge thread; no error is
+                 // set. Also when the caller died (with caller_env): nobody is there to read the answer.
+  failed,        // a Python exception is set (only with user_code)
+  refused,       // *message says where and why (a container that holds itself, keys that meet as one)
+};
+
+// Decodes `object` into `env`. Needs the GIL; gives it up about every millisecond. The caller owns a
+// reference to `object` throughout.
+//
+// An object that is shared is decoded once, and its term is shared as well: terms cannot change, so nobody
+// can tell, and n doublings need n terms. (Sending such a term to another process unfolds it: that is the
+// VM's way.)
+DecodeStatus decode(ErlNifEnv* env, PyObject* object, const DecodeOptions& options, Term* out,
+                    std::string* message);
+
+// Takes `MapSet.new()` as the shape of the sets that decoding makes; it differs between versions of Elixir.
+// Called once when the library is loaded; until then they have the shape of Elixir 1.18.
+void set_map_set_template(ErlNifEnv* env, Term map_set);
+
+}  // namespace pythonx

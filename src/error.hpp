@@ -1,0 +1,28 @@
+// Python exceptions as data.
+#pragma once
+
+#include <Python.h>
+
+#include "term.hpp"
+
+namespace pythonx {
+
+// Whether the frames of an exception's traceback belong to the user or to the bridge's own Python side, as they do
+// when source text does not compile: those are kept in the traceback object and left out of the lines.
+enum class Frames { user, internal };
+
+// Takes the exception that is set and turns it into {lines, type, value, traceback}, with what Elixir had raised,
+// {kind, reason, stack}, as a fifth element where it is a pythonx.ElixirError. Attached, on a bridge thread:
+// formatting runs the exception's own __str__.
+Term take_error(ErlNifEnv* env, Frames frames = Frames::user);
+
+// {:python_error, take_error(...)}
+Term error_reply(ErlNifEnv* env, Frames frames = Frames::user);
+
+// Raises an exception that was raised before, with the traceback it has.
+void raise_again(PyObject* error);
+
+// The text of a str, lone surrogates as backslash escapes.
+Term make_text(ErlNifEnv* env, PyObject* unicode);
+
+}  // namespace pythonx

@@ -1,0 +1,66 @@
+// Attaching threads to the interpreter, and the order of locks.
+//
+// The rule, for every file of the bridge:
+//   1. Never wait for the GIL while holding a mutex.
+//   2. Never take, while attached, a mutex whose holder may wait for the GIL.
+// All mutexes of the bridge are leaves: their holders neither attach nor call Python nor take a second mutex,
+// but for `Job::mutex`, under which the interrupter may take nothing but the pool's.
+//
+// Every thread that attaches has one thread state, made at its first attach and kept for the thread's life.
+// (One per call would lose threading.local, and crash wheels built with an older pybind11, its issue 2888.)
+#pragma once
+
+#include <Python.h>
+
+#include <chrono>
+#include <cstddef>
+
+namespace pythonx {
+
+// Attaches the calling thread for a scope. Must not be attached already.
+class Attach {
+ public:
+  Attach();
+  ~Attach();
+  Attach(const Attach&) = delete;
+  Attach& operator=(const Attach&) = delete;
+};
+
+// Detaches the calling thread for a scope.
+class Detach {
+ public:
+  Detach() : state_(PyEval_SaveThread()) {}
+  ~Detach() { PyEval_RestoreThread(state_); }
+  Detach(const Detach&) = delete;
+  Detach& operator=(const Detach&) = delete;
+
+ private:
+  PyThreadState* state_;
+};
+
+// Makes `state` the thread state of the calling thread, which must be attached with it (Python's main thread, whose
+// state Python makes itself).
+void adopt_thread_state(PyThreadState* state);
+
+// Ends the Python life of the calling thread, which must be detached and about to exit.
+void discard_thread_state();
+
+// Lets other threads have the GIL about every millisecond of a long conversion.
+// After `tick` returned true anything borrowed from a Python container must be fetched again.
+class Handoff {
+ public:
+  bool tick(std::size_t elements = 1) {
+    if ((count_ += elements) < interval) return false;
+    count_ = 0;
+    return pause_if_due();
+  }
+
+ private:
+  static constexpr std::size_t interval = 1024;
+  bool pause_if_due();
+
+  std::size_t count_ = 0;
+  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+};
+
+}  // namespace pythonx

@@ -1,0 +1,86 @@
+#include "job.hpp"
+
+#include "pause.hpp"
+#include "thread_pool.hpp"
+
+namespace pythonx {
+namespace {
+
+constexpr auto linger_time = std::chrono::microseconds(5);
+
+struct JobResource {
+  Job* job;
+};
+
+ErlNifResourceType* job_type = nullptr;
+
+void destroy(ErlNifEnv*, void* memory) { delete static_cast<JobResource*>(memory)->job; }
+
+// The caller died. Runs where the VM pleases and so never waits for the GIL: cancelling only marks and wakes.
+void caller_down(ErlNifEnv*, void* memory, ErlNifPid*, ErlNifMonitor*) {
+  ThreadPool::instance().cancel(static_cast<JobResource*>(memory)->job, true);
+}
+
+}  // namespace
+
+Job::Job(ErlNifEnv* caller_env, Term reference) : env_(enif_alloc_env()) {
+  reference_ = enif_make_copy(env_, reference);
+  enif_self(caller_env, &caller_);
+}
+
+Job::~Job() { enif_free_env(env_); }
+
+bool open_job_type(ErlNifEnv* env) {
+  ErlNifResourceTypeInit init{};
+  init.dtor = destroy;
+  init.down = caller_down;
+  job_type = enif_open_resource_type_x(env, "pythonx_job", &init, ERL_NIF_RT_CREATE, nullptr);
+  return job_type != nullptr;
+}
+
+// True when the job has ended and its reply is ours to take.
+bool linger(Job* job, bool awake) {
+  using clock = std::chrono::steady_clock;
+  const auto deadline = clock::now() + (awake ? linger_time : linger_time.zero());
+  do {
+    for (int i = 0; i < 8; ++i) {
+      if (job->handoff_.load(std::memory_order_acquire) == Job::Handoff::taken) return true;
+      if (awake) pause_processor();
+    }
+  } while (clock::now() < deadline);
+  auto expected = Job::Handoff::lingering;
+  return !job->handoff_.compare_exchange_strong(expected, Job::Handoff::gone);
+}
+
+// The caller cannot die while it is in here, so it needs to be watched only from now on.
+void watch_caller(ErlNifEnv* env, Job* job) {
+  std::lock_guard<std::mutex> lock(job->mutex);
+  if (job->state_ == Job::State::done) return;
+  job->monitored_ = enif_monitor_process(env, job->resource_, &job->caller_, &job->monitor_) == 0;
+}
+
+Term submit(ErlNifEnv* env, Job* job) {
+  auto* resource = static_cast<JobResource*>(enif_alloc_resource(job_type, sizeof(JobResource)));
+  resource->job = job;
+  job->resource_ = resource;
+  // The reference that the allocation gave us passes to the pool; this one is our own.
+  enif_keep_resource(resource);
+  const bool awake = ThreadPool::instance().submit(job);
+  Term result;
+  if (linger(job, awake)) {
+    result = make_tuple(env, atoms.reply, enif_make_copy(env, job->reply_));
+  } else {
+    watch_caller(env, job);
+    result = enif_make_resource(env, resource);
+  }
+  enif_release_resource(resource);
+  return result;
+}
+
+Job* get_job(ErlNifEnv* env, Term term) {
+  void* memory;
+  if (!enif_get_resource(env, term, job_type, &memory)) return nullptr;
+  return static_cast<JobResource*>(memory)->job;
+}
+
+}  // namespace pythonx

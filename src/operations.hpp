@@ -1,0 +1,31 @@
+// Work on objects other than evaluation, by name: each is one job.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "job.hpp"
+
+namespace pythonx {
+
+// A job that is a function over arguments copied into its environment. The function returns the reply, or 0 with a
+// Python exception set.
+class CallJob : public Job {
+ public:
+  using Function = Term (*)(ErlNifEnv* env, Term arguments);
+
+  CallJob(ErlNifEnv* caller_env, Term reference, const char* name, Function function, Term arguments);
+
+  Term run() override;
+  std::string label() const override { return name_; }
+
+ private:
+  const char* name_;
+  Function function_;
+  Term arguments_;
+};
+
+// The operation of that name, or nullptr. `*name` becomes its static name.
+CallJob::Function find_operation(const std::string& wanted, const char** name);
+
+}  // namespace pythonx

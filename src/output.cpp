@@ -1,0 +1,184 @@
+#include "output.hpp"
+
+#include <unistd.h>
+
+#include <atomic>
+
+#include "object.hpp"
+
+namespace pythonx {
+namespace {
+
+constexpr std::size_t buffer_limit = 16 << 10;
+constexpr const char* capsule_name = "pythonx.evaluation";
+
+PyObject* variable = nullptr;
+std::atomic<bool> to_process{false};
+
+// The latest evaluation, for threads that nothing ties to one. Leaked, like every static of the bridge.
+struct Latest {
+  std::mutex mutex;
+  std::weak_ptr<Evaluation> evaluation;
+};
+Latest& latest() {
+  static Latest* instance = new Latest;
+  return *instance;
+}
+
+void free_capsule(PyObject* capsule) {
+  delete static_cast<EvaluationPtr*>(PyCapsule_GetPointer(capsule, capsule_name));
+}
+
+PyObject* make_capsule(const EvaluationPtr& evaluation) {
+  auto* shared = new EvaluationPtr(evaluation);
+  PyObject* capsule = PyCapsule_New(shared, capsule_name, free_capsule);
+  if (capsule == nullptr) delete shared;
+  return capsule;
+}
+
+void write_to_process(Stream stream, std::string_view text) {
+  const int fd = stream == Stream::out ? STDOUT_FILENO : STDERR_FILENO;
+  while (!text.empty()) {
+    const ssize_t written = ::write(fd, text.data(), text.size());
+    if (written <= 0) return;
+    text.remove_prefix(static_cast<std::size_t>(written));
+  }
+}
+
+}  // namespace
+
+Evaluation::Evaluation(ErlNifEnv* env, const ErlNifPid& caller, Term out, Term err, Term relay)
+    : caller_(caller),
+      has_relay_(enif_get_local_pid(env, relay, &relay_) != 0),
+      devices_{make_device(env, out), make_device(env, err)} {}
+
+Evaluation::~Evaluation() {
+  // The last owner may be a thread that is not attached.
+  if (main_module != nullptr) PyGILState_Check() ? Py_DECREF(main_module) : drop_later(main_module);
+  if (env_ != nullptr) enif_free_env(env_);
+}
+
+Evaluation::Device Evaluation::make_device(ErlNifEnv* env, Term term) {
+  Device device{};
+  device.local = enif_get_local_pid(env, term, &device.pid) != 0;
+  if (device.local) return device;
+  if (env_ == nullptr) env_ = enif_alloc_env();
+  device.destination = enif_make_copy(env_, term);
+  return device;
+}
+
+Term Evaluation::device(ErlNifEnv* env, Stream stream) const {
+  const Device& device = devices_[static_cast<int>(stream)];
+  return device.local ? enif_make_pid(env, &device.pid) : enif_make_copy(env, device.destination);
+}
+
+void Evaluation::write(Stream stream, std::string_view text) {
+  if (text.empty()) return;
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (stream != buffered_) send_buffer();
+  buffered_ = stream;
+  buffer_.append(text);
+  // A carriage return ends a line too: progress bars draw themselves with it.
+  const bool whole_line = text.find_first_of("\n\r") != std::string_view::npos;
+  if (whole_line || finished_ || buffer_.size() > buffer_limit) send_buffer();
+}
+
+void Evaluation::flush() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  send_buffer();
+}
+
+bool Evaluation::finish() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  send_buffer();
+  finished_ = true;
+  return relayed_;
+}
+
+// With the mutex held. Sending never waits: a device that is gone drops the text.
+void Evaluation::send_buffer() {
+  if (buffer_.empty()) return;
+  Device& device = devices_[static_cast<int>(buffered_)];
+  ErlNifEnv* env = enif_alloc_env();
+  const Term text = make_binary(env, buffer_);
+  if (device.local && has_relay_) {
+    const Term put = make_tuple(env, atoms.put_chars, atoms.unicode, text);
+    const Term request =
+        make_tuple(env, atoms.io_request, enif_make_pid(env, &relay_), enif_make_ref(env), put);
+    enif_send(nullptr, &device.pid, env, request);
+  } else if (has_relay_) {
+    relayed_ = true;
+    const Term destination = enif_make_copy(env, device.destination);
+    enif_send(nullptr, &relay_, env, make_tuple(env, atoms.pythonx_output, destination, text));
+  }
+  enif_free_env(env);
+  buffer_.clear();
+}
+
+bool init_output() {
+  variable = PyContextVar_New("pythonx_evaluation", nullptr);
+  return variable != nullptr;
+}
+
+PyObject* current_evaluation_object() {
+  PyObject* value = nullptr;
+  if (PyContextVar_Get(variable, Py_None, &value) < 0) PyErr_Clear();
+  if (value == nullptr) value = Py_NewRef(Py_None);
+  return value;
+}
+
+EvaluationPtr current_evaluation() {
+  PyObject* capsule = current_evaluation_object();
+  EvaluationPtr evaluation;
+  if (capsule != Py_None) {
+    evaluation = *static_cast<EvaluationPtr*>(PyCapsule_GetPointer(capsule, capsule_name));
+  } else {
+    std::lock_guard<std::mutex> lock(latest().mutex);
+    evaluation = latest().evaluation.lock();
+  }
+  Py_DECREF(capsule);
+  return evaluation;
+}
+
+bool set_evaluation_object(PyObject* object) {
+  if (object != Py_None && !PyCapsule_IsValid(object, capsule_name)) {
+    PyErr_SetString(PyExc_TypeError, "expected what current_evaluation() returned");
+    return false;
+  }
+  PyObject* token = PyContextVar_Set(variable, object);
+  Py_XDECREF(token);
+  return token != nullptr;
+}
+
+EvaluationScope::EvaluationScope(const EvaluationPtr& evaluation) : token_(nullptr) {
+  {
+    std::lock_guard<std::mutex> lock(latest().mutex);
+    latest().evaluation = evaluation;
+  }
+  PyObject* capsule = make_capsule(evaluation);
+  if (capsule == nullptr) return;
+  token_ = PyContextVar_Set(variable, capsule);
+  Py_DECREF(capsule);
+}
+
+EvaluationScope::~EvaluationScope() {
+  if (token_ == nullptr) return;
+  if (PyContextVar_Reset(variable, token_) < 0) PyErr_Clear();
+  Py_DECREF(token_);
+}
+
+void print_to_process() { to_process = true; }
+
+void write_output(Stream stream, std::string_view text) {
+  if (EvaluationPtr evaluation = to_process ? nullptr : current_evaluation()) {
+    evaluation->write(stream, text);
+  } else {
+    write_to_process(stream, text);
+  }
+}
+
+void flush_output() {
+  if (EvaluationPtr evaluation = to_process ? nullptr : current_evaluation()) evaluation->flush();
+}
+
+}  // namespace pythonx

@@ -1,0 +1,104 @@
+// An evaluation as its output sees it: the devices that what it prints goes to.
+//
+// Ownership. An Evaluation is shared by the job that runs it and, through a context variable, by every thread and
+// task that it starts; it lives as long as any of them may print. Its terms live in an environment of its own, never
+// in that of a NIF call, which is gone when the call returns.
+#pragma once
+
+#include <Python.h>
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+
+#include "term.hpp"
+
+namespace pythonx {
+
+enum class Stream { out = 0, err = 1 };
+
+class Evaluation {
+ public:
+  // Devices are anything that `send/2` takes. `relay` is the process that is named as the sender of IO requests,
+  // takes their replies, and passes on what this library cannot send to itself: other nodes' processes and names.
+  Evaluation(ErlNifEnv* env, const ErlNifPid& caller, Term out, Term err, Term relay);
+  ~Evaluation();
+  Evaluation(const Evaluation&) = delete;
+  Evaluation& operator=(const Evaluation&) = delete;
+
+  // Sends whole lines; keeps the rest until its line ends, the stream changes or the evaluation does.
+  void write(Stream stream, std::string_view text);
+
+  void flush();
+
+  // Flushes, and from here on sends every write at once. True when something went by way of the relay, which
+  // the caller must then wait for.
+  bool finish();
+
+  const ErlNifPid& caller() const { return caller_; }
+
+  // The device of a stream, as a term of `env`.
+  Term device(ErlNifEnv* env, Stream stream) const;
+
+  PyObject* main_module = nullptr;  // a weak reference to the module that is this evaluation's __main__
+
+ private:
+  struct Device {
+    bool local;
+    ErlNifPid pid;
+    Term destination;
+  };
+
+  Device make_device(ErlNifEnv* env, Term term);
+  void send_buffer();
+
+  ErlNifEnv* env_ = nullptr;  // made only for devices that are no local processes
+  ErlNifPid caller_;
+  ErlNifPid relay_{};
+  bool has_relay_;
+  Device devices_[2];
+  std::mutex mutex_;
+  std::string buffer_;
+  Stream buffered_ = Stream::out;
+  bool finished_ = false;
+  bool relayed_ = false;
+};
+
+using EvaluationPtr = std::shared_ptr<Evaluation>;
+
+// Makes the context variable. Called once at boot, attached.
+bool init_output();
+
+// The evaluation that the calling thread or task belongs to; the latest one for a thread of unknown origin; may be
+// null. Attached.
+EvaluationPtr current_evaluation();
+
+// Like the above without the fallback, as an opaque Python object (new reference), None when there is none.
+PyObject* current_evaluation_object();
+
+// Makes the evaluation in `object` (from current_evaluation_object) the calling thread's. False with an exception set.
+bool set_evaluation_object(PyObject* object);
+
+// Sets the calling thread's evaluation for a scope. Attached all the while.
+class EvaluationScope {
+ public:
+  explicit EvaluationScope(const EvaluationPtr& evaluation);
+  ~EvaluationScope();
+  bool ok() const { return token_ != nullptr; }
+  EvaluationScope(const EvaluationScope&) = delete;
+  EvaluationScope& operator=(const EvaluationScope&) = delete;
+
+ private:
+  PyObject* token_;
+};
+
+// From here on everything that is printed goes to the process's own standard streams: at halt no device may be left.
+void print_to_process();
+
+// sys.stdout.write and sys.stderr.write. Attached.
+void write_output(Stream stream, std::string_view text);
+
+void flush_output();
+
+}  // namespace pythonx

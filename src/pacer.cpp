@@ -1,0 +1,39 @@
+#include "pacer.hpp"
+
+namespace pythonx {
+namespace {
+
+PyObject* make_empty_function() {
+  PyObject* globals = PyDict_New();
+  PyObject* code = Py_CompileString("lambda: None", "<pythonx>", Py_eval_input);
+  PyObject* function = nullptr;
+  if (globals != nullptr && code != nullptr) function = PyEval_EvalCode(code, globals, globals);
+  Py_XDECREF(code);
+  Py_XDECREF(globals);
+  return function;
+}
+
+// Interrupts arrive between bytecodes only, and a walk runs none: a call of an empty function is where they
+// can.
+bool take_interrupts() {
+  static PyObject* function = nullptr;
+  if (function == nullptr) function = make_empty_function();
+  if (function == nullptr) return false;
+  PyObject* result = PyObject_CallNoArgs(function);
+  Py_XDECREF(result);
+  return result != nullptr;
+}
+
+}  // namespace
+
+bool Pacer::pause() {
+  work_ = 0;
+  collector_.lift();
+  const bool let_go = handoff_.tick(interval);
+  collector_.impose();
+  if (!let_go) return true;
+  if (options_.user_code) return take_interrupts();
+  return !options_.caller_env || enif_is_current_process_alive(env_);
+}
+
+}  // namespace pythonx

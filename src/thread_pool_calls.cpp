@@ -1,0 +1,110 @@
+// The part of the thread pool that concerns calls from Python to Elixir; see call.hpp.
+#include "call.hpp"
+#include "gil.hpp"
+#include "object.hpp"
+#include "thread_pool.hpp"
+
+namespace pythonx {
+
+void ThreadPool::host(const CallPtr& call, const ErlNifPid& handler) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (call->worker == nullptr || call->closed) return;
+  call->hosted = true;
+  call->handler = handler;
+  hosts_[key_of(handler)] = call;
+}
+
+// With the mutex held. The call whose thread is to run the jobs of this process, or nullptr.
+Call* ThreadPool::host_of(const ErlNifPid& caller) {
+  if (hosts_.empty()) return nullptr;
+  const auto found = hosts_.find(key_of(caller));
+  return found == hosts_.end() ? nullptr : found->second.get();
+}
+
+bool ThreadPool::answer(const CallPtr& call, ErlNifEnv* env, Term answer) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (call->state != CallState::open || call->closed) return false;
+  call->state = CallState::answered;
+  call->answer_env = env;
+  call->answer = answer;
+  call->wake.notify_one();
+  return true;
+}
+
+bool ThreadPool::end_call(const CallPtr& call, CallState state) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (call->state != CallState::open) return false;
+  call->state = state;
+  call->wake.notify_one();
+  return true;
+}
+
+// Waits for the answer, and runs what the handler submits meanwhile. Detached.
+CallState ThreadPool::await_answer(const CallPtr& call) {
+  Job* job = call->worker == nullptr ? nullptr : call->worker->current.load();
+  if (job != nullptr && !begin_wait(job, call)) interrupt_call(call);
+  CallState state;
+  {
+    std::unique_lock<std::mutex> lock(mutex_);
+    for (;;) {
+      if (!call->inbox.empty()) {
+        Job* inner = call->inbox.front();
+        call->inbox.pop_front();
+        lock.unlock();
+        run_nested(call->worker, inner);
+        lock.lock();
+      } else if (call->state == CallState::open) {
+        call->wake.wait(lock);
+      } else {
+        break;
+      }
+    }
+    call->closed = true;
+    if (call->hosted) hosts_.erase(key_of(call->handler));
+    state = call->state;
+  }
+  if (job != nullptr) end_wait(job);
+  return state;
+}
+
+// Lets a cancellation of the job reach the wait; false for a job that is cancelled already.
+bool ThreadPool::begin_wait(Job* job, const CallPtr& call) {
+  std::lock_guard<std::mutex> lock(job->mutex);
+  if (job->cancelled_ && job->state_ == Job::State::running) return false;
+  job->call_ = call;
+  return true;
+}
+
+void ThreadPool::end_wait(Job* job) {
+  CallPtr ended;
+  std::lock_guard<std::mutex> lock(job->mutex);
+  ended.swap(job->call_);
+}
+
+// Ends the wait. The handler is killed, for nobody wants its answer any more: that cancels the jobs it waits for itself.
+void ThreadPool::interrupt_call(const CallPtr& call) {
+  if (end_call(call, CallState::interrupted)) cancel_call(call->id);
+}
+
+// Runs a job on top of the one that waits on this thread.
+void ThreadPool::run_nested(Worker* worker, Job* job) {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    job->outer_ = worker->current;
+    worker->current = job;
+  }
+  Term reply = make_tuple(job->env_, atoms.error, atoms.cancelled);
+  if (start(worker, job)) {
+    Attach attached;
+    reply = job->run();
+    finish(worker, job);
+    if (has_pending()) drop_pending(drop_budget_us);
+  }
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    worker->current = job->outer_;
+  }
+  deliver(job, reply);
+}
+
+}  // namespace pythonx
