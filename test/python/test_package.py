@@ -13,7 +13,17 @@ import pythonx
 
 class PackageTest(unittest.TestCase):
     def test_names(self):
-        names = ["PID", "Atom", "ElixirError", "Function", "Table", "self", "send", "send_tagged_object", "whereis"]
+        names = [
+            "PID",
+            "Atom",
+            "ElixirError",
+            "Function",
+            "Table",
+            "self",
+            "send",
+            "send_tagged_object",
+            "whereis",
+        ]
         self.assertEqual(names, pythonx.__all__)
         self.assertIs(fake_native.PID, pythonx.PID)
 

@@ -859,13 +859,14 @@ defmodule Pythonx.TableTest do
     # Every array is counted from when it is taken until its release callback has run.
     test "everything is released, and nothing before its time" do
       collect()
+      before = NIF.table_arrays()
       code = "pl.DataFrame({'a': range(1000), 's': ['x' * 20] * 1000, 'f': [0.5] * 1000})"
 
       binary =
         Task.await(
           Task.async(fn ->
             table = table(code)
-            assert arrays() == 3
+            assert NIF.table_arrays() == before + 3
             Table.to_rows(table)
             Table.to_columns(Table.select(table, ["a"]), as: :binaries)["a"] |> hd()
           end)
