@@ -17,6 +17,7 @@ defmodule Pythonx.GuidesTest do
 
   for guide <- @guides do
     {programs, unused} = Markdown.read!(guide)
+    @guide guide
     @unused unused
 
     test "every Elixir block of #{guide} is run" do
@@ -24,7 +25,6 @@ defmodule Pythonx.GuidesTest do
     end
 
     for program <- programs do
-      @guide guide
       @program program
       test "the #{program.kind} in #{guide}, #{program.name}", %{tmp_dir: dir} do
         for {block, expected, printed} <- Markdown.run!(@program, dir) do

@@ -160,7 +160,7 @@ defmodule Pythonx.ControlTest do
         assert_raise ArgumentError, message, fn -> operation.(timeout: -1) end
       end
 
-      message = ~r/^unknown keys \[:tiemout\] in \[tiemout: 1\], the allowed keys are: \[:timeout\]$/
+      message = ~r/^unknown keys \[:tiemout\] in \[tiemout: 1\], the allowed keys are: \[:types, :timeout\]$/
       assert_raise ArgumentError, message, fn -> Pythonx.decode(object, tiemout: 1) end
     end
 
