@@ -97,9 +97,6 @@ StoppedWorld::StoppedWorld() {
 StoppedWorld::~StoppedWorld() {
   if (can_stop()) start_world(PyInterpreterState_Get());
 }
-#else
-StoppedWorld::StoppedWorld() = default;
-StoppedWorld::~StoppedWorld() = default;
 #endif
 
 Safety safety_of(PyThreadState* state) {

@@ -23,6 +23,7 @@ Safety safety_of(PyFrameObject* frame);
 // On a free-threaded build: keeps every other thread from running Python for a scope, so that its frames can be read.
 // Nothing with the GIL, which does that already. Begun before any mutex is taken: a thread that waits for one while it
 // is attached could not be stopped. A thread that is stopped holds none, as nobody calls Python under one.
+#ifdef Py_GIL_DISABLED
 class StoppedWorld {
  public:
   StoppedWorld();
@@ -30,6 +31,9 @@ class StoppedWorld {
   StoppedWorld(const StoppedWorld&) = delete;
   StoppedWorld& operator=(const StoppedWorld&) = delete;
 };
+#else
+struct StoppedWorld {};
+#endif
 
 // The same for a thread other than the calling one, from its state, in a stopped world. What is raised there fires
 // where the thread next looks for it, so this is about the way that leads there.

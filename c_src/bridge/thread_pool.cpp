@@ -515,7 +515,7 @@ void ThreadPool::signal_main(Job* job) {
 // Attached, as SetAsyncExc needs the GIL, which may not be waited for under the lock: hence another look at the
 // state.
 void ThreadPool::raise_on_worker(Job* job) {
-  const StoppedWorld stopped;
+  [[maybe_unused]] const StoppedWorld stopped;
   std::lock_guard<std::mutex> lock(job->mutex);
   if (job->state_ == Job::State::done || job->worker_->state == nullptr) return;
   // It waits below another job by now, which the exception would hit.
