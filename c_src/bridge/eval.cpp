@@ -160,7 +160,7 @@ Term EvalJob::run() {
   Term reply = evaluate(&frames);
   const bool failed = reply == 0;
   if (failed) reply = take_error(env(), frames);
-  const Term relayed = evaluation_->finish() ? atoms.true_ : atoms.false_;
+  const Term relayed = evaluation_->finish(is_abandoned()) ? atoms.true_ : atoms.false_;
   evaluation_.reset();  // While attached: it holds a Python reference.
   if (failed) return make_tuple(env(), atoms.python_error, reply, relayed);
   const Term* parts;

@@ -32,6 +32,12 @@ Job::Job(ErlNifEnv* caller_env, Term reference) : env_(enif_alloc_env()), observ
 
 Job::~Job() { enif_free_env(env_); }
 
+bool Job::is_abandoned() {
+  if (!cancelled_) return false;
+  std::lock_guard<std::mutex> lock(mutex);
+  return mute_;
+}
+
 void Job::note_attached() {
   if (observed_) attached_at_ = std::chrono::steady_clock::now();
 }

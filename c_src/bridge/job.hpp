@@ -48,6 +48,9 @@ class Job {
   ErlNifEnv* env() const { return env_; }
   const ErlNifPid& caller() const { return caller_; }
 
+  // Nobody waits for the reply any more: the caller is dead or has given up.
+  bool is_abandoned();
+
  private:
   friend class ThreadPool;
   friend Term submit(ErlNifEnv* env, Job* job);

@@ -29,13 +29,14 @@ Term elapsed_us(ErlNifEnv* env, std::chrono::steady_clock::time_point since) {
 }
 
 // Asynchronous exceptions are addressed by the thread's number. Up to Python 3.11 a thread that Python code starts has the
-// number of the one that starts it until it runs, and would be the first to be found: it would die instead, and whoever
-// waits for it to have started would wait for ever. So it is looked at who got it. All of this with the GIL.
+// number of the one that starts it until it runs, and is the first to be found: it would die instead, and whoever waits for
+// it to have started would wait for ever. So there the exception is put where it belongs. The thread finds it: it has to take
+// the GIL, which is held here, before it goes on, and looks for one then. A thread that has not attached yet runs nothing.
 void send_exception(Worker* worker) {
 #if PY_VERSION_HEX < 0x030C0000
   if (worker->state == nullptr || worker->state->async_exc != nullptr) return;
-  PyThreadState_SetAsyncExc(worker->python_id, PyExc_KeyboardInterrupt);
-  if (worker->state->async_exc == nullptr) PyThreadState_SetAsyncExc(worker->python_id, nullptr);
+  Py_INCREF(PyExc_KeyboardInterrupt);
+  worker->state->async_exc = PyExc_KeyboardInterrupt;
 #else
   PyThreadState_SetAsyncExc(worker->python_id, PyExc_KeyboardInterrupt);
 #endif
@@ -267,7 +268,8 @@ Job* ThreadPool::run(Worker* worker, Job* job) {
     Attach attached;
     worker->state = PyThreadState_Get();
     job->note_attached();
-    if (is_wanted(job)) reply = job->run();
+    // What has not begun need not be interrupted.
+    if (!job->is_abandoned()) reply = job->run();
     finish(worker, job);
     if (has_pending()) drop_pending(drop_budget_us);
   }
@@ -285,13 +287,6 @@ bool ThreadPool::start(Worker* worker, Job* job) {
   job->started_at_ = std::chrono::steady_clock::now();
   job->state_ = Job::State::running;
   return true;
-}
-
-// False for a job whose caller gave up while its thread waited for the GIL: what has not begun need not be interrupted.
-bool ThreadPool::is_wanted(Job* job) {
-  if (!job->cancelled_) return true;
-  std::lock_guard<std::mutex> lock(job->mutex);
-  return !job->mute_;
 }
 
 // Ends the job, attached. After this no interrupt can be meant for it, and one that was sent and has not fired is

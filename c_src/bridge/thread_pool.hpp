@@ -107,7 +107,6 @@ class ThreadPool {
   void retire(Worker* worker);
   Job* run(Worker* worker, Job* job);
   bool start(Worker* worker, Job* job);
-  static bool is_wanted(Job* job);
   void finish(Worker* worker, Job* job);
   void deliver(Job* job, Term reply);
   void make_idle(Worker* worker);

@@ -123,7 +123,7 @@ void ThreadPool::run_nested(Worker* worker, Job* job) {
   if (start(worker, job)) {
     Attach attached;
     job->note_attached();
-    if (is_wanted(job)) reply = job->run();
+    if (!job->is_abandoned()) reply = job->run();
     finish(worker, job);
     if (has_pending()) drop_pending(drop_budget_us);
   }

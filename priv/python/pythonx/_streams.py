@@ -206,7 +206,8 @@ def _starting(original: Any) -> Any:
         self.__dict__[_EVALUATION] = _pythonx.current_evaluation()
         try:
             original(self)
-        except BaseException:
+        except Exception:
+            # It has not started. After an interrupt it may have, and then takes it away itself.
             self.__dict__.pop(_EVALUATION, None)
             raise
 
