@@ -20,10 +20,10 @@ PYTHON := $(wildcard priv/python test/python scripts bench examples)
 # Debian keeps ExDoc among the libraries of its own Elixir; another Elixir has to be told.
 EX_DOC := $(foreach app,ex_doc earmark_parser makeup makeup_elixir makeup_erlang nimble_parsec,-pa /usr/lib/elixir/lib/$(app)/ebin)
 
-.PHONY: help setup demo test test-pythons bench bench-memory bench-startup stress lint format docs clean
+.PHONY: help setup demo test test-pythons test-free-threaded bench bench-memory bench-startup stress lint format docs clean
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
 
 setup: ## bring this machine to where the others run: Elixir, a Python, a compiler, uv
 	scripts/setup
@@ -42,6 +42,10 @@ test-pythons: setup ## run the tests on CPython 3.10, 3.11, 3.12 and 3.13
 	  echo "== CPython 3.$$minor"; PYTHONX_TEST_PYTHON_MINOR=$$minor mix test || failed="$${failed:-} 3.$$minor"; \
 	done; \
 	if [ -n "$${failed:-}" ]; then echo "failed on:$$failed" >&2; exit 1; fi
+
+test-free-threaded: setup ## run the tests on a free-threaded CPython 3.14, built from Debian's sources the first time
+	$(ENV); export PYTHONX_TEST_UV_PYTHON=$$(scripts/python-3.14t) PYTHONX_TEST_PYTHON=$$(scripts/python-3.14t) PYTHONX_TEST_PYTHON_MINOR=14 MIX_ENV=test; \
+	mix compile --warnings-as-errors; mix test
 
 bench-startup: setup ## show where the time goes from uv_init to the first result
 	$(ENV); mix run bench/startup.exs

@@ -198,14 +198,12 @@ defmodule Pythonx do
     location = Pythonx.Sigil.take_location(code) || {"<string>", 1}
     relay = relay!()
     opts = eval_options!(opts)
-    validate_globals_keys!(globals)
-    encode_opts = [binaries: opts[:binaries]]
-    globals = Map.new(globals, fn {name, value} -> {name, encode_global(value, encode_opts)} end)
-    out = device!(:stdout_device, opts[:stdout_device] || Process.group_leader())
-    err = device!(:stderr_device, opts[:stderr_device] || standard_error())
+    globals = encode_globals!(globals, opts.binaries)
+    out = device!(:stdout_device, opts.stdout_device || Process.group_leader())
+    err = device!(:stderr_device, opts.stderr_device || standard_error())
 
     Telemetry.span([:pythonx, :eval], %{process: self(), code: code}, fn ->
-      NIF.eval(code, location, globals, out, err, relay, opts[:timeout])
+      NIF.eval(code, location, globals, out, err, relay, opts.timeout)
     end)
   end
 
@@ -242,7 +240,19 @@ defmodule Pythonx do
             "expected :timeout to be a non-negative integer or :infinity, got: #{inspect(opts.timeout)}"
     end
 
+    # What `receive` can wait for: 49 days.
+    if is_integer(opts.timeout) and opts.timeout > 0xFFFF_FFFF do
+      raise ArgumentError, "expected :timeout to be at most #{0xFFFF_FFFF}, got: #{opts.timeout}"
+    end
+
     opts
+  end
+
+  defp encode_globals!(globals, _binaries) when map_size(globals) == 0, do: globals
+
+  defp encode_globals!(globals, binaries) do
+    validate_globals_keys!(globals)
+    Map.new(globals, fn {name, value} -> {name, encode_with(value, binaries: binaries)} end)
   end
 
   defp validate_globals_keys!(globals) do
@@ -250,8 +260,6 @@ defmodule Pythonx do
       raise ArgumentError, "expected globals keys to be strings, got: #{inspect(key)}"
     end
   end
-
-  defp encode_global(value, encode_opts), do: encode_with(value, encode_opts)
 
   defp standard_error(), do: Process.whereis(:standard_error) || Process.group_leader()
 

@@ -1,9 +1,9 @@
 defmodule Pythonx.LivebookTest do
   # What Livebook does with Pythonx, as executable statements. `Pythonx.Notebook` runs the cells; what is asserted is what
   # Livebook and its own tests rely on.
-  use ExUnit.Case, async: true
+  use ExUnit.Case
 
-  import Pythonx.Case, only: [start_device: 0]
+  import Pythonx.Case, only: [await_main_thread: 0, start_device: 0]
 
   alias Pythonx.{Notebook, Object}
 
@@ -334,6 +334,8 @@ defmodule Pythonx.LivebookTest do
         pythonx.send_tagged_object(parent, "stopped", None)
     """
 
+    # A sleep is interrupted at once on that thread only.
+    await_main_thread()
     cell = spawn(fn -> run(notebook, "python", code) end)
     assert_receive {:running, _none}, 5000
     Process.exit(cell, :kill)

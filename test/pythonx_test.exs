@@ -50,6 +50,18 @@ defmodule PythonxTest do
       assert globals |> Map.keys() |> Enum.sort() == ["a", "b", "c d"]
     end
 
+    test "of names that have the same text, as instances of a subclass may, one comes back" do
+      code = """
+      class Name(str):
+          def __hash__(self): return 1
+          def __eq__(self, other): return self is other
+      globals()[Name("x")] = 1
+      x = 2
+      """
+
+      assert {nil, %{"x" => _one}} = Pythonx.eval(code, %{})
+    end
+
     test "a name with a lone surrogate is a UnicodeEncodeError" do
       assert_raise Pythonx.Error, ~r/UnicodeEncodeError/, fn -> Pythonx.eval("globals()['\\ud800'] = 1", %{}) end
     end
@@ -108,6 +120,9 @@ defmodule PythonxTest do
     test "values of options are checked" do
       message = "expected :timeout to be a non-negative integer or :infinity, got: -1"
       assert_raise ArgumentError, message, fn -> Pythonx.eval("1", %{}, timeout: -1) end
+
+      message = "expected :timeout to be at most 4294967295, got: 5000000000"
+      assert_raise ArgumentError, message, fn -> Pythonx.eval("1", %{}, timeout: 5_000_000_000) end
 
       message = "expected :binaries to be :bytes or :str, got: :text"
       assert_raise ArgumentError, message, fn -> Pythonx.eval("1", %{}, binaries: :text) end
@@ -177,6 +192,28 @@ defmodule PythonxTest do
       assert eval!(code)
       {nil, %{"C" => class}} = Pythonx.eval("class C: pass", %{})
       assert eval!("import pickle\npickle.loads(pickle.dumps(C)) is C", %{"C" => class})
+    end
+
+    test "is as good as new for each evaluation" do
+      fresh = "sorted(globals())"
+      names = eval!(fresh)
+      assert names == ["__builtins__", "__doc__", "__loader__", "__name__", "__package__", "__spec__"]
+
+      for code <- ["x = 1", "__name__ = 'other'", "del __doc__", "__builtins__ = {}", "globals().clear()"] do
+        Pythonx.eval(code, %{"given" => 1})
+        assert eval!(fresh) == names
+        assert eval!("(__name__, __doc__, abs(-1))") == {"__main__", nil, 1}
+      end
+    end
+
+    test "belongs to what lives on" do
+      {nil, %{"f" => f}} = Pythonx.eval("y = 1\ndef f(): return y", %{})
+      {kept, _} = Pythonx.eval("import sys\nz = 3\nsys.modules['__main__']", %{})
+      {names, _} = Pythonx.eval("w = 4\nglobals()", %{})
+      Pythonx.eval("y = z = w = 2", %{})
+      assert Pythonx.call(f, [], [], decode: true) == 1
+      assert eval!("import types\ntypes.ModuleType.__getattribute__(kept, 'z')", %{"kept" => kept}) == 3
+      assert eval!("names['w']", %{"names" => names}) == 4
     end
 
     test "concurrent evaluations pickle their own classes" do
@@ -324,6 +361,7 @@ defmodule PythonxTest do
 
       wait_until(fn ->
         :erlang.garbage_collect()
+        collect_free_threaded()
         eval!("ref() is None", %{"ref" => ref})
       end)
     end
@@ -341,6 +379,7 @@ defmodule PythonxTest do
 
       wait_until(fn ->
         :erlang.garbage_collect()
+        collect_free_threaded()
         count.() == before
       end)
     end

@@ -1,6 +1,7 @@
 #include "atom.hpp"
 
 #include <atomic>
+#include <string>
 
 namespace pythonx {
 namespace {
@@ -62,11 +63,9 @@ bool intern(PyObject* name, Term* out) {
                  new_atoms_limit, name);
     return false;
   }
-  ErlNifEnv* env = enif_alloc_env();
-  const bool ok = enif_make_new_atom_len(env, text.data(), text.size(), out, ERL_NIF_UTF8) != 0;
-  enif_free_env(env);
-  if (!ok) PyErr_Format(PyExc_ValueError, "not a valid atom: %R", name);
-  return ok;
+  if (make_atom(text, true, out)) return true;
+  PyErr_Format(PyExc_ValueError, "not a valid atom: %R", name);
+  return false;
 }
 
 PyObject* make(PyTypeObject*, PyObject* arguments, PyObject* keywords) {
@@ -136,6 +135,26 @@ bool init_atom_type() {
 
 PyTypeObject* atom_type() { return type; }
 
+// By way of the external term format: a version byte, a tag, the length in 2 bytes, the name. (erl_nif takes
+// UTF-8 only since OTP 26.)
+bool make_atom(std::string_view name, bool may_be_new, Term* out) {
+  constexpr std::size_t atom_utf8_tag = 118;
+  constexpr std::size_t longest = 4 * longest_name;
+  if (name.size() > longest) return false;
+  std::string external;
+  for (const std::size_t byte : {std::size_t{131}, atom_utf8_tag, name.size() >> 8, name.size()}) {
+    external.push_back(static_cast<char>(byte));
+  }
+  external += name;
+  ErlNifEnv* env = enif_alloc_env();
+  const auto* bytes = reinterpret_cast<const unsigned char*>(external.data());
+  ErlNifBinaryToTerm options{};  // None, says erl_nif. NOLINT(bugprone-invalid-enum-default-initialization)
+  if (!may_be_new) options = ERL_NIF_BIN2TERM_SAFE;
+  const bool ok = enif_binary_to_term(env, bytes, external.size(), out, options) != 0;
+  enif_free_env(env);
+  return ok;
+}
+
 bool get_python_atom(PyObject* object, Term* out) {
   if (Py_TYPE(object) != type) return false;
   *out = as_atom(object)->value;
@@ -149,11 +168,7 @@ bool find_atom(PyObject* name, Term* out) {
     PyErr_Clear();
     return false;
   }
-  ErlNifEnv* env = enif_alloc_env();
-  const bool found =
-      enif_make_existing_atom_len(env, text, static_cast<std::size_t>(size), out, ERL_NIF_UTF8) != 0;
-  enif_free_env(env);
-  return found;
+  return make_atom({text, static_cast<std::size_t>(size)}, false, out);
 }
 
 }  // namespace pythonx

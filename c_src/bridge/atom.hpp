@@ -18,6 +18,9 @@ PyTypeObject* atom_type();
 // False when `object` is no pythonx.Atom; sets no error. Atoms are the same in every environment.
 bool get_python_atom(PyObject* object, Term* out);
 
+// The atom of a name in UTF-8. False when it is not valid, or new and may not be.
+bool make_atom(std::string_view name, bool may_be_new, Term* out);
+
 // The atom of that name if there is one; false, without an error set, otherwise.
 bool find_atom(PyObject* name, Term* out);
 

@@ -1,5 +1,6 @@
 #include "code_cache.hpp"
 
+#include <iterator>
 #include <list>
 #include <mutex>
 #include <string_view>
@@ -51,22 +52,37 @@ bool find(const std::string& key, Code* out) {
   return true;
 }
 
+std::list<Entry>::iterator take_out(std::list<Entry>::iterator entry, std::vector<Code>* evicted) {
+  Cache& c = cache();
+  evicted->push_back(entry->code);
+  c.bytes -= entry->key.size();
+  c.index.erase(entry->key);
+  return c.entries.erase(entry);
+}
+
 void evict(std::vector<Code>* evicted) {
   Cache& c = cache();
   while (c.entries.size() > entry_limit || (c.bytes > byte_limit && c.entries.size() > 1)) {
-    Entry& last = c.entries.back();
-    evicted->push_back(last.code);
-    c.bytes -= last.key.size();
-    c.index.erase(last.key);
-    c.entries.pop_back();
+    take_out(std::prev(c.entries.end()), evicted);
   }
 }
 
-void insert(const std::string& key, const Code& code) {
+// Of the codes for one place of a file the latest stays: tracebacks show its lines there. An earlier one that
+// comes back must be compiled again to show its own.
+void evict_place(std::string_view place, std::vector<Code>* evicted) {
+  for (auto it = cache().entries.begin(); it != cache().entries.end();) {
+    const bool same = it->key.compare(0, place.size(), place) == 0;
+    it = same ? take_out(it, evicted) : std::next(it);
+  }
+}
+
+void insert(const Source& source, const Code& code) {
+  const std::string& key = source.key();
   std::vector<Code> evicted;
   {
     std::lock_guard<std::mutex> lock(cache().mutex);
     if (cache().index.count(key) != 0) return;
+    if (source.file() != "<string>") evict_place(source.place(), &evicted);
     cache().bytes += key.size();
     cache().entries.push_front({key, share(code)});
     cache().index.emplace(cache().entries.front().key, cache().entries.begin());
@@ -111,7 +127,7 @@ Source::Source(std::string_view text, std::string_view file, long line)
 bool compile_cached(const Source& source, Code* out) {
   if (find(source.key(), out)) return true;
   if (!compile(source, out)) return false;
-  insert(source.key(), *out);
+  insert(source, *out);
   return true;
 }
 

@@ -16,6 +16,7 @@ class Source {
 
   const std::string& key() const { return key_; }
   std::string_view file() const { return std::string_view(key_).substr(0, file_size_); }
+  std::string_view place() const { return std::string_view(key_).substr(0, text_offset_); }  // file and line
   std::string_view text() const { return std::string_view(key_).substr(text_offset_); }
   long line() const { return line_; }
 

@@ -47,6 +47,7 @@ std::string key_text(PyObject* key) {
 }  // namespace
 
 bool Decoder::refuse(std::size_t depth, const std::string& what) {
+  if (!may_describe()) return false;
   const std::string where = path(depth);
   message_ = where.empty() ? what : where + ": " + what;
   status_ = DecodeStatus::refused;
@@ -57,8 +58,16 @@ bool Decoder::refuse_cycle(Kind kind) {
   return refuse(frames_.size(), std::string("cannot decode a ") + name(kind) + " that contains itself");
 }
 
+// From CPython 3.12 on PyObject_Repr runs the cyclic collector when it is due, and with it finalizers: user
+// code. So the words are found on a bridge thread.
+bool Decoder::may_describe() {
+  if (!options_.user_code) status_ = DecodeStatus::needs_thread;
+  return options_.user_code;
+}
+
 // Finds two keys of the innermost container that are one term.
 bool Decoder::refuse_meeting_keys(const Frame& frame) {
+  if (!may_describe()) return false;
   const Term* keys = terms_.data() + frame.first;
   std::vector<Py_ssize_t> order(static_cast<std::size_t>(frame.index));
   std::iota(order.begin(), order.end(), 0);

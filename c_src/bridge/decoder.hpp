@@ -104,6 +104,7 @@ class Decoder {
   bool python_error();
   bool refuse(std::size_t depth, const std::string& what);
   bool refuse_cycle(Kind kind);
+  bool may_describe();
   bool refuse_meeting_keys(const Frame& frame);
 
   std::string path(std::size_t depth) const;

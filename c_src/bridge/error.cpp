@@ -45,6 +45,7 @@ struct Raised {
   py::object type, value, traceback;
 
   explicit Raised(Frames frames) {
+    if (PyErr_Occurred() == nullptr) PyErr_SetString(PyExc_SystemError, "a failure without an exception");
     PyObject *t = nullptr, *v = nullptr, *tb = nullptr;
     PyErr_Fetch(&t, &v, &tb);
     PyErr_NormalizeException(&t, &v, &tb);

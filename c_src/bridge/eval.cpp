@@ -1,36 +1,31 @@
 #include "eval.hpp"
 
-#include <pybind11/pybind11.h>
-
 #include <utility>
 #include <vector>
 
 #include "await.hpp"
 #include "error.hpp"
+#include "interpreter.hpp"
+#include "main_module.hpp"
 #include "object.hpp"
 
-namespace py = pybind11;
-
 namespace pythonx {
+
+struct EvalPairs {
+  std::vector<Term> keys;
+  std::vector<Term> values;
+};
+
 namespace {
 
-PyObject* main_type = nullptr;      // pythonx._main.MainModule
-PyObject* builtins = nullptr;       // the dict of the builtins module
-PyObject* main_name = nullptr;      // "__main__"
-PyObject* builtins_name = nullptr;  // "__builtins__"
-PyObject* hidden_names = nullptr;   // what a fresh module holds, and so is no global of the user's
-
-// The fresh module that an evaluation runs in, as sys.modules["__main__"].
-PyObject* make_main_module(Evaluation& evaluation) {
-  PyObject* module = PyObject_CallOneArg(main_type, main_name);
-  if (module == nullptr) return nullptr;
-  evaluation.main_module = PyWeakref_NewRef(module, nullptr);
-  if (evaluation.main_module == nullptr ||
-      PyDict_SetItem(PyModule_GetDict(module), builtins_name, builtins) < 0 ||
-      PyDict_SetItem(PyImport_GetModuleDict(), main_name, module) < 0) {
-    Py_CLEAR(module);
-  }
-  return module;
+Term make_map(ErlNifEnv* env, EvalPairs& pairs) {
+  const std::size_t count = pairs.keys.size();
+  Term map;
+  if (enif_make_map_from_arrays(env, pairs.keys.data(), pairs.values.data(), count, &map)) return map;
+  // Names of a subclass of str may have the same text and yet be two. The later one counts.
+  map = enif_make_new_map(env);
+  for (std::size_t i = 0; i < count; ++i) enif_make_map_put(env, map, pairs.keys[i], pairs.values[i], &map);
+  return map;
 }
 
 bool set_global(ErlNifEnv* env, PyObject* names, Term key, Term value) {
@@ -82,43 +77,15 @@ PyObject* execute(const Code& code, PyObject* names) {
   return code.expression == nullptr ? nullptr : run_code(code.expression, names);
 }
 
-// The name as a map key, or 0: for a name that is not the user's, or, with an exception set, that has no UTF-8 form.
-Term global_key(ErlNifEnv* env, PyObject* name) {
-  if (!PyUnicode_Check(name)) return 0;
-  if (PySet_Contains(hidden_names, name) != 0) return 0;
-  Py_ssize_t size;
-  const char* text = PyUnicode_AsUTF8AndSize(name, &size);
-  return text == nullptr ? 0 : make_binary(env, {text, static_cast<std::size_t>(size)});
-}
-
-// The namespace as a map, without the names that every module has. False with an exception set.
-// Works on a copy: threads that the code started may still write to the namespace.
-bool collect_globals(ErlNifEnv* env, PyObject* names, Term* out) {
-  const py::object copy = py::reinterpret_steal<py::object>(PyDict_Copy(names));
-  if (!copy) return false;
-  std::vector<Term> keys;
-  std::vector<Term> values;
-  PyObject *name, *value;
-  Py_ssize_t position = 0;
-  while (PyDict_Next(copy.ptr(), &position, &name, &value)) {
-    const Term key = global_key(env, name);
-    if (key == 0 && PyErr_Occurred()) return false;
-    if (key == 0) continue;
-    keys.push_back(key);
-    values.push_back(make_object(env, value));
-  }
-  return enif_make_map_from_arrays(env, keys.data(), values.data(), keys.size(), out) != 0;
-}
-
 // References of an evaluation, dropped when it ends in whatever way.
 struct Frame {
   Code code;
-  PyObject* module = nullptr;
+  MainModule main;
   PyObject* result = nullptr;
 
   ~Frame() {
     Py_XDECREF(result);
-    Py_XDECREF(module);
+    give_back_main_module(main);
     Py_XDECREF(code.body);
     Py_XDECREF(code.expression);
   }
@@ -126,29 +93,14 @@ struct Frame {
 
 }  // namespace
 
-bool init_eval() {
-  try {
-    main_name = PyUnicode_InternFromString("__main__");
-    builtins_name = PyUnicode_InternFromString("__builtins__");
-    main_type = py::object(py::module_::import("pythonx._main").attr("MainModule")).release().ptr();
-    builtins = py::object(py::module_::import("builtins").attr("__dict__")).release().ptr();
-    py::set hidden;
-    for (const char* name :
-         {"__name__", "__doc__", "__package__", "__loader__", "__spec__", "__builtins__"}) {
-      hidden.add(py::str(name));
-    }
-    hidden_names = hidden.release().ptr();
-    return true;
-  } catch (py::error_already_set& error) {
-    error.restore();
-    return false;
-  }
+EvalJob::EvalJob(ErlNifEnv* caller_env, Source source, Term globals, Term out, Term err, Term relay)
+    : Job(caller_env), source_(std::move(source)), devices_(caller_env, out, err, relay) {
+  std::size_t size;
+  if (enif_get_map_size(caller_env, globals, &size) && size > 0) globals_ = enif_make_copy(env(), globals);
 }
 
-EvalJob::EvalJob(ErlNifEnv* caller_env, Term reference, Source source, Term globals, Term out, Term err,
-                 Term relay)
-    : Job(caller_env, reference), source_(std::move(source)), globals_(enif_make_copy(env(), globals)) {
-  evaluation_ = std::make_shared<Evaluation>(caller_env, caller(), out, err, relay);
+EvalJob::~EvalJob() {
+  if (result_ != nullptr) drop_later(result_);
 }
 
 std::string EvalJob::label() const {
@@ -156,37 +108,81 @@ std::string EvalJob::label() const {
 }
 
 Term EvalJob::run() {
+  evaluation_ = std::make_shared<Evaluation>(caller(), std::move(devices_));
   Frames frames = Frames::user;
-  Term reply = evaluate(&frames);
-  const bool failed = reply == 0;
-  if (failed) reply = take_error(env(), frames);
-  const Term relayed = evaluation_->finish(is_abandoned()) ? atoms.true_ : atoms.false_;
+  const bool ok = evaluate(&frames);
+  const Term error = ok ? 0 : take_error(env(), frames);
+  relayed_ = evaluation_->finish(is_abandoned());
   evaluation_.reset();  // While attached: it holds a Python reference.
-  if (failed) return make_tuple(env(), atoms.python_error, reply, relayed);
-  const Term* parts;
-  int arity;
-  enif_get_tuple(env(), reply, &arity, &parts);
-  return make_tuple(env(), atoms.ok, parts[0], parts[1], relayed);
+  return ok ? 0 : make_tuple(env(), atoms.python_error, error, relayed_ ? atoms.true_ : atoms.false_);
 }
 
-// {result, globals}, or 0 with an exception set.
-Term EvalJob::evaluate(Frames* frames) {
+Term EvalJob::make_reply(ErlNifEnv* env) {
+  PyObject* result = std::exchange(result_, nullptr);
+  const Term object = result == nullptr ? atoms.nil : make_object_from(env, result);
+  const Term globals = defined_ == 0 ? enif_make_new_map(env) : enif_make_copy(env, defined_);
+  return make_tuple(env, atoms.ok, object, globals, relayed_ ? atoms.true_ : atoms.false_);
+}
+
+// Fills `result_` and `defined_`; false with an exception set.
+bool EvalJob::evaluate(Frames* frames) {
   const EvaluationScope scope(evaluation_);
   Frame frame;
-  if (!scope.ok()) return 0;
+  if (!scope.ok()) return false;
   if (!compile_cached(source_, &frame.code)) {
     *frames = Frames::internal;
-    return 0;
+    return false;
   }
-  frame.module = make_main_module(*evaluation_);
-  if (frame.module == nullptr) return 0;
-  PyObject* names = PyModule_GetDict(frame.module);
-  if (!set_globals(env(), names, globals_)) return 0;
+  frame.main = take_main_module();
+  if (!frame.main) return false;
+  evaluation_->main_module = Py_NewRef(frame.main.reference);
+  PyObject* names = frame.main.names();
+  if (globals_ != 0 && !set_globals(env(), names, globals_)) return false;
   frame.result = execute(frame.code, names);
-  if (frame.result == nullptr && PyErr_Occurred()) return 0;
-  Term globals;
-  if (!collect_globals(env(), names, &globals)) return 0;
-  return make_tuple(env(), frame.result == nullptr ? atoms.nil : make_object(env(), frame.result), globals);
+  end_if_forked();
+  if (frame.result == nullptr && PyErr_Occurred()) return false;
+  if (!collect_globals(names)) return false;
+  result_ = std::exchange(frame.result, nullptr);
+  return true;
+}
+
+// The name as a map key, or 0: for a name that is not the user's, or, with an exception set, that has no UTF-8 form.
+Term EvalJob::global_key(PyObject* name) {
+  if (!PyUnicode_Check(name) || is_hidden_name(name) != 0) return 0;
+  Py_ssize_t size;
+  const char* text = PyUnicode_AsUTF8AndSize(name, &size);
+  return text == nullptr ? 0 : make_binary(env(), {text, static_cast<std::size_t>(size)});
+}
+
+// False with an exception set.
+bool EvalJob::collect_pairs(PyObject* names, EvalPairs* out) {
+  PyObject *name, *value;
+  Py_ssize_t position = 0;
+  while (PyDict_Next(names, &position, &name, &value)) {
+    const Term key = global_key(name);
+    if (key == 0 && PyErr_Occurred()) return false;
+    if (key == 0) continue;
+    out->keys.push_back(key);
+    out->values.push_back(make_object(env(), value));
+  }
+  return true;
+}
+
+// The namespace as a map, without the names that every module has. False with an exception set.
+// Threads that the code started may still write to the namespace. Nothing here runs Python code or detaches, so with the
+// GIL they cannot meanwhile; without it the dict is walked under its lock.
+bool EvalJob::collect_globals(PyObject* names) {
+  EvalPairs pairs;
+  bool ok;
+#ifdef Py_GIL_DISABLED
+  Py_BEGIN_CRITICAL_SECTION(names);
+#endif
+  ok = collect_pairs(names, &pairs);
+#ifdef Py_GIL_DISABLED
+  Py_END_CRITICAL_SECTION();
+#endif
+  if (ok && !pairs.keys.empty()) defined_ = make_map(env(), pairs);
+  return ok;
 }
 
 }  // namespace pythonx

@@ -4,7 +4,8 @@
 //   1. Never wait for the GIL while holding a mutex.
 //   2. Never take, while attached, a mutex whose holder may wait for the GIL.
 // All mutexes of the bridge are leaves: their holders neither attach nor call Python nor take a second mutex,
-// but for `Job::mutex`, under which the interrupter may take nothing but the pool's.
+// but for `Job::mutex`, under which the interrupter, attached already, looks at the frames of a thread and
+// leaves it an exception.
 //
 // Every thread that attaches has one thread state, made at its first attach and kept for the thread's life.
 // (One per call would lose threading.local, and crash wheels built with an older pybind11, its issue 2888.)

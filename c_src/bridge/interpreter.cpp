@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <pybind11/embed.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <chrono>
@@ -13,9 +14,9 @@
 #include "allocator.hpp"
 #include "atom.hpp"
 #include "error.hpp"
-#include "eval.hpp"
 #include "function.hpp"
 #include "gil.hpp"
+#include "main_module.hpp"
 #include "object.hpp"
 #include "output.hpp"
 #include "pid.hpp"
@@ -100,7 +101,10 @@ void before_fork() {
 
 void after_fork_in_parent() { pthread_sigmask(SIG_SETMASK, &mask_before_fork, nullptr); }
 
+std::atomic<bool> forked{false};
+
 void after_fork_in_child() {
+  forked = true;
   for (const int number : {SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGPIPE, SIGTERM, SIGCHLD}) {
     ::signal(number, SIG_DFL);
   }
@@ -131,7 +135,7 @@ std::string start(const BootConfig& config) {
     if (!init_pid_type() || !init_function_type() || !init_atom_type() || !init_output())
       throw py::error_already_set();
     boot_python_side(config);
-    if (!init_eval()) throw py::error_already_set();
+    if (!init_main_module()) throw py::error_already_set();
   } catch (std::exception& error) {
     return error.what();
   }
@@ -154,6 +158,7 @@ void* main_thread(void* memory) {
 }
 
 [[noreturn]] void* reap(void*) {
+  name_thread("python_reaper");
   for (;;) {
     wait_for_pending();
     // A moment's patience makes one batch of what a collection drops.
@@ -164,7 +169,10 @@ void* main_thread(void* memory) {
   }
 }
 
-[[noreturn]] void* serve_interrupts(void*) { ThreadPool::instance().serve_interrupts(); }
+[[noreturn]] void* serve_interrupts(void*) {
+  name_thread("python_breaker");
+  ThreadPool::instance().serve_interrupts();
+}
 
 bool start_thread(void* (*function)(void*), void* argument) {
   pthread_t thread;
@@ -192,7 +200,10 @@ void say_farewell() {
 std::string boot(const BootConfig& config) {
   auto* state = new Boot;
   state->config = config;
-  pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+  // Once, also when a boot that failed is tried again: the second mask to be saved would be the first's full
+  // one.
+  [[maybe_unused]] static const int registered =
+      pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
   ::signal(SIGCHLD, SIG_DFL);  // With SIG_IGN, every exit status that Python waits for would read as 0.
   if (!start_thread(main_thread, state)) return "cannot start a thread";
   std::unique_lock<std::mutex> lock(state->mutex);
@@ -204,6 +215,19 @@ std::string boot(const BootConfig& config) {
 }
 
 bool is_booted() { return booted; }
+
+void end_if_forked() {
+  if (!forked) return;
+  PyObject *type = nullptr, *value = nullptr, *traceback = nullptr;
+  PyErr_Fetch(&type, &value, &traceback);
+  PyErr_NormalizeException(&type, &value, &traceback);
+  if (traceback != nullptr) PyException_SetTraceback(value, traceback);
+  PyObject* boot_module = PyImport_ImportModule("pythonx._boot");
+  if (boot_module != nullptr)
+    PyObject_CallMethod(boot_module, "end_fork", "O", value == nullptr ? Py_None : value);
+  PyErr_Clear();
+  _exit(1);  // Only if that failed.
+}
 
 void halt() {
   if (!booted) return;

@@ -22,6 +22,10 @@ std::string boot(const BootConfig& config);
 
 bool is_booted();
 
+// In a copy of the process that os.fork() made, ends it: with the exception that is set, or without one.
+// Attached, at the end of a job: nobody is there who waits for its reply, and there is nothing else to do.
+void end_if_forked();
+
 // Called by the VM when it halts, for at most about two seconds.
 void halt();
 

@@ -15,7 +15,7 @@ struct JobResource {
 ErlNifResourceType* job_type = nullptr;
 std::atomic<bool> observing{false};
 
-void destroy(ErlNifEnv*, void* memory) { delete static_cast<JobResource*>(memory)->job; }
+void destroy(ErlNifEnv*, void* memory) { static_cast<JobResource*>(memory)->job->release(); }
 
 // The caller died. Runs where the VM pleases and so never waits for the GIL: cancelling only marks and wakes.
 void caller_down(ErlNifEnv*, void* memory, ErlNifPid*, ErlNifMonitor*) {
@@ -24,13 +24,20 @@ void caller_down(ErlNifEnv*, void* memory, ErlNifPid*, ErlNifMonitor*) {
 
 }  // namespace
 
-Job::Job(ErlNifEnv* caller_env, Term reference) : env_(enif_alloc_env()), observed_(is_observing()) {
-  reference_ = enif_make_copy(env_, reference);
+Job::Job(ErlNifEnv* caller_env) : observed_(is_observing()) {
   enif_self(caller_env, &caller_);
   if (observed_) submitted_at_ = std::chrono::steady_clock::now();
 }
 
-Job::~Job() { enif_free_env(env_); }
+Job::~Job() {
+  if (env_ != nullptr) enif_free_env(env_);
+  if (message_env_ != nullptr) enif_free_env(message_env_);
+}
+
+ErlNifEnv* Job::env() {
+  if (env_ == nullptr) env_ = enif_alloc_env();
+  return env_;
+}
 
 bool Job::is_abandoned() {
   if (!cancelled_) return false;
@@ -42,10 +49,10 @@ void Job::note_attached() {
   if (observed_) attached_at_ = std::chrono::steady_clock::now();
 }
 
-Term Job::with_times(Term reply) const {
+Term Job::with_times(ErlNifEnv* env, Term reply) const {
   if (!observed_ || attached_at_ < submitted_at_) return reply;
-  return make_observed(env_, reply, started_at_ - submitted_at_, attached_at_ - started_at_,
-                       enif_make_uint64(env_, thread_id_));
+  return make_observed(env, reply, started_at_ - submitted_at_, attached_at_ - started_at_,
+                       enif_make_uint64(env, thread_id_));
 }
 
 void observe(bool wanted) { observing = wanted; }
@@ -70,15 +77,36 @@ bool open_job_type(ErlNifEnv* env) {
 // True when the job has ended and its reply is ours to take.
 bool linger(Job* job, bool awake) {
   using clock = std::chrono::steady_clock;
-  const auto deadline = clock::now() + (awake ? linger_time : linger_time.zero());
+  if (!awake) return false;
+  const auto deadline = clock::now() + linger_time;
   do {
-    for (int i = 0; i < 8; ++i) {
+    for (int i = 0; i < 32; ++i) {
       if (job->handoff_.load(std::memory_order_acquire) == Job::Handoff::taken) return true;
-      if (awake) pause_processor();
+      pause_processor();
     }
   } while (clock::now() < deadline);
+  return false;
+}
+
+// The job's resource and the environment of its message. Two references to the resource: one is the caller's.
+void make_messenger(Job* job, Term reference) {
+  auto* resource = static_cast<JobResource*>(enif_alloc_resource(job_type, sizeof(JobResource)));
+  job->retain();
+  resource->job = job;
+  enif_keep_resource(resource);
+  job->resource_ = resource;
+  job->message_env_ = enif_alloc_env();
+  job->reference_ = enif_make_copy(job->message_env_, reference);
+}
+
+// Asks for the reply as a message; false when the job has ended meanwhile.
+bool let_go(Job* job, Term reference) {
+  make_messenger(job, reference);
   auto expected = Job::Handoff::lingering;
-  return !job->handoff_.compare_exchange_strong(expected, Job::Handoff::gone);
+  if (job->handoff_.compare_exchange_strong(expected, Job::Handoff::gone)) return true;
+  enif_release_resource(job->resource_);
+  enif_release_resource(job->resource_);
+  return false;
 }
 
 // The caller cannot die while it is in here, so it needs to be watched only from now on.
@@ -88,21 +116,19 @@ void watch_caller(ErlNifEnv* env, Job* job) {
   job->monitored_ = enif_monitor_process(env, job->resource_, &job->caller_, &job->monitor_) == 0;
 }
 
-Term submit(ErlNifEnv* env, Job* job) {
-  auto* resource = static_cast<JobResource*>(enif_alloc_resource(job_type, sizeof(JobResource)));
-  resource->job = job;
-  job->resource_ = resource;
-  // The reference that the allocation gave us passes to the pool; this one is our own.
-  enif_keep_resource(resource);
+Term submit(ErlNifEnv* env, Term reference, Job* job) {
+  job->retain();  // The reference that it was made with passes to the pool.
   const bool awake = ThreadPool::instance().submit(job);
   Term result;
-  if (linger(job, awake)) {
-    result = make_tuple(env, atoms.reply, enif_make_copy(env, job->reply_));
+  if (linger(job, awake) || !let_go(job, reference)) {
+    const Term reply = job->reply_ == 0 ? job->make_reply(env) : enif_make_copy(env, job->reply_);
+    result = make_tuple(env, atoms.reply, job->with_times(env, reply));
   } else {
     watch_caller(env, job);
-    result = enif_make_resource(env, resource);
+    result = enif_make_resource(env, job->resource_);
+    enif_release_resource(job->resource_);
   }
-  enif_release_resource(resource);
+  job->release();
   return result;
 }
 

@@ -52,7 +52,7 @@ Term nif_submit_eval(ErlNifEnv* env, int, const Term argv[]) {
   std::string_view file;
   if (!get_binary(env, argv[1], &text) || !get_binary(env, argv[2], &file)) return enif_make_badarg(env);
   Source source(text, file, line);
-  return submit(env, new EvalJob(env, argv[0], std::move(source), argv[4], argv[5], argv[6], argv[7]));
+  return submit(env, argv[0], new EvalJob(env, std::move(source), argv[4], argv[5], argv[6], argv[7]));
 }
 
 // submit_call(reference, operation, arguments) :: job
@@ -61,7 +61,7 @@ Term nif_submit_call(ErlNifEnv* env, int, const Term argv[]) {
   const char* name;
   CallJob::Function function = find_operation(get_string(env, argv[1]), &name);
   if (function == nullptr) return enif_make_badarg(env);
-  return submit(env, new CallJob(env, argv[0], name, function, argv[2]));
+  return submit(env, argv[0], new CallJob(env, name, function, argv[2]));
 }
 
 // submit_object(reference, operation, arguments, stdout, stderr, relay) :: job
@@ -69,7 +69,7 @@ Term nif_submit_object(ErlNifEnv* env, int, const Term argv[]) {
   if (!is_booted()) return not_initialized(env);
   const ObjectOperation* operation = find_object_operation(argv[1]);
   if (operation == nullptr) return enif_make_badarg(env);
-  return submit(env, new ObjectJob(env, argv[0], operation, argv[2], argv[3], argv[4], argv[5]));
+  return submit(env, argv[0], new ObjectJob(env, operation, argv[2], argv[3], argv[4], argv[5]));
 }
 
 // How long a call on a scheduler waits for the GIL, while somebody listens.
@@ -97,6 +97,7 @@ class GilWait {
 Term encode_here(ErlNifEnv* env, const Term argv[]) {
   EncodeOptions options;
   options.binaries_as_str = argv[1] == atoms.true_;
+  options.caller_env = true;
   std::vector<PyObject*> replacements;
   Term list = argv[2];
   for (Term head; enif_get_list_cell(env, list, &head, &list);) replacements.push_back(get_object(env, head));
@@ -128,9 +129,11 @@ Term nif_encode(ErlNifEnv* env, int, const Term argv[]) {
 
 // {:ok, term} | :unchanged | :needs_thread | {:argument_error, text}
 Term decode_here(ErlNifEnv* env, PyObject* object) {
+  DecodeOptions options;
+  options.caller_env = true;
   Term term;
   std::string message;
-  switch (decode(env, object, {}, &term, &message)) {
+  switch (decode(env, object, options, &term, &message)) {
     case DecodeStatus::ok:
       return make_tuple(env, atoms.ok, term);
     case DecodeStatus::object:

@@ -55,9 +55,9 @@ void destroy_handle(ErlNifEnv*, void* memory) {
   if (node != nullptr) push(node);
 }
 
+// Takes the reference.
 Handle* new_handle(ErlNifResourceType* type, PyObject* object) {
   auto* handle = static_cast<Handle*>(enif_alloc_resource(type, sizeof(Handle)));
-  Py_INCREF(object);
   handle->node = new Node{nullptr, object};
   live.fetch_add(1, std::memory_order_relaxed);
   return handle;
@@ -77,7 +77,7 @@ void empty_in_slices(PyObject* object, Handoff& handoff) {
   constexpr Py_ssize_t slice = 50'000;
   if (!PyList_CheckExact(object) || Py_REFCNT(object) != 1) return;
   for (Py_ssize_t size = PyList_GET_SIZE(object); size > slice; size = PyList_GET_SIZE(object)) {
-    if (PyList_SetSlice(object, size - slice, size, nullptr) < 0) PyErr_Clear();
+    if (PyList_SetSlice(object, size - slice, size, nullptr) < 0) return PyErr_Clear();
     handoff.tick(slice);
   }
 }
@@ -106,7 +106,9 @@ bool open_object_types(ErlNifEnv* env) {
   return object_type != nullptr && memory_type != nullptr;
 }
 
-Term make_object(ErlNifEnv* env, PyObject* object) {
+Term make_object(ErlNifEnv* env, PyObject* object) { return make_object_from(env, Py_NewRef(object)); }
+
+Term make_object_from(ErlNifEnv* env, PyObject* object) {
   Handle* handle = new_handle(object_type, object);
   Term keys[] = {atoms.struct_, atoms.remote_info, atoms.resource};
   Term values[] = {atoms.object, atoms.nil, enif_make_resource(env, handle)};
@@ -127,7 +129,7 @@ PyObject* get_object(ErlNifEnv* env, Term term) {
 }
 
 Term make_binary_over(ErlNifEnv* env, PyObject* owner, const char* data, std::size_t size) {
-  Handle* handle = new_handle(memory_type, owner);
+  Handle* handle = new_handle(memory_type, Py_NewRef(owner));
   const Term binary = enif_make_resource_binary(env, handle, data, size);
   enif_release_resource(handle);
   return binary;

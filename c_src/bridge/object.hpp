@@ -20,6 +20,9 @@ bool open_object_types(ErlNifEnv* env);
 // A %Pythonx.Object{} with a new strong reference of its own. Needs the GIL.
 Term make_object(ErlNifEnv* env, PyObject* object);
 
+// The same with a reference of the caller's, which is taken. Needs no GIL.
+Term make_object_from(ErlNifEnv* env, PyObject* object);
+
 // The object behind a local %Pythonx.Object{}, borrowed for as long as `env` keeps the term; nullptr for any other
 // term, a remote object included. Needs no GIL.
 PyObject* get_object(ErlNifEnv* env, Term term);

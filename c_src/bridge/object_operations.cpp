@@ -1,11 +1,13 @@
 #include "object_operations.hpp"
 
+#include <utility>
 #include <vector>
 
 #include "await.hpp"
 #include "decode.hpp"
 #include "encode.hpp"
 #include "error.hpp"
+#include "interpreter.hpp"
 #include "object.hpp"
 
 namespace pythonx {
@@ -211,11 +213,9 @@ const ObjectOperation* find_object_operation(Term name) {
   return nullptr;
 }
 
-ObjectJob::ObjectJob(ErlNifEnv* caller_env, Term reference, const ObjectOperation* operation, Term arguments,
-                     Term out, Term err, Term relay)
-    : Job(caller_env, reference),
-      operation_(operation),
-      evaluation_(std::make_shared<Evaluation>(caller_env, caller(), out, err, relay)) {
+ObjectJob::ObjectJob(ErlNifEnv* caller_env, const ObjectOperation* operation, Term arguments, Term out,
+                     Term err, Term relay)
+    : Job(caller_env), operation_(operation), devices_(caller_env, out, err, relay) {
   const Term* items;
   int arity;
   enif_get_tuple(env(), enif_make_copy(env(), arguments), &arity, &items);
@@ -237,8 +237,10 @@ std::string ObjectJob::label() const {
 }
 
 Term ObjectJob::run() {
+  evaluation_ = std::make_shared<Evaluation>(caller(), std::move(devices_));
   Term reply = prepare_and_perform();
   const bool failed = reply == 0;
+  end_if_forked();
   if (failed) reply = take_error(env());
   const Term relayed = evaluation_->finish(is_abandoned()) ? atoms.true_ : atoms.false_;
   evaluation_.reset();  // While attached: it may hold a Python reference.

@@ -28,8 +28,8 @@ Term next_batch(ErlNifEnv* env, PyObject* operands, bool decoded);
 class ObjectJob : public Job {
  public:
   // `arguments` is {operands, names, decode, binaries_as_str, replacements}.
-  ObjectJob(ErlNifEnv* caller_env, Term reference, const ObjectOperation* operation, Term arguments, Term out,
-            Term err, Term relay);
+  ObjectJob(ErlNifEnv* caller_env, const ObjectOperation* operation, Term arguments, Term out, Term err,
+            Term relay);
 
   Term run() override;
   std::string label() const override;
@@ -45,6 +45,7 @@ class ObjectJob : public Job {
   bool decode_;
   bool binaries_as_str_;
   Term replacements_;
+  Devices devices_;
   EvaluationPtr evaluation_;
 };
 

@@ -6,6 +6,7 @@
 #include "decode.hpp"
 #include "encode.hpp"
 #include "error.hpp"
+#include "interpreter.hpp"
 #include "object.hpp"
 
 namespace pythonx {
@@ -19,10 +20,14 @@ Term argument(ErlNifEnv* env, Term arguments, int index) {
   return items[index];
 }
 
-PyObject* object_argument(ErlNifEnv* env, Term arguments, int index) {
-  PyObject* object = get_object(env, argument(env, arguments, index));
+PyObject* object_of(ErlNifEnv* env, Term term) {
+  PyObject* object = get_object(env, term);
   if (object == nullptr) PyErr_SetString(PyExc_SystemError, "expected a local object");
   return object;
+}
+
+PyObject* object_argument(ErlNifEnv* env, Term arguments, int index) {
+  return object_of(env, argument(env, arguments, index));
 }
 
 // {:ok, object} for a new reference, which is taken; 0 for nullptr.
@@ -160,7 +165,7 @@ Term set_from_list(ErlNifEnv* env, Term arguments) {
   PyObject* set = PySet_New(nullptr);
   Term list = argument(env, arguments, 0);
   for (Term head; set != nullptr && enif_get_list_cell(env, list, &head, &list);) {
-    PyObject* element = get_object(env, head);
+    PyObject* element = object_of(env, head);
     if (element == nullptr || PySet_Add(set, element) < 0) Py_CLEAR(set);
   }
   return ok_object(env, set);
@@ -187,14 +192,12 @@ constexpr Operation operations[] = {
 
 }  // namespace
 
-CallJob::CallJob(ErlNifEnv* caller_env, Term reference, const char* name, Function function, Term arguments)
-    : Job(caller_env, reference),
-      name_(name),
-      function_(function),
-      arguments_(enif_make_copy(env(), arguments)) {}
+CallJob::CallJob(ErlNifEnv* caller_env, const char* name, Function function, Term arguments)
+    : Job(caller_env), name_(name), function_(function), arguments_(enif_make_copy(env(), arguments)) {}
 
 Term CallJob::run() {
   const Term reply = function_(env(), arguments_);
+  end_if_forked();
   return reply == 0 ? error_reply(env()) : reply;
 }
 

@@ -14,7 +14,7 @@ class CallJob : public Job {
  public:
   using Function = Term (*)(ErlNifEnv* env, Term arguments);
 
-  CallJob(ErlNifEnv* caller_env, Term reference, const char* name, Function function, Term arguments);
+  CallJob(ErlNifEnv* caller_env, const char* name, Function function, Term arguments);
 
   Term run() override;
   std::string label() const override { return name_; }

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <utility>
 
 #include "object.hpp"
 
@@ -57,18 +58,21 @@ void restore_previous(PyObject* token) {
 
 }  // namespace
 
-Evaluation::Evaluation(ErlNifEnv* env, const ErlNifPid& caller, Term out, Term err, Term relay)
-    : caller_(caller),
-      has_relay_(enif_get_local_pid(env, relay, &relay_) != 0),
+Devices::Devices(ErlNifEnv* env, Term out, Term err, Term relay)
+    : has_relay_(enif_get_local_pid(env, relay, &relay_) != 0),
       devices_{make_device(env, out), make_device(env, err)} {}
 
-Evaluation::~Evaluation() {
-  // The last owner may be a thread that is not attached.
-  if (main_module != nullptr) PyGILState_Check() ? Py_DECREF(main_module) : drop_later(main_module);
+Devices::Devices(Devices&& other) noexcept
+    : env_(std::exchange(other.env_, nullptr)),
+      relay_(other.relay_),
+      has_relay_(other.has_relay_),
+      devices_{other.devices_[0], other.devices_[1]} {}
+
+Devices::~Devices() {
   if (env_ != nullptr) enif_free_env(env_);
 }
 
-Evaluation::Device Evaluation::make_device(ErlNifEnv* env, Term term) {
+Devices::Device Devices::make_device(ErlNifEnv* env, Term term) {
   Device device{};
   device.local = enif_get_local_pid(env, term, &device.pid) != 0;
   if (device.local) return device;
@@ -77,9 +81,35 @@ Evaluation::Device Evaluation::make_device(ErlNifEnv* env, Term term) {
   return device;
 }
 
-Term Evaluation::device(ErlNifEnv* env, Stream stream) const {
+Term Devices::get(ErlNifEnv* env, Stream stream) const {
   const Device& device = devices_[static_cast<int>(stream)];
   return device.local ? enif_make_pid(env, &device.pid) : enif_make_copy(env, device.destination);
+}
+
+bool Devices::send(Stream stream, std::string_view text) {
+  if (!has_relay_) return false;
+  Device& device = devices_[static_cast<int>(stream)];
+  ErlNifEnv* env = enif_alloc_env();
+  const Term binary = make_binary(env, text);
+  if (device.local) {
+    const Term put = make_tuple(env, atoms.put_chars, atoms.unicode, binary);
+    const Term request =
+        make_tuple(env, atoms.io_request, enif_make_pid(env, &relay_), enif_make_ref(env), put);
+    enif_send(nullptr, &device.pid, env, request);
+  } else {
+    const Term destination = enif_make_copy(env, device.destination);
+    enif_send(nullptr, &relay_, env, make_tuple(env, atoms.pythonx_output, destination, binary));
+  }
+  enif_free_env(env);
+  return !device.local;
+}
+
+Evaluation::Evaluation(const ErlNifPid& caller, Devices devices)
+    : caller_(caller), devices_(std::move(devices)) {}
+
+Evaluation::~Evaluation() {
+  // The last owner may be a thread that is not attached.
+  if (main_module != nullptr) PyGILState_Check() ? Py_DECREF(main_module) : drop_later(main_module);
 }
 
 void Evaluation::write(Stream stream, std::string_view text) {
@@ -111,23 +141,10 @@ bool Evaluation::caller_waits() {
   return !finished_ || abandoned_;
 }
 
-// With the mutex held. Sending never waits: a device that is gone drops the text.
+// With the mutex held.
 void Evaluation::send_buffer() {
   if (buffer_.empty()) return;
-  Device& device = devices_[static_cast<int>(buffered_)];
-  ErlNifEnv* env = enif_alloc_env();
-  const Term text = make_binary(env, buffer_);
-  if (device.local && has_relay_) {
-    const Term put = make_tuple(env, atoms.put_chars, atoms.unicode, text);
-    const Term request =
-        make_tuple(env, atoms.io_request, enif_make_pid(env, &relay_), enif_make_ref(env), put);
-    enif_send(nullptr, &device.pid, env, request);
-  } else if (has_relay_) {
-    relayed_ = true;
-    const Term destination = enif_make_copy(env, device.destination);
-    enif_send(nullptr, &relay_, env, make_tuple(env, atoms.pythonx_output, destination, text));
-  }
-  enif_free_env(env);
+  relayed_ = devices_.send(buffered_, buffer_) || relayed_;
   buffer_.clear();
 }
 
@@ -146,7 +163,8 @@ PyObject* current_evaluation_object() {
 EvaluationPtr current_evaluation() {
   PyObject* capsule = current_evaluation_object();
   EvaluationPtr evaluation;
-  if (capsule != Py_None) {
+  // Code can find the variable in contextvars.copy_context() and set it to anything.
+  if (PyCapsule_IsValid(capsule, capsule_name)) {
     evaluation = *static_cast<EvaluationPtr*>(PyCapsule_GetPointer(capsule, capsule_name));
   } else {
     std::lock_guard<std::mutex> lock(latest().mutex);

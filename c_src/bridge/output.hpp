@@ -2,7 +2,8 @@
 //
 // Ownership. An Evaluation is shared by the job that runs it and, through a context variable, by every thread and
 // task that it starts; it lives as long as any of them may print. Its terms live in an environment of its own, never
-// in that of a NIF call, which is gone when the call returns.
+// in that of a NIF call, which is gone when the call returns. It is made on the thread that runs it, where it is freed too as
+// a rule: memory that another thread frees costs twice.
 #pragma once
 
 #include <Python.h>
@@ -18,11 +19,41 @@ namespace pythonx {
 
 enum class Stream { out = 0, err = 1 };
 
+// The devices of the two streams: anything that `send/2` takes. `relay` is the process that is named as the sender of IO
+// requests, takes their replies, and passes on what this library cannot send to itself: other nodes' processes and names.
+class Devices {
+ public:
+  Devices(ErlNifEnv* env, Term out, Term err, Term relay);
+  ~Devices();
+  Devices(Devices&& other) noexcept;
+  Devices(const Devices&) = delete;
+  Devices& operator=(const Devices&) = delete;
+  Devices& operator=(Devices&&) = delete;
+
+  // The device of a stream, as a term of `env`.
+  Term get(ErlNifEnv* env, Stream stream) const;
+
+  // Hands the text over without ever waiting: a device that is gone drops it. True when it went by way of the relay.
+  bool send(Stream stream, std::string_view text);
+
+ private:
+  struct Device {
+    bool local;
+    ErlNifPid pid;
+    Term destination;
+  };
+
+  Device make_device(ErlNifEnv* env, Term term);
+
+  ErlNifEnv* env_ = nullptr;  // made only for devices that are no local processes
+  ErlNifPid relay_{};
+  bool has_relay_;
+  Device devices_[2];
+};
+
 class Evaluation {
  public:
-  // Devices are anything that `send/2` takes. `relay` is the process that is named as the sender of IO requests,
-  // takes their replies, and passes on what this library cannot send to itself: other nodes' processes and names.
-  Evaluation(ErlNifEnv* env, const ErlNifPid& caller, Term out, Term err, Term relay);
+  Evaluation(const ErlNifPid& caller, Devices devices);
   ~Evaluation();
   Evaluation(const Evaluation&) = delete;
   Evaluation& operator=(const Evaluation&) = delete;
@@ -42,25 +73,15 @@ class Evaluation {
   const ErlNifPid& caller() const { return caller_; }
 
   // The device of a stream, as a term of `env`.
-  Term device(ErlNifEnv* env, Stream stream) const;
+  Term device(ErlNifEnv* env, Stream stream) const { return devices_.get(env, stream); }
 
   PyObject* main_module = nullptr;  // a weak reference to the module that is this evaluation's __main__
 
  private:
-  struct Device {
-    bool local;
-    ErlNifPid pid;
-    Term destination;
-  };
-
-  Device make_device(ErlNifEnv* env, Term term);
   void send_buffer();
 
-  ErlNifEnv* env_ = nullptr;  // made only for devices that are no local processes
   ErlNifPid caller_;
-  ErlNifPid relay_{};
-  bool has_relay_;
-  Device devices_[2];
+  Devices devices_;
   std::mutex mutex_;
   std::string buffer_;
   Stream buffered_ = Stream::out;

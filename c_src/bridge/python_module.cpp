@@ -24,7 +24,7 @@ ErlNifPid to_pid(const py::object& object) {
 }
 
 // An atom from text that a Python program made up: bounded in length, as the VM has it.
-Term to_tag(ErlNifEnv* env, const py::object& object) {
+Term to_tag(const py::object& object) {
   if (!PyUnicode_Check(object.ptr())) {
     throw py::attribute_error("expected the tag to be a str, got: " +
                               std::string(py::repr(py::type::of(object))));
@@ -34,9 +34,8 @@ Term to_tag(ErlNifEnv* env, const py::object& object) {
   const char* text = PyUnicode_AsUTF8AndSize(object.ptr(), &size);
   if (text == nullptr) throw py::error_already_set();
   Term atom;
-  if (!enif_make_new_atom_len(env, text, static_cast<std::size_t>(size), &atom, ERL_NIF_UTF8)) {
-    throw py::value_error("not a valid atom: " + std::string(py::repr(object)));
-  }
+  if (!make_atom({text, static_cast<std::size_t>(size)}, true, &atom))
+    throw py::value_error("not a valid atom");
   return atom;
 }
 
@@ -44,7 +43,7 @@ void send_tagged_object(const py::object& pid, const py::object& tag, const py::
   ErlNifPid to = to_pid(pid);
   ErlNifEnv* env = enif_alloc_env();
   try {
-    const Term message = make_tuple(env, to_tag(env, tag), make_object(env, object.ptr()));
+    const Term message = make_tuple(env, to_tag(tag), make_object(env, object.ptr()));
     enif_send(nullptr, &to, env, message);
   } catch (...) {
     enif_free_env(env);
@@ -87,15 +86,25 @@ py::object taken(PyObject* object) {
 }
 
 // The handler of the interrupt signal. A stray signal, late or from elsewhere, finds no cancelled job and is nothing.
-void on_interrupt(int, const py::object&) {
-  if (!ThreadPool::instance().main_job_cancelled()) return;
+void on_interrupt(int, const py::object& frame) {
+  const bool has_frame = PyFrame_Check(frame.ptr());
+  auto* innermost = has_frame ? reinterpret_cast<PyFrameObject*>(frame.ptr()) : nullptr;
+  if (!ThreadPool::instance().may_interrupt_main(innermost)) return;
+  PyErr_SetNone(PyExc_KeyboardInterrupt);
+  throw py::error_already_set();
+}
+
+// A finder of sys.meta_path that finds nothing: here an interrupt may strike, as any exception of a finder.
+py::object interrupt_point(const py::args&, const py::kwargs&) {
+  if (!ThreadPool::take_owed_interrupt()) return py::none();
   PyErr_SetNone(PyExc_KeyboardInterrupt);
   throw py::error_already_set();
 }
 
 }  // namespace
 
-PYBIND11_EMBEDDED_MODULE(_pythonx, m) {
+// What it shares has locks of its own; see thread_pool.hpp, output.hpp and call.hpp.
+PYBIND11_EMBEDDED_MODULE(_pythonx, m, py::mod_gil_not_used()) {
   m.doc() = "The native side of the package pythonx.";
   m.attr("PID") = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(pid_type()));
   m.attr("Function") = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(function_type()));
@@ -138,6 +147,8 @@ PYBIND11_EMBEDDED_MODULE(_pythonx, m) {
       py::arg("evaluation"), "Make this thread belong to an evaluation.");
   m.def("current_main", &current_main, "The module that is __main__ for this thread's evaluation, or None.");
   m.def("on_interrupt", &on_interrupt, "The handler of the interrupt signal.");
+  m.def("interrupt_point", &interrupt_point,
+        "Raise the interrupt that this thread is owed, if it is. Takes what find_spec() does.");
 }
 
 }  // namespace pythonx

@@ -1,5 +1,6 @@
 #include "thread_pool.hpp"
 
+#include <frameobject.h>
 #include <signal.h>
 #include <time.h>
 
@@ -9,16 +10,22 @@
 #include "gil.hpp"
 #include "object.hpp"
 #include "pause.hpp"
+#include "safe_point.hpp"
 
 namespace pythonx {
 namespace {
 
 constexpr std::size_t stack_size = 16 << 20;
-constexpr std::size_t affinity_limit = 65536;
 
 constexpr auto spin_time = std::chrono::microseconds(30);
 
 thread_local Worker* this_worker = nullptr;
+
+// How long code has to end after an interrupt before it gets the next.
+constexpr auto interrupt_interval = std::chrono::milliseconds(50);
+
+// How often an interrupt is put off at risky places: for about a second.
+constexpr int put_off_limit = 20;
 
 // How long a thread may go on after it was interrupted before somebody is told.
 constexpr auto patience = std::chrono::seconds(1);
@@ -34,9 +41,10 @@ Term elapsed_us(ErlNifEnv* env, std::chrono::steady_clock::time_point since) {
 // the GIL, which is held here, before it goes on, and looks for one then. A thread that has not attached yet runs nothing.
 void send_exception(Worker* worker) {
 #if PY_VERSION_HEX < 0x030C0000
-  if (worker->state == nullptr || worker->state->async_exc != nullptr) return;
+  PyThreadState* state = worker->state;
+  if (state == nullptr || state->async_exc != nullptr) return;
   Py_INCREF(PyExc_KeyboardInterrupt);
-  worker->state->async_exc = PyExc_KeyboardInterrupt;
+  state->async_exc = PyExc_KeyboardInterrupt;
 #else
   PyThreadState_SetAsyncExc(worker->python_id, PyExc_KeyboardInterrupt);
 #endif
@@ -45,11 +53,20 @@ void send_exception(Worker* worker) {
 // On the worker's own thread.
 void take_back_exception(Worker* worker) {
 #if PY_VERSION_HEX < 0x030C0000
-  PyObject* pending = worker->state->async_exc;
-  worker->state->async_exc = nullptr;
+  PyThreadState* state = worker->state;
+  PyObject* pending = state->async_exc;
+  state->async_exc = nullptr;
   Py_XDECREF(pending);
 #else
   PyThreadState_SetAsyncExc(worker->python_id, nullptr);
+#endif
+}
+
+int instruction_of([[maybe_unused]] PyFrameObject* frame) {
+#if PY_VERSION_HEX >= 0x030B0000
+  return frame == nullptr ? 0 : PyFrame_GetLasti(frame);
+#else
+  return frame == nullptr ? 0 : frame->f_lasti;
 #endif
 }
 
@@ -57,7 +74,21 @@ void take_back_exception(Worker* worker) {
 
 Worker* ThreadPool::current_worker() { return this_worker; }
 
-int interrupt_signal() { return SIGRTMIN + 6; }
+void name_thread(const char* name) {
+#ifdef __APPLE__
+  pthread_setname_np(name);
+#else
+  pthread_setname_np(pthread_self(), name);
+#endif
+}
+
+int interrupt_signal() {
+#ifdef SIGRTMIN
+  return SIGRTMIN + 6;
+#else
+  return SIGUSR2;  // macOS has no real-time signals; the VM does not use this one.
+#endif
+}
 
 ThreadPool& ThreadPool::instance() {
   static ThreadPool* pool = new ThreadPool;
@@ -83,8 +114,9 @@ bool ThreadPool::submit(Job* job) {
     waiting_.push_back(job);
     return false;
   }
+  const bool awake = worker->awake;
   assign(worker, job);
-  return worker->awake;
+  return awake;
 }
 
 Worker* ThreadPool::pick(const ErlNifPid& caller) {
@@ -97,8 +129,8 @@ Worker* ThreadPool::pick(const ErlNifPid& caller) {
 
 void ThreadPool::assign(Worker* worker, Job* job) {
   if (worker->idle) take_from_idle(worker);
-  affinity_.emplace(key_of(job->caller_), worker);
-  if (affinity_.size() > affinity_limit) forget_dead_callers();
+  affinity_.try_emplace(key_of(job->caller_), worker);
+  if (affinity_.size() > affinity_limit_) forget_dead_callers();
   worker->current = job;
   worker->inbox = job;
   worker->wake.notify_one();
@@ -139,6 +171,8 @@ void ThreadPool::forget_dead_callers() {
     it = enif_is_process_alive(env, &pid) ? std::next(it) : affinity_.erase(it);
   }
   enif_free_env(env);
+  // With that many processes alive, the next look is to be as rare.
+  affinity_limit_ = std::max(affinity_limit_, 2 * affinity_.size());
 }
 
 // --- The life of a thread ------------------------------------------------------------------------------------------
@@ -163,7 +197,7 @@ void ThreadPool::serve_as_main() {
 }
 
 void ThreadPool::serve(Worker* worker) {
-  pthread_setname_np(pthread_self(), worker->is_main ? "python_main" : "python_worker");
+  name_thread(worker->is_main ? "python_main" : "python_worker");
   worker->python_id = PyThread_get_thread_ident();
   this_worker = worker;
   announce(worker, atoms.started);
@@ -199,17 +233,21 @@ Job* ThreadPool::next_or_idle(Worker* worker) {
   Job* job = waiting_.front();
   waiting_.pop_front();
   worker->current = job;
-  affinity_.emplace(key_of(job->caller_), worker);
+  affinity_.try_emplace(key_of(job->caller_), worker);
   return job;
 }
 
 // Waits for a job; nullptr when the thread is to end. A thread is idle, or has a job in its inbox, when this is called.
 Job* ThreadPool::await_job(Worker* worker) {
   spin(worker);
+  if (Job* job = worker->inbox.exchange(nullptr)) return job;
   std::unique_lock<std::mutex> lock(mutex_);
   while (worker->inbox == nullptr) {
     if (worker->is_main) {
-      if (farewell_ != nullptr) say_farewell(lock);
+      if (farewell_ != nullptr) {
+        say_farewell(lock);
+        continue;  // A job may have come meanwhile.
+      }
       worker->wake.wait(lock);
     } else if (worker->wake.wait_for(lock, limits_.idle_time) == std::cv_status::timeout &&
                worker->inbox == nullptr && may_retire(worker)) {
@@ -263,15 +301,17 @@ void ThreadPool::retire(Worker* worker) {
 // Returns the next job in line, if there is one. The thread is free before the reply is sent: a caller that comes
 // back at once must find its own thread idle, or it would be given another.
 Job* ThreadPool::run(Worker* worker, Job* job) {
-  Term reply = make_tuple(job->env_, atoms.error, atoms.cancelled);
+  Term reply;
   if (start(worker, job)) {
     Attach attached;
     worker->state = PyThreadState_Get();
     job->note_attached();
     // What has not begun need not be interrupted.
-    if (!job->is_abandoned()) reply = job->run();
+    reply = job->is_abandoned() ? make_tuple(job->env(), atoms.error, atoms.cancelled) : job->run();
     finish(worker, job);
     if (has_pending()) drop_pending(drop_budget_us);
+  } else {
+    reply = make_tuple(job->env(), atoms.error, atoms.cancelled);
   }
   Job* next = next_or_idle(worker);
   deliver(job, reply);
@@ -303,43 +343,54 @@ void ThreadPool::finish(Worker* worker, Job* job) {
 }
 
 void ThreadPool::deliver(Job* job, Term reply) {
+  void* resource = nullptr;
   bool monitored;
-  reply = job->with_times(reply);
   {
     std::lock_guard<std::mutex> lock(job->mutex);
     job->state_ = Job::State::done;
     job->reply_ = reply;
     monitored = job->monitored_;
     auto expected = Job::Handoff::lingering;
-    if (!job->handoff_.compare_exchange_strong(expected, Job::Handoff::taken) && !job->mute_) {
+    if (!job->handoff_.compare_exchange_strong(expected, Job::Handoff::taken)) {
+      resource = job->resource_;
       // Sent under the lock: once `cancel` returned, the caller finds the reply in its mailbox or never gets one.
-      enif_send(nullptr, &job->caller_, job->env_, make_tuple(job->env_, job->reference_, reply));
+      if (!job->mute_) send_reply(job);
     }
   }
-  void* resource = job->resource_;
   if (monitored) enif_demonitor_process(nullptr, resource, &job->monitor_);
-  enif_release_resource(resource);
+  if (resource != nullptr) enif_release_resource(resource);
+  job->release();
+}
+
+void ThreadPool::send_reply(Job* job) {
+  ErlNifEnv* env = job->env_ == nullptr ? job->message_env_ : job->env_;
+  const Term reference = env == job->message_env_ ? job->reference_ : enif_make_copy(env, job->reference_);
+  const Term reply = job->reply_ == 0 ? job->make_reply(env) : job->reply_;
+  enif_send(nullptr, &job->caller_, env, make_tuple(env, reference, job->with_times(env, reply)));
 }
 
 // --- Cancelling ----------------------------------------------------------------------------------------------------
 
 bool ThreadPool::cancel(Job* job, bool mute) {
   bool running;
-  bool signalled = false;
+  const auto now = std::chrono::steady_clock::now();
+  auto due = now;
   {
     std::lock_guard<std::mutex> lock(job->mutex);
     if (mute) job->mute_ = true;
     if (job->state_ == Job::State::done) return false;
     job->cancelled_ = true;
     running = job->state_ == Job::State::running;
-    signalled = running && job->worker_->is_main && job->call_ == nullptr;
-    if (signalled) pthread_kill(job->worker_->thread, interrupt_signal());
+    if (running && job->worker_->is_main && job->call_ == nullptr) {
+      signal_main(job);
+      due += interrupt_interval;  // A second one at once would hit the code's own `finally`.
+    }
   }
   if (!running) return true;
-  enif_keep_resource(job->resource_);
+  job->retain();
   {
     std::lock_guard<std::mutex> lock(interrupts_mutex_);
-    interrupts_.push_back({job, std::chrono::steady_clock::now(), false, signalled});
+    interrupts_.push_back({job, now, due});
   }
   interrupts_wake_.notify_one();
   return true;
@@ -351,8 +402,8 @@ bool ThreadPool::interrupt(const ErlNifPid& pid) {
     std::lock_guard<std::mutex> lock(mutex_);
     for (Worker* worker : workers_) {
       for (Job* job = worker->current.load(); job != nullptr; job = job->outer_) {
-        if (enif_compare_pids(&job->caller_, &pid) != 0) continue;
-        enif_keep_resource(job->resource_);
+        if (job->state_ != Job::State::running || enif_compare_pids(&job->caller_, &pid) != 0) continue;
+        job->retain();
         jobs.push_back(job);
       }
     }
@@ -360,51 +411,68 @@ bool ThreadPool::interrupt(const ErlNifPid& pid) {
   bool any = false;
   for (Job* job : jobs) {
     any = cancel(job, false) || any;
-    enif_release_resource(job->resource_);
+    job->release();
   }
   return any;
 }
 
-// Code under a bare `except:` swallows an interrupt, so each is sent again until its job has ended.
 void ThreadPool::serve_interrupts() {
   std::vector<Cancelled> active;
   for (;;) {
-    {
-      std::unique_lock<std::mutex> lock(interrupts_mutex_);
-      const auto news = [this] { return !interrupts_.empty(); };
-      if (active.empty()) {
-        interrupts_wake_.wait(lock, news);
-      } else {
-        interrupts_wake_.wait_for(lock, std::chrono::milliseconds(50), news);
-      }
-      active.insert(active.end(), interrupts_.begin(), interrupts_.end());
-      interrupts_.clear();
-    }
-    // Those that are stopped without the GIL first: whoever holds it may keep the others waiting for long.
-    std::stable_partition(active.begin(), active.end(),
-                          [](const Cancelled& cancelled) { return !needs_gil(cancelled.job); });
-    for (auto it = active.begin(); it != active.end();)
-      it = raise_again(*it) ? std::next(it) : active.erase(it);
+    take_cancelled(&active);
+    let_go_of_ended(&active);
+    interrupt_again(&active);
   }
 }
 
-// False when the job has ended, which is then let go.
-bool ThreadPool::raise_again(Cancelled& cancelled) {
-  // One that was signalled just now gets the time to clean up before it is interrupted again.
-  if (cancelled.signalled) {
-    cancelled.signalled = false;
-    return true;
+// Waits for news, or until it is time to send interrupts again: code under a bare `except:` swallows one, so
+// each is sent until its job has ended.
+void ThreadPool::take_cancelled(std::vector<Cancelled>* active) {
+  std::unique_lock<std::mutex> lock(interrupts_mutex_);
+  const auto news = [this] { return !interrupts_.empty(); };
+  if (active->empty()) {
+    interrupts_wake_.wait(lock, news);
+  } else {
+    interrupts_wake_.wait_for(lock, interrupt_interval, news);
   }
-  const bool running = raise_in(cancelled.job);
-  const bool late = std::chrono::steady_clock::now() - cancelled.since > patience;
-  if (running && late && !cancelled.reported) {
+  for (const Cancelled& cancelled : interrupts_) {
+    const auto same = [&](const Cancelled& other) { return other.job == cancelled.job; };
+    if (std::none_of(active->begin(), active->end(), same)) {
+      active->push_back(cancelled);
+    } else {
+      cancelled.job->release();  // cancelled twice: by a caller that gave up, and died
+    }
+  }
+  interrupts_.clear();
+}
+
+void ThreadPool::let_go_of_ended(std::vector<Cancelled>* active) {
+  const auto ended = std::partition(active->begin(), active->end(), [](const Cancelled& cancelled) {
+    return cancelled.job->state_ != Job::State::done;
+  });
+  for (auto it = ended; it != active->end(); ++it) {
+    if (it->reported) report(*it, atoms.freed);
+    it->job->release();
+  }
+  active->erase(ended, active->end());
+}
+
+// One hold of the GIL serves all: with a hundred threads that are stuck in C code, one for each would take
+// long where others compute. What needs no GIL comes first.
+void ThreadPool::interrupt_again(std::vector<Cancelled>* active) {
+  const auto now = std::chrono::steady_clock::now();
+  std::vector<Job*> on_workers;
+  for (Cancelled& cancelled : *active) {
+    if (cancelled.due > now) continue;
+    cancelled.due = now + interrupt_interval;
+    if (!raise_detached(cancelled.job)) on_workers.push_back(cancelled.job);
+    if (cancelled.reported || now - cancelled.since <= patience) continue;
     cancelled.reported = true;
     report(cancelled, atoms.stuck);
   }
-  if (running) return true;
-  if (cancelled.reported) report(cancelled, atoms.freed);
-  enif_release_resource(cancelled.job->resource_);
-  return false;
+  if (on_workers.empty()) return;
+  Attach attached;
+  for (Job* job : on_workers) raise_on_worker(job);
 }
 
 // Sends {:pythonx_event, :stuck | :freed, thread, caller, elapsed_us, code} to Pythonx.Watch.
@@ -420,46 +488,74 @@ void ThreadPool::report(const Cancelled& cancelled, Term what) {
   enif_free_env(env);
 }
 
-// Whether only an asynchronous exception can stop the job: it runs, off the main thread, and waits for no answer.
-bool ThreadPool::needs_gil(Job* job) {
-  std::lock_guard<std::mutex> lock(job->mutex);
-  return job->state_ == Job::State::running && job->worker_ != nullptr && !job->worker_->is_main &&
-         job->call_ == nullptr;
-}
-
-// False when the job has ended.
-bool ThreadPool::raise_in(Job* job) {
+// False for a job that can be reached with the GIL only.
+bool ThreadPool::raise_detached(Job* job) {
   CallPtr call;
   {
     std::lock_guard<std::mutex> lock(job->mutex);
-    if (job->state_ == Job::State::done) return false;
-    if (job->worker_ == nullptr) return true;
+    if (job->state_ == Job::State::done) return true;
     call = job->call_;
-    if (call == nullptr && job->worker_->is_main) {
-      pthread_kill(job->worker_->thread, interrupt_signal());
-      return true;
-    }
+    if (call == nullptr && !job->worker_->is_main) return false;
+    if (call == nullptr) signal_main(job);
   }
-  if (call == nullptr) return raise_on_worker(job);
-  interrupt_call(call);
+  if (call != nullptr) interrupt_call(call);
   return true;
 }
 
-// SetAsyncExc needs the GIL, which may not be waited for under the lock: hence the second look at the job's state.
-bool ThreadPool::raise_on_worker(Job* job) {
-  Attach attached;
+// With the job's mutex held. Counted first: the handler must not take a signal that it has seen for a new one.
+void ThreadPool::signal_main(Job* job) {
+  ++job->signals_;
+  pthread_kill(job->worker_->thread, interrupt_signal());
+}
+
+// Attached, as SetAsyncExc needs the GIL, which may not be waited for under the lock: hence another look at the
+// state.
+void ThreadPool::raise_on_worker(Job* job) {
+  const StoppedWorld stopped;
   std::lock_guard<std::mutex> lock(job->mutex);
-  if (job->state_ == Job::State::done) return false;
+  if (job->state_ == Job::State::done || job->worker_->state == nullptr) return;
   // It waits below another job by now, which the exception would hit.
-  if (job->call_ != nullptr || job->worker_->current != job) return true;
+  if (job->call_ != nullptr || job->worker_->current != job) return;
+  if (put_off(job)) return;
   job->worker_->exception_sent = true;
   send_exception(job->worker_);
-  return true;
 }
 
-bool ThreadPool::main_job_cancelled() const {
+// Whether a worker's job is to be left alone for now. Code that imports a lot is seen in the import system nearly
+// always, as that is where it lets the GIL go; so it looks itself whether it is owed an interrupt.
+bool ThreadPool::put_off(Job* job) {
+  auto owed = Job::Owed::paid;
+  if (job->owed_.compare_exchange_strong(owed, Job::Owed::nothing)) return true;  // It has got one just now.
+  const Safety safety = safety_of(job->worker_->state.load());
+  const bool off = safety == Safety::unsafe || (safety == Safety::risky && ++job->put_off_ <= put_off_limit);
+  job->owed_ = off ? Job::Owed::due : Job::Owed::nothing;
+  return off;
+}
+
+bool ThreadPool::take_owed_interrupt() {
+  Job* job = this_worker == nullptr ? nullptr : this_worker->current.load();
+  auto owed = Job::Owed::due;
+  return job != nullptr && job->owed_.compare_exchange_strong(owed, Job::Owed::paid);
+}
+
+// The handler is called between instructions and, where code waits in C, within one. An interrupt that is put off
+// is looked at again after each instruction that looks at all. So when a new signal finds the thread where it was
+// before, it waits there for something that it has not got yet, such as a lock: no harm is done, and it might wait
+// for ever.
+bool ThreadPool::may_interrupt_main(PyFrameObject* frame) {
   Job* job = main_ == nullptr ? nullptr : main_->current.load();
-  return job != nullptr && job->cancelled_ && job->state_ == Job::State::running;
+  if (job == nullptr || !job->cancelled_ || job->state_ != Job::State::running) return false;
+  const int signals = job->signals_;
+  const bool is_new = std::exchange(job->signals_seen_, signals) != signals;
+  const int instruction = instruction_of(frame);
+  const bool waits = is_new && job->put_off_at_ == frame && job->put_off_instruction_ == instruction;
+  const Safety safety = safety_of(frame);
+  const bool late = safety == Safety::risky && is_new && ++job->put_off_ > put_off_limit;
+  const bool strike = safety == Safety::safe || waits || late;
+  job->put_off_at_ = strike ? nullptr : frame;
+  job->put_off_instruction_ = instruction;
+  if (!strike) PyErr_SetInterruptEx(interrupt_signal());
+  return strike;
 }
 
 void ThreadPool::shut_down() {
@@ -469,14 +565,14 @@ void ThreadPool::shut_down() {
     shut_down_ = true;
     for (Worker* worker : workers_) {
       for (Job* job = worker->current.load(); job != nullptr; job = job->outer_) {
-        enif_keep_resource(job->resource_);
+        job->retain();
         jobs.push_back(job);
       }
     }
   }
   for (Job* job : jobs) {
     cancel(job, true);
-    enif_release_resource(job->resource_);
+    job->release();
   }
 }
 

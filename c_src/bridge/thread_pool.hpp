@@ -29,14 +29,13 @@ struct Worker {
   bool is_main = false;
   bool idle = false;
   pthread_t thread{};
-  unsigned long python_id = 0;     // threading.get_ident(), for PyThreadState_SetAsyncExc
-  PyThreadState* state = nullptr;  // from its first job on; belongs to the GIL
+  unsigned long python_id = 0;  // threading.get_ident(), for PyThreadState_SetAsyncExc
   std::condition_variable wake;
   std::atomic<Job*> inbox{nullptr};
-  std::atomic<bool> awake{false};  // spinning, see ThreadPool::spin
-  std::atomic<Job*> current{
-      nullptr};                 // keeps the job's resource for whoever finds it here under the pool's mutex
-  bool exception_sent = false;  // an interrupt may be pending in Python; belongs to the GIL
+  std::atomic<bool> awake{false};      // spinning, see ThreadPool::spin
+  std::atomic<Job*> current{nullptr};  // keeps the job for whoever finds it here under the pool's mutex
+  bool exception_sent = false;         // an interrupt may be pending in Python; belongs to the GIL
+  std::atomic<PyThreadState*> state{nullptr};  // once it has attached
 };
 
 struct PoolLimits {
@@ -74,8 +73,12 @@ class ThreadPool {
   // Runs `farewell`, attached, on the main thread as the last thing it ever does; waits for it, `deadline` at most.
   void run_last(void (*farewell)(), std::chrono::milliseconds deadline);
 
-  // The main thread's job was cancelled and is still running (for the signal handler; main thread only).
-  bool main_job_cancelled() const;
+  // Whether the main thread's job was cancelled, is still running, and may be interrupted where its innermost
+  // frame is (for the signal handler; main thread only).
+  bool may_interrupt_main(PyFrameObject* frame);
+
+  // Whether the calling thread's job is owed an interrupt, which it then has got.
+  static bool take_owed_interrupt();
 
   std::size_t thread_count();
 
@@ -109,6 +112,7 @@ class ThreadPool {
   bool start(Worker* worker, Job* job);
   void finish(Worker* worker, Job* job);
   void deliver(Job* job, Term reply);
+  void send_reply(Job* job);
   void make_idle(Worker* worker);
   void take_from_idle(Worker* worker);
   void forget_dead_callers();
@@ -120,18 +124,21 @@ class ThreadPool {
   void end_wait(Job* job);
   void interrupt_call(const CallPtr& call);
   void run_nested(Worker* worker, Job* job);
-  // A job that was told to end, with a reference to its resource.
+  // A job that was told to end, with a reference to it.
   struct Cancelled {
     Job* job;
     std::chrono::steady_clock::time_point since;
-    bool reported;
-    bool signalled;
+    std::chrono::steady_clock::time_point due;  // when it gets the next interrupt
+    bool reported = false;
   };
-  static bool needs_gil(Job* job);
-  bool raise_again(Cancelled& cancelled);
+  void take_cancelled(std::vector<Cancelled>* active);
+  void let_go_of_ended(std::vector<Cancelled>* active);
+  void interrupt_again(std::vector<Cancelled>* active);
   void report(const Cancelled& cancelled, Term what);
-  bool raise_in(Job* job);
-  bool raise_on_worker(Job* job);
+  bool raise_detached(Job* job);
+  static void raise_on_worker(Job* job);
+  static bool put_off(Job* job);
+  static void signal_main(Job* job);
   static void* thread_main(void* worker);
 
   std::mutex mutex_;
@@ -141,6 +148,7 @@ class ThreadPool {
   Worker* main_ = nullptr;
   std::deque<Job*> waiting_;
   std::unordered_map<std::uint64_t, Worker*> affinity_;
+  std::size_t affinity_limit_ = 65536;
   std::unordered_map<std::uint64_t, CallPtr> hosts_;  // by handler: the calls whose threads serve it
   std::uint64_t next_id_ = 0;
   std::atomic<bool> spinner_{false};
@@ -156,6 +164,9 @@ class ThreadPool {
   // How long one job may spend on dropping what others left behind.
   static constexpr long drop_budget_us = 2000;
 };
+
+// Names the calling thread, for debuggers and the like.
+void name_thread(const char* name);
 
 // The real-time signal that interrupts Python's main thread; its handler raises only for a cancelled job.
 int interrupt_signal();

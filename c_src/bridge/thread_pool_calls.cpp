@@ -119,13 +119,15 @@ void ThreadPool::run_nested(Worker* worker, Job* job) {
     job->outer_ = worker->current;
     worker->current = job;
   }
-  Term reply = make_tuple(job->env_, atoms.error, atoms.cancelled);
+  Term reply;
   if (start(worker, job)) {
     Attach attached;
     job->note_attached();
-    if (!job->is_abandoned()) reply = job->run();
+    reply = job->is_abandoned() ? make_tuple(job->env(), atoms.error, atoms.cancelled) : job->run();
     finish(worker, job);
     if (has_pending()) drop_pending(drop_budget_us);
+  } else {
+    reply = make_tuple(job->env(), atoms.error, atoms.cancelled);
   }
   {
     std::lock_guard<std::mutex> lock(mutex_);

@@ -76,7 +76,7 @@ defmodule Pythonx.Bridge do
 
     cond do
       library?(prebuilt) -> prebuilt
-      library?(cached) && Store.check_owner!(opts[:cache_dir], cached <> ".so") -> cached
+      library?(cached) && Cache.check_owner!(opts[:cache_dir], cached <> ".so") -> cached
       true -> nil
     end
   end
@@ -109,7 +109,7 @@ defmodule Pythonx.Bridge do
     cached = Path.join(Store.dir(opts[:cache_dir]), name)
 
     if library?(cached) do
-      Store.check_owner!(opts[:cache_dir], cached <> ".so")
+      Cache.check_owner!(opts[:cache_dir], cached <> ".so")
       Cache.write_atomically!(path <> ".so", File.read!(cached <> ".so"), 0o755)
     end
   end

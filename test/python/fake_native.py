@@ -38,6 +38,7 @@ module.Atom = Atom
 module.Function = Function
 module.PID = PID
 module.write = write
+module.interrupt_point = lambda *_args: None
 module.flush = flushed.append
 module.send_tagged_object = lambda pid, tag, object: sent.append((pid, tag, object))
 module.current_evaluation = _evaluation.get

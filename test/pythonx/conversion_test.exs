@@ -184,7 +184,10 @@ defmodule Pythonx.ConversionTest do
         assert_raise Pythonx.Error, fn -> Pythonx.encode!([object, <<255>>], binaries: :str) end
       end
 
-      wait_until(fn -> count.() == before end)
+      wait_until(fn ->
+        collect_free_threaded()
+        count.() == before
+      end)
     end
 
     test "rows share their keys, and each row is its own dict" do

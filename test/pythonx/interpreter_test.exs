@@ -14,13 +14,14 @@ defmodule Pythonx.InterpreterTest do
           multiarch = sysconfig.get_config_var("MULTIARCH")
           folders += [os.path.join(f, multiarch) for f in folders if multiarch]
           path = next(os.path.join(f, lib) for f in folders if os.path.exists(os.path.join(f, lib)))
-          [path, sys.base_prefix, sys.executable, "%d.%d" % sys.version_info[:2]]
+          [path, sys.base_prefix, sys.executable, "%d.%d" % sys.version_info[:2],
+           os.path.basename(os.path.dirname(os.__file__))]
           """,
         %{}
       )
 
-    [library, home, executable, version] = Pythonx.decode(result)
-    %{library: library, home: home, executable: executable, version: version}
+    [library, home, executable, version, stdlib] = Pythonx.decode(result)
+    %{library: library, home: home, executable: executable, version: version, stdlib: stdlib}
   end
 
   defp run(code, opts \\ []) do
@@ -75,7 +76,7 @@ defmodule Pythonx.InterpreterTest do
 
     assert output ==
              "RuntimeError: the Python home directory #{c.tmp_dir} does not hold the standard library of Python " <>
-               "#{c.version}, #{c.tmp_dir}/lib/python#{c.version}/encodings does not exist\nalive\n42\n"
+               "#{c.version}, #{c.tmp_dir}/lib/#{c.stdlib}/encodings does not exist\nalive\n42\n"
   end
 
   test "a second initialisation raises", c do
@@ -131,11 +132,11 @@ defmodule Pythonx.InterpreterTest do
   test "a home whose path has spaces and letters of any script works", c do
     home = Path.join(c.tmp_dir, "mój pyton 猫")
     File.mkdir_p!(Path.join(home, "lib"))
-    File.ln_s!(Path.join(c.home, "lib/python#{c.version}"), Path.join(home, "lib/python#{c.version}"))
+    File.ln_s!(Path.join(c.home, "lib/#{c.stdlib}"), Path.join(home, "lib/#{c.stdlib}"))
 
     code = """
     Application.ensure_all_started(:pythonx)
-    :ok = Pythonx.init(#{inspect(c.library)}, #{inspect(home)}, #{inspect(Path.join(c.home, "bin/python#{c.version}"))})
+    :ok = Pythonx.init(#{inspect(c.library)}, #{inspect(home)}, #{inspect(Path.join(c.home, "bin/#{c.stdlib}"))})
     {result, _} = Pythonx.eval("import sys, json; sys.base_prefix", %{})
     IO.puts(Pythonx.decode(result))
     """
@@ -169,6 +170,29 @@ defmodule Pythonx.InterpreterTest do
       """
 
       assert {"farewell\n", 3} = run(code)
+      assert File.read!(path) == "buffered"
+    end
+
+    test "files are flushed beside objects that answer for others, and streams that are broken", c do
+      path = Path.join(c.tmp_dir, "kept.txt")
+
+      code = """
+      Application.ensure_all_started(:pythonx)
+      :ok = Pythonx.init(#{inspect(c.library)}, #{inspect(c.home)}, #{inspect(c.executable)})
+      Pythonx.eval(\"\"\"
+      import builtins, io
+      class Proxy:
+          @property
+          def __class__(self): raise RuntimeError("working outside of a context")
+      builtins.kept = [Proxy(), io.TextIOWrapper(io.BytesIO())]
+      kept[1].detach()
+      f = open(path, "w")
+      f.write("buffered")
+      \"\"\", %{"path" => #{inspect(path)}})
+      System.halt(3)
+      """
+
+      assert {"", 3} = run(code)
       assert File.read!(path) == "buffered"
     end
 

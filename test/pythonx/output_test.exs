@@ -121,6 +121,16 @@ defmodule Pythonx.OutputTest do
            """) == "from a function\nfrom a builtin\n"
   end
 
+  test "goes on when the code has set the context variable that tells where it goes" do
+    # No other variable: a decimal context of 5 is the end of the process.
+    assert output("""
+           import contextvars
+           for v in contextvars.copy_context():
+               if v.name == 'pythonx_evaluation': v.set(5)
+           print('here')
+           """) == "here\n"
+  end
+
   test "of a thread's uncaught exception arrives" do
     text =
       output("""

@@ -49,6 +49,7 @@ defmodule Pythonx.PythonModuleTest do
 
       wait_until(fn ->
         :erlang.garbage_collect()
+        collect_free_threaded()
         count.() == before
       end)
     end

@@ -220,6 +220,14 @@ defmodule Pythonx.SigilTest do
       assert Enum.join(error.lines) =~ ~s(  File "#{file}", line #{__ENV__.line - 1}, in <module>\n    1 / 0\n)
     end
 
+    test "show the lines of the code that ran, also where it was written anew in between" do
+      for text <- ["a", "b", "a"] do
+        Sigil.put_location("x = 1\n1 / 0  # #{text}", "cell.livemd", 10)
+        error = assert_raise Pythonx.Error, fn -> Pythonx.eval("x = 1\n1 / 0  # #{text}", %{}) end
+        assert Enum.join(error.lines) =~ ~s(  File "cell.livemd", line 11, in <module>\n    1 / 0  # #{text}\n)
+      end
+    end
+
     test "show no Elixir file where there is none" do
       error = assert_raise Pythonx.Error, fn -> eval_string("~PY'1 / 0'") end
       assert Enum.join(error.lines) =~ ~s(  File "<string>", line 1, in <module>\nZeroDivisionError)

@@ -193,6 +193,7 @@ defmodule Pythonx.StreamTest do
         assert_receive {:DOWN, ^monitor_of_owner, :process, _owner, :normal}
         # sys.modules['__main__'] is the namespace of the latest evaluation.
         assert eval!("1") == 1
+        collect_free_threaded()
         assert_receive {:producer, producer}
         monitor = Process.monitor(producer)
         assert_receive :closed

@@ -3,6 +3,10 @@ defmodule Pythonx.ThreadsTest do
 
   @moduletag :capture_log
 
+  defp in_parallel(count, fun) do
+    1..count |> Enum.map(fn _ -> Task.async(fun) end) |> Task.await_many(60_000)
+  end
+
   defp in_process(fun), do: fun |> Task.async() |> Task.await(30_000)
 
   describe "threads" do
@@ -67,6 +71,30 @@ defmodule Pythonx.ThreadsTest do
       assert_receive :started
       assert eval!("1") == 1
       assert Task.await(converter, 60_000) == 3_000_000
+    end
+
+    test "leave finalizers to Python's threads, also where the collector is due" do
+      {nil, globals} =
+        Pythonx.eval(
+          """
+          import threading
+          threads = set()
+          class Cycle:
+              def __init__(self): self.me = self
+              def __del__(self): threads.add(open(f"/proc/self/task/{threading.get_native_id()}/comm").read().strip())
+          """,
+          %{}
+        )
+
+      {refused, _} = Pythonx.eval("{'a': 1, b'a': 2}", %{})
+
+      for _ <- 1..30 do
+        Pythonx.eval("for _ in range(5): Cycle()", globals)
+        Pythonx.encode!(for n <- 1..3000, do: [n])
+        assert_raise ArgumentError, fn -> Pythonx.decode(refused) end
+      end
+
+      assert [] == for(name <- eval!("list(threads)", globals), not String.starts_with?(name, "python"), do: name)
     end
   end
 
@@ -174,6 +202,110 @@ defmodule Pythonx.ThreadsTest do
     end
   end
 
+  describe "an interrupt" do
+    @import_in_turn """
+    import sys, time
+    with lock:
+        sys.modules.pop("colorsys", None)
+        import colorsys
+        time.sleep(0.02)
+    """
+
+    test "in the middle of imports leaves no lock of the import system taken" do
+      code = """
+      import sys
+      while True:
+          sys.modules.pop("colorsys", None)
+          try: import colorsys
+          except KeyError: pass  # another thread took it away
+      """
+
+      interrupted = fn -> assert_raise Pythonx.TimeoutError, fn -> Pythonx.eval(code, %{}, timeout: 5) end end
+      in_parallel(4, fn -> for _ <- 1..15, do: interrupted.() end)
+      wait_until(fn -> Pythonx.NIF.running() == [] end, 30_000)
+
+      {nil, globals} = Pythonx.eval("import threading\nlock = threading.Lock()", %{})
+      in_parallel(4, fn -> Pythonx.eval(@import_in_turn, globals, timeout: 20_000) end)
+    end
+
+    test "frees code that waits for another's import, which then goes on" do
+      {_none, globals} =
+        Pythonx.eval(
+          """
+          import sys, threading, types
+          kept, leave, entered, go_on = (threading.Event() for _ in range(4))
+          class Finder:
+              @staticmethod
+              def find_spec(name, path, target=None):
+                  if name == "pythonx_test_slow":
+                      from importlib.machinery import ModuleSpec
+                      return ModuleSpec(name, Finder)
+              @staticmethod
+              def create_module(spec): return None
+              @staticmethod
+              def exec_module(module):
+                  entered.set()
+                  go_on.wait()
+                  module.x = 5
+          sys.meta_path.append(Finder)
+          """,
+          %{}
+        )
+
+      await_main_thread()
+      keeper = Task.async(fn -> Pythonx.eval("kept.set()\nleave.wait()", globals) end)
+      Pythonx.eval("kept.wait()", globals)
+      holder = Task.async(fn -> eval!("import pythonx_test_slow\npythonx_test_slow.x") end)
+      Pythonx.eval("entered.wait()\nleave.set()", globals)
+      Task.await(keeper, 10_000)
+      await_main_thread()
+
+      in_process(fn ->
+        assert_raise Pythonx.TimeoutError, fn -> Pythonx.eval("import pythonx_test_slow", %{}, timeout: 50) end
+      end)
+
+      wait_until(fn -> length(Pythonx.NIF.running()) == 1 end)
+      Pythonx.eval("go_on.set()", globals)
+      assert Task.await(holder, 10_000) == 5
+      assert eval!("import pythonx_test_slow\npythonx_test_slow.x") == 5
+    end
+
+    test "frees code that stays where one is put off" do
+      for code <- [
+            "class C:\n  def __enter__(self): pass\n  def __exit__(self, *_):\n    while True: len('')\nwith C(): pass",
+            """
+            import sys
+            class Finder:
+                @staticmethod
+                def find_spec(name, path, target=None):
+                    while name == "pythonx_test_no_such": len("")
+            sys.meta_path.append(Finder)
+            try: import pythonx_test_no_such
+            finally: sys.meta_path.remove(Finder)
+            """
+          ] do
+        in_parallel(2, fn -> assert_raise Pythonx.TimeoutError, fn -> Pythonx.eval(code, %{}, timeout: 20) end end)
+        wait_until(fn -> Pythonx.NIF.running() == [] end, 20_000)
+      end
+    end
+
+    test "leaves no lock taken that `with` was about to let go" do
+      for _ <- 1..20 do
+        {nil, globals} = Pythonx.eval("import threading\nlock = threading.Lock()", %{})
+        code = "while True:\n  with lock: pass"
+        assert_raise Pythonx.TimeoutError, fn -> Pythonx.eval(code, globals, timeout: 3) end
+        wait_until(fn -> Pythonx.NIF.running() == [] end)
+        assert eval!("lock.locked()", globals) == false
+      end
+    end
+
+    test "frees code that waits for a lock" do
+      code = "import threading\nlock = threading.Lock()\nlock.acquire()\nwith lock: pass"
+      assert_raise Pythonx.TimeoutError, fn -> Pythonx.eval(code, %{}, timeout: 50) end
+      wait_until(fn -> Pythonx.NIF.running() == [] end)
+    end
+  end
+
   describe "children" do
     test "leave their exit status" do
       assert eval!("import subprocess; subprocess.run(['false']).returncode") == 1
@@ -219,6 +351,22 @@ defmodule Pythonx.ThreadsTest do
       import ExUnit.CaptureIO
       capture_io(:stderr, fn -> assert eval!(code) == -15 end)
       assert eval!("1") == 1
+    end
+
+    test "made by fork end with the code, as a script does" do
+      code = """
+      import os, sys, warnings
+      with warnings.catch_warnings():
+          warnings.simplefilter("ignore")
+          pid = os.fork()
+      if pid == 0:
+          what()
+      os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) if pid else None
+      """
+
+      for {what, status} <- [{"lambda: None", 0}, {"lambda: sys.exit(7)", 7}, {"lambda: sys.exit()", 0}] do
+        assert eval!("import sys\nwhat = #{what}\n" <> code) == status
+      end
     end
 
     test "of multiprocessing are spawned, with the right Python" do

@@ -53,6 +53,14 @@ defmodule Pythonx.Case do
     end
   end
 
+  @doc """
+  Has a free-threaded Python free what it frees only when it collects: modules, with them the namespaces of earlier
+  evaluations, functions, classes. Does nothing where reference counts do.
+  """
+  def collect_free_threaded do
+    eval!("import gc, sysconfig\nif sysconfig.get_config_var('Py_GIL_DISABLED'): gc.collect()\n0")
+  end
+
   @doc "Waits until a file exists."
   def wait_for_file(path, timeout \\ 10_000), do: wait_until(fn -> File.exists?(path) end, timeout)
 

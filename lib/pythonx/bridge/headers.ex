@@ -4,7 +4,6 @@ defmodule Pythonx.Bridge.Headers do
   @moduledoc false
 
   alias Pythonx.{Cache, Program, Python, Uv}
-  alias Pythonx.Bridge.Store
 
   @pybind11_version "3.1.0"
   # Of pybind11-3.1.0-py3-none-any.whl on PyPI. Who changes the version changes this: pip download --no-deps pybind11==...
@@ -70,7 +69,7 @@ defmodule Pythonx.Bridge.Headers do
     folder = Path.join(cache, "pybind11-#{@pybind11_version}")
     include = Path.join(folder, "include")
     if not File.exists?(Path.join(include, "pybind11/pybind11.h")), do: install_pybind11!(folder, python, uv)
-    Store.check_owner!(cache, include)
+    Cache.check_owner!(cache, include)
     include
   end
 

@@ -8,7 +8,7 @@ defmodule Pythonx.Bridge.Store do
   # What lies there is loaded into the VM, hence it must belong to the user of this VM, or to root.
   @moduledoc false
 
-  alias Pythonx.{Cache, Program}
+  alias Pythonx.Cache
 
   # Recent libraries that are kept for each tag: the sources change often only for those who work on them.
   @kept 8
@@ -38,34 +38,8 @@ defmodule Pythonx.Bridge.Store do
   @spec prepare!(String.t(), String.t()) :: :ok
   def prepare!(base, dir) do
     Cache.mkdir!(dir)
-    check_owner!(base, dir)
+    Cache.check_owner!(base, dir)
     check_writable!(dir)
-  end
-
-  @doc "Raises when something from `base` to `path` exists and belongs to a user other than this one and root."
-  @spec check_owner!(String.t(), String.t()) :: :ok
-  def check_owner!(base, path) do
-    others = for part <- parts(base, path), {:ok, %{uid: uid}} <- [File.stat(part)], uid != 0, do: {part, uid}
-
-    # Asking for our own id costs a process, hence only where it matters.
-    with [_ | _] <- others,
-         own = own_uid(),
-         {part, uid} <- Enum.find(others, fn {_part, uid} -> uid != own end) do
-      raise "the cache cannot be trusted: #{part} belongs to the user with the id #{uid}, this is #{own}. " <>
-              "Set PYTHONX_CACHE_DIR to a folder of your own"
-    end
-
-    :ok
-  end
-
-  defp parts(base, path) do
-    relative = path |> Path.relative_to(base) |> Path.split()
-    Enum.scan([base | relative], &Path.join(&2, &1))
-  end
-
-  defp own_uid do
-    {:ok, output, 0} = Program.run("id", ["-u"])
-    output |> String.trim() |> String.to_integer()
   end
 
   # Permission bits do not tell: read-only and full file systems, access lists, root squashing. Trying does.

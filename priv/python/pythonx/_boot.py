@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from importlib.machinery import ModuleSpec
     from types import ModuleType
-    from typing import Any
+    from typing import Any, NoReturn
 
 
 def boot(sys_paths: list[str], interrupt_signal: int) -> None:
@@ -25,7 +25,7 @@ def boot(sys_paths: list[str], interrupt_signal: int) -> None:
     _streams.install()
     _streams.install_thread_hooks()
     _signal.signal(interrupt_signal, _pythonx.on_interrupt)
-    sys.meta_path.insert(0, _AfterImport({"multiprocessing.context": _spawn_by_default}))
+    sys.meta_path[:0] = [InterruptPoint, _AfterImport({"multiprocessing.context": _spawn_by_default})]
 
 
 def farewell() -> None:
@@ -36,17 +36,44 @@ def farewell() -> None:
 
     atexit._run_exitfuncs()
     for candidate in gc.get_objects():
-        if isinstance(candidate, io.BufferedWriter | io.TextIOWrapper) and not candidate.closed:
-            try:
+        # By type: isinstance() asks for __class__, and with it the code of proxies, as web frameworks have them.
+        if not issubclass(type(candidate), (io.BufferedWriter, io.TextIOWrapper)):
+            continue
+        try:
+            if not candidate.closed:
                 candidate.flush()
-            except (OSError, ValueError):
-                continue
+        except Exception:  # a detached or broken stream
+            continue
+
+
+def end_fork(error: BaseException | None) -> NoReturn:
+    """End a copy of this process, made by os.fork(), whose code has run to its end: as Python does with a script."""
+    import os
+
+    status = 0
+    if isinstance(error, SystemExit):
+        status = error.code if isinstance(error.code, int) else int(error.code is not None)
+        if isinstance(error.code, str):
+            print(error.code, file=sys.stderr)
+    elif error is not None:
+        status = 1
+        sys.excepthook(type(error), error, error.__traceback__)
+    try:
+        farewell()
+    finally:
+        os._exit(status & 0xFF)
 
 
 def _spawn_by_default(context: ModuleType) -> None:
     """A forked copy of this process would hold the VM's memory without its threads, so children are spawned."""
     default = context._default_context
     default._default_context = context._concrete_contexts["spawn"]
+
+
+class InterruptPoint:
+    """Finds no module. Imports are where code on other threads than the main one takes an interrupt, once it is due."""
+
+    find_spec = staticmethod(_pythonx.interrupt_point)
 
 
 class _AfterImport:
@@ -62,7 +89,7 @@ class _AfterImport:
         if action is None:
             return None
         for finder in sys.meta_path:
-            spec = None if finder is self else finder.find_spec(name, path, target)
+            spec = None if finder in (self, InterruptPoint) else finder.find_spec(name, path, target)
             if spec is not None and spec.loader is not None:
                 spec.loader = _ActingLoader(spec.loader, action)
                 return spec

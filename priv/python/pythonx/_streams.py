@@ -175,6 +175,7 @@ def _print_to_process() -> None:
 
 
 _EVALUATION = "_pythonx_evaluation"
+_CONTEXT = "_pythonx_context"
 
 
 def install_thread_hooks() -> None:
@@ -204,6 +205,7 @@ def _starting(original: Any) -> Any:
     def start(self: Any) -> None:
         _hook_executor()
         self.__dict__[_EVALUATION] = _pythonx.current_evaluation()
+        _prepare_context(self)
         try:
             original(self)
         except Exception:
@@ -214,6 +216,16 @@ def _starting(original: Any) -> Any:
     return start
 
 
+def _prepare_context(thread: Any) -> None:
+    """Tell the context that a thread runs in from Python 3.14 on, empty by default, which evaluation it belongs to."""
+    if getattr(thread, "_context", False) is None:
+        from contextvars import Context, copy_context
+
+        context = copy_context() if sys.flags.thread_inherit_context else Context()
+        context.run(_pythonx.set_evaluation, thread.__dict__[_EVALUATION])
+        thread._context = thread.__dict__[_CONTEXT] = context
+
+
 def _bootstrapping(original: Any) -> Any:
     def bootstrap(self: Any) -> None:
         # Taken away: the Thread object may be kept for long, and would keep the evaluation alive.
@@ -221,6 +233,9 @@ def _bootstrapping(original: Any) -> Any:
         if evaluation is not None:
             _pythonx.set_evaluation(evaluation)
         original(self)
+        context = self.__dict__.pop(_CONTEXT, None)
+        if context is not None:
+            context.run(_pythonx.set_evaluation, None)
 
     return bootstrap
 
