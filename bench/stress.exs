@@ -176,11 +176,25 @@ defmodule Stress do
     div(String.to_integer(kilobytes), 1024)
   end
 
+  # Those that are left, with the processes that they work for.
+  defp handlers do
+    for {pid, {_id, call, _monitor}} <- :sys.get_state(Pythonx.Callbacks).handlers do
+      info = Process.info(pid, [:current_stacktrace, :dictionary]) || [dictionary: []]
+      callers = for caller <- info[:dictionary][:"$callers"] || [], do: {caller, Process.alive?(caller)}
+      {pid, callers, Pythonx.NIF.caller_waits?(call), info[:current_stacktrace]}
+    end
+  end
+
   defp settle(done?, what, tries \\ 300) do
     cond do
-      done?.() -> :ok
-      tries == 0 -> raise "not so within 30 seconds: #{what}; #{inspect({Pythonx.running(), Pythonx.NIF.stats()})}"
-      true -> Process.sleep(100) && settle(done?, what, tries - 1)
+      done?.() ->
+        :ok
+
+      tries == 0 ->
+        raise "not so within 30 seconds: #{what}; #{inspect({Pythonx.running(), Pythonx.NIF.stats(), handlers()})}"
+
+      true ->
+        Process.sleep(100) && settle(done?, what, tries - 1)
     end
   end
 end

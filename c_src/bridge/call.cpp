@@ -200,7 +200,7 @@ Term begin_call(ErlNifEnv* env, Term term) {
 Term caller_waits(ErlNifEnv* env, Term term) {
   const CallPtr call = get_call(env, term);
   if (call == nullptr) return enif_make_badarg(env);
-  return call->evaluation && !call->evaluation->is_finished() ? atoms.true_ : atoms.false_;
+  return call->evaluation && call->evaluation->caller_waits() ? atoms.true_ : atoms.false_;
 }
 
 Term answer_call(ErlNifEnv* env, Term term, Term answer) {

@@ -74,7 +74,7 @@ Term make_call(ErlNifEnv* env, const CallPtr& call);
 // begin_call(call) :: {function, arguments, binaries_as_str}. The calling process becomes the handler.
 Term begin_call(ErlNifEnv* env, Term term);
 
-// caller_waits?(call) :: whether the evaluation that the call is part of has not returned to its caller yet.
+// caller_waits?(call) :: whether the evaluation that the call is part of has not returned to its caller.
 Term caller_waits(ErlNifEnv* env, Term term);
 
 // answer_call(call, answer) :: :waiting | :async | false; false when it had ended already. After :async the answer is

@@ -112,7 +112,7 @@ Term EvalJob::run() {
   Frames frames = Frames::user;
   const bool ok = evaluate(&frames);
   const Term error = ok ? 0 : take_error(env(), frames);
-  relayed_ = evaluation_->finish();
+  relayed_ = evaluation_->finish(is_abandoned());
   evaluation_.reset();  // While attached: it holds a Python reference.
   return ok ? 0 : make_tuple(env(), atoms.python_error, error, relayed_ ? atoms.true_ : atoms.false_);
 }

@@ -40,6 +40,12 @@ ErlNifEnv* Job::env() {
   return env_;
 }
 
+bool Job::is_abandoned() {
+  if (!cancelled_) return false;
+  std::lock_guard<std::mutex> lock(mutex);
+  return mute_;
+}
+
 void Job::note_attached() {
   if (observed_) attached_at_ = std::chrono::steady_clock::now();
 }

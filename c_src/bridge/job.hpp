@@ -58,6 +58,9 @@ class Job {
   ErlNifEnv* env() const { return env_; }  // nullptr if nobody asked for it yet
   const ErlNifPid& caller() const { return caller_; }
 
+  // Nobody waits for the reply any more: the caller is dead or has given up.
+  bool is_abandoned();
+
  protected:
   virtual ~Job();
 

@@ -251,7 +251,7 @@ Term ObjectJob::run() {
   const bool failed = reply == 0;
   end_if_forked();
   if (failed) reply = take_error(env());
-  const Term relayed = evaluation_->finish() ? atoms.true_ : atoms.false_;
+  const Term relayed = evaluation_->finish(is_abandoned()) ? atoms.true_ : atoms.false_;
   evaluation_.reset();  // While attached: it may hold a Python reference.
   if (failed) return make_tuple(env(), atoms.python_error, reply, relayed);
   const Term* parts;

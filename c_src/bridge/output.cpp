@@ -128,16 +128,17 @@ void Evaluation::flush() {
   send_buffer();
 }
 
-bool Evaluation::finish() {
+bool Evaluation::finish(bool abandoned) {
   std::lock_guard<std::mutex> lock(mutex_);
   send_buffer();
   finished_ = true;
+  abandoned_ = abandoned;
   return relayed_;
 }
 
-bool Evaluation::is_finished() {
+bool Evaluation::caller_waits() {
   std::lock_guard<std::mutex> lock(mutex_);
-  return finished_;
+  return !finished_ || abandoned_;
 }
 
 // With the mutex held.

@@ -64,10 +64,11 @@ class Evaluation {
   void flush();
 
   // Flushes, and from here on sends every write at once. True when something went by way of the relay, which
-  // the caller must then wait for.
-  bool finish();
+  // the caller must then wait for. `abandoned`: there is no caller that it could return to.
+  bool finish(bool abandoned);
 
-  bool is_finished();
+  // Whether it has not returned to its caller, and if that is gone will never do so.
+  bool caller_waits();
 
   const ErlNifPid& caller() const { return caller_; }
 
@@ -85,6 +86,7 @@ class Evaluation {
   std::string buffer_;
   Stream buffered_ = Stream::out;
   bool finished_ = false;
+  bool abandoned_ = false;
   bool relayed_ = false;
 };
 

@@ -35,23 +35,16 @@ Term elapsed_us(ErlNifEnv* env, std::chrono::steady_clock::time_point since) {
   return enif_make_int64(env, std::chrono::duration_cast<std::chrono::microseconds>(elapsed).count());
 }
 
-int instruction_of([[maybe_unused]] PyFrameObject* frame) {
-#if PY_VERSION_HEX >= 0x030B0000
-  return frame == nullptr ? 0 : PyFrame_GetLasti(frame);
-#else
-  return frame == nullptr ? 0 : frame->f_lasti;
-#endif
-}
-
 // Asynchronous exceptions are addressed by the thread's number. Up to Python 3.11 a thread that Python code starts has the
-// number of the one that starts it until it runs, and would be the first to be found: it would die instead, and whoever
-// waits for it to have started would wait for ever. So it is looked at who got it. All of this with the GIL.
+// number of the one that starts it until it runs, and is the first to be found: it would die instead, and whoever waits for
+// it to have started would wait for ever. So there the exception is put where it belongs. The thread finds it: it has to take
+// the GIL, which is held here, before it goes on, and looks for one then. A thread that has not attached yet runs nothing.
 void send_exception(Worker* worker) {
 #if PY_VERSION_HEX < 0x030C0000
   PyThreadState* state = worker->state;
   if (state == nullptr || state->async_exc != nullptr) return;
-  PyThreadState_SetAsyncExc(worker->python_id, PyExc_KeyboardInterrupt);
-  if (state->async_exc == nullptr) PyThreadState_SetAsyncExc(worker->python_id, nullptr);
+  Py_INCREF(PyExc_KeyboardInterrupt);
+  state->async_exc = PyExc_KeyboardInterrupt;
 #else
   PyThreadState_SetAsyncExc(worker->python_id, PyExc_KeyboardInterrupt);
 #endif
@@ -60,10 +53,20 @@ void send_exception(Worker* worker) {
 // On the worker's own thread.
 void take_back_exception(Worker* worker) {
 #if PY_VERSION_HEX < 0x030C0000
-  PyObject* pending = std::exchange(worker->state.load()->async_exc, nullptr);
+  PyThreadState* state = worker->state;
+  PyObject* pending = state->async_exc;
+  state->async_exc = nullptr;
   Py_XDECREF(pending);
 #else
   PyThreadState_SetAsyncExc(worker->python_id, nullptr);
+#endif
+}
+
+int instruction_of([[maybe_unused]] PyFrameObject* frame) {
+#if PY_VERSION_HEX >= 0x030B0000
+  return frame == nullptr ? 0 : PyFrame_GetLasti(frame);
+#else
+  return frame == nullptr ? 0 : frame->f_lasti;
 #endif
 }
 
@@ -303,7 +306,8 @@ Job* ThreadPool::run(Worker* worker, Job* job) {
     Attach attached;
     worker->state = PyThreadState_Get();
     job->note_attached();
-    reply = is_wanted(job) ? job->run() : cancelled_reply(job);
+    // What has not begun need not be interrupted.
+    reply = job->is_abandoned() ? cancelled_reply(job) : job->run();
     finish(worker, job);
     if (has_pending()) drop_pending(drop_budget_us);
   } else {
@@ -323,13 +327,6 @@ bool ThreadPool::start(Worker* worker, Job* job) {
   job->started_at_ = std::chrono::steady_clock::now();
   job->state_ = Job::State::running;
   return true;
-}
-
-// False for a job whose caller gave up while its thread waited for the GIL: what has not begun need not be interrupted.
-bool ThreadPool::is_wanted(Job* job) {
-  if (!job->cancelled_) return true;
-  std::lock_guard<std::mutex> lock(job->mutex);
-  return !job->mute_;
 }
 
 Term ThreadPool::cancelled_reply(Job* job) { return make_tuple(job->env(), atoms.error, atoms.cancelled); }

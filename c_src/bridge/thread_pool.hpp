@@ -110,7 +110,6 @@ class ThreadPool {
   void retire(Worker* worker);
   Job* run(Worker* worker, Job* job);
   bool start(Worker* worker, Job* job);
-  static bool is_wanted(Job* job);
   static Term cancelled_reply(Job* job);
   void finish(Worker* worker, Job* job);
   void deliver(Job* job, Term reply);

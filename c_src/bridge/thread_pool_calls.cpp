@@ -123,7 +123,7 @@ void ThreadPool::run_nested(Worker* worker, Job* job) {
   if (start(worker, job)) {
     Attach attached;
     job->note_attached();
-    reply = is_wanted(job) ? job->run() : cancelled_reply(job);
+    reply = job->is_abandoned() ? cancelled_reply(job) : job->run();
     finish(worker, job);
     if (has_pending()) drop_pending(drop_budget_us);
   } else {

@@ -69,7 +69,7 @@ defmodule Pythonx.Callbacks do
 
   def handle_info(_unknown, state), do: {:noreply, state}
 
-  # A caller may have ended before it was watched: well, if the evaluation had returned to it.
+  # A caller may have ended before it was watched: well, if the evaluation has returned to it.
   defp ends?(_call, :normal), do: false
   defp ends?(call, :noproc), do: NIF.caller_waits?(call)
   defp ends?(_call, _reason), do: true

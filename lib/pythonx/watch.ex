@@ -14,7 +14,8 @@ defmodule Pythonx.Watch do
   def start_link(_opts), do: GenServer.start_link(__MODULE__, nil, name: __MODULE__)
 
   @impl true
-  def init(nil), do: {:ok, %{reported: 0}}
+  # How many reports there were of threads that stick or are free again, and how many stick.
+  def init(nil), do: {:ok, %{reported: 0, stuck: 0}}
 
   @impl true
   def handle_info({:pythonx_event, event, thread, main?, count}, state) when event in [:started, :retired] do
@@ -26,7 +27,8 @@ defmodule Pythonx.Watch do
     metadata = %{thread: thread, process: process, code: code}
     Telemetry.execute([:pythonx, :thread, event], %{elapsed: elapsed}, metadata)
     log(event, process, elapsed, code)
-    {:noreply, %{state | reported: state.reported + 1}}
+    change = if event == :stuck, do: 1, else: -1
+    {:noreply, %{state | reported: state.reported + 1, stuck: state.stuck + change}}
   end
 
   def handle_info(_unknown, state), do: {:noreply, state}

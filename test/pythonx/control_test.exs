@@ -22,6 +22,7 @@ defmodule Pythonx.ControlTest do
   describe "code that does not end when it is interrupted" do
     test "leaves the caller free, is reported, and reported again when it ends" do
       test = self()
+      wait_until(fn -> Pythonx.running() == [] and :sys.get_state(Pythonx.Watch).stuck == 0 end)
       before = :sys.get_state(Pythonx.Watch).reported
 
       log =
@@ -34,7 +35,9 @@ defmodule Pythonx.ControlTest do
           assert Task.await(Task.async(fn -> eval!("1") end)) == 1
           wait_until(fn -> Pythonx.running() == [] end)
           # It is told just after; what it was sent has been handled when it answers.
-          wait_until(fn -> :sys.get_state(Pythonx.Watch).reported == before + 2 end)
+          wait_until(fn ->
+            :sys.get_state(Pythonx.Watch) |> Map.take([:reported, :stuck]) == %{reported: before + 2, stuck: 0}
+          end)
         end)
 
       assert log =~
@@ -135,6 +138,7 @@ defmodule Pythonx.ControlTest do
       for task <- tasks, do: send(task.pid, :released)
       for result <- Task.await_many(tasks), do: assert({_name, {:messages, []}} = result)
       wait_until(fn -> DynamicSupervisor.count_children(Pythonx.Producers).active == 0 end)
+      wait_until(fn -> :sys.get_state(Pythonx.Watch).stuck == 0 end)
       assert eval!("1") == 1
     end
 

@@ -150,9 +150,21 @@ defmodule Pythonx.TelemetryTest do
 
     ExUnit.CaptureLog.capture_log(fn ->
       send(Pythonx.Watch, {:pythonx_event, :stuck, 7, test, 1_000_000, "f()"})
+      send(Pythonx.Watch, {:pythonx_event, :freed, 7, test, 2_000_000, "f()"})
 
       assert_receive {:event, [:pythonx, :thread, :stuck], %{elapsed: 1_000_000},
                       %{thread: 7, process: ^test, code: "f()"}}
+
+      assert_receive {:event, [:pythonx, :thread, :freed], %{elapsed: 2_000_000}, %{thread: 7}}
     end)
+  end
+
+  test "the guide has the table of the module's documentation" do
+    rows = fn path ->
+      Regex.scan(~r/^ *\| `\[:pythonx, :(?:eval|operation).*$/m, File.read!(path)) |> Enum.map(&String.trim(hd(&1)))
+    end
+
+    assert length(rows.("guides/control.md")) == 6
+    assert rows.("guides/control.md") == rows.("lib/pythonx/telemetry.ex")
   end
 end

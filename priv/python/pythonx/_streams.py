@@ -208,7 +208,8 @@ def _starting(original: Any) -> Any:
         _prepare_context(self)
         try:
             original(self)
-        except BaseException:
+        except Exception:
+            # It has not started. After an interrupt it may have, and then takes it away itself.
             self.__dict__.pop(_EVALUATION, None)
             raise
 
