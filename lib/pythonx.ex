@@ -146,7 +146,7 @@ defmodule Pythonx do
       when is_binary(python_dl_path) and is_binary(python_home_path) and is_binary(python_executable_path) and
              is_list(opts) do
     opts = Keyword.validate!(opts, sys_paths: [])
-    Pythonx.Interpreter.start(python_dl_path, python_home_path, python_executable_path, opts[:sys_paths])
+    Pythonx.Boot.start(python_dl_path, python_home_path, python_executable_path, opts[:sys_paths])
   end
 
   ## Evaluation

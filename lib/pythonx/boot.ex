@@ -1,4 +1,4 @@
-defmodule Pythonx.Interpreter do
+defmodule Pythonx.Boot do
   @moduledoc false
 
   # Starts the one interpreter of this VM: opens libpython, finds or builds the bridge that fits it, loads that, and

@@ -1,4 +1,4 @@
-defmodule Pythonx.InterpreterTest do
+defmodule Pythonx.BootTest do
   # Each test boots Python, or fails to, in a VM of its own.
   use ExUnit.Case, async: true
 
