@@ -204,6 +204,19 @@ defmodule Pythonx do
     end)
   end
 
+  @doc false
+  # What an evaluation in an interpreter of `Pythonx.Interpreter` has in common with one here: its options, checked, and the
+  # devices of its output with the process that takes what they answer.
+  @spec __eval_setup__(map(), keyword()) :: {map(), {device(), device(), pid()}}
+  def __eval_setup__(globals, opts) do
+    relay = relay!()
+    opts = eval_options!(opts)
+    validate_globals_keys!(globals)
+    out = device!(:stdout_device, opts.stdout_device || Process.group_leader())
+    err = device!(:stderr_device, opts.stderr_device || standard_error())
+    {opts, {out, err, relay}}
+  end
+
   # One process stands for the whole application: it takes devices' replies.
   defp relay!() do
     Process.whereis(Pythonx.Janitor) || (Process.whereis(Pythonx.Supervisor) && await_janitor()) ||
@@ -545,18 +558,20 @@ defmodule Pythonx do
 
     * `:code` - the first line of the code, or the name of the operation
 
-  Code that waits for an Elixir function it has called is listed too.
+  Code that waits for an Elixir function it has called is listed too. What runs in an interpreter of
+  `Pythonx.Interpreter` has `:interpreter`, its name, in the place of `:thread` and `:main_thread`.
 
       iex> Pythonx.running()
       []
   """
   @spec running() :: [
           %{
-            process: pid(),
-            thread: pos_integer(),
-            main_thread: boolean(),
-            elapsed: non_neg_integer(),
-            code: String.t()
+            required(:process) => pid(),
+            required(:elapsed) => non_neg_integer(),
+            required(:code) => String.t(),
+            optional(:thread) => pos_integer(),
+            optional(:main_thread) => boolean(),
+            optional(:interpreter) => String.t()
           }
         ]
   def running(), do: Pythonx.Control.running()
@@ -683,8 +698,12 @@ defmodule Pythonx do
       :needs_thread -> decode_on_thread(object)
       {:argument_error, message} -> raise ArgumentError, message
       {:error, :not_initialized} -> NIF.not_initialized!()
-      :error -> NIF.local!(object)
+      :error -> decode_elsewhere(object)
     end
+  end
+
+  defp decode_elsewhere(object) do
+    if Pythonx.Interpreter.owns?(object), do: Pythonx.Interpreter.perform("decode", object), else: NIF.local!(object)
   end
 
   defp decode_on_thread(object) do

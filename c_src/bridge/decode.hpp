@@ -9,9 +9,13 @@
 
 namespace pythonx {
 
+class Subinterpreter;
+
 struct DecodeOptions {
   bool user_code = false;   // true on a bridge thread, where an overridden __iter__ of a set may run
   bool caller_env = false;  // `env` is that of a NIF call on a scheduler: the walk ends when the caller died
+  // The interpreter of the object, nullptr for the main one. The terms of any other outlive its memory, so all is copied.
+  Subinterpreter* interpreter = nullptr;
 };
 
 enum class DecodeStatus {

@@ -22,6 +22,9 @@ std::string boot(const BootConfig& config);
 
 bool is_booted();
 
+// With what Python was started.
+const BootConfig& boot_config();
+
 // Called by the VM when it halts, for at most about two seconds.
 void halt();
 

@@ -13,6 +13,7 @@
 #include "object.hpp"
 #include "object_operations.hpp"
 #include "operations.hpp"
+#include "subinterpreter_nif.hpp"
 #include "thread_pool.hpp"
 
 namespace pythonx {
@@ -155,7 +156,9 @@ void on_halt(void*) { halt(); }
 
 int load(ErlNifEnv* env, void**, Term map_set) {
   init_atoms(env);
-  if (!open_object_types(env) || !open_job_type(env) || !open_call_type(env)) return 1;
+  if (!open_object_types(env) || !open_job_type(env) || !open_call_type(env) ||
+      !open_subinterpreter_types(env))
+    return 1;
   set_map_set_template(env, map_set);
 #if ERL_NIF_MAJOR_VERSION > 2 || ERL_NIF_MINOR_VERSION >= 17
   enif_set_option(env, ERL_NIF_OPT_ON_HALT, on_halt);
@@ -178,6 +181,14 @@ ErlNifFunc functions[] = {
     {"answer_call", 2, nif_answer_call, 0},
     {"running", 0, nif_running, 0},
     {"stats", 0, nif_stats, 0},
+    {"open_interpreter", 2, nif_open_interpreter, ERL_NIF_DIRTY_JOB_IO_BOUND},
+    {"submit_to_interpreter", 8, nif_submit_to_interpreter, 0},
+    {"cancel_in_interpreter", 2, nif_cancel_in_interpreter, 0},
+    {"close_interpreter", 2, nif_close_interpreter, 0},
+    {"interpreter_of", 1, nif_interpreter_of, 0},
+    {"interrupt_in_interpreters", 1, nif_interrupt_in_interpreters, 0},
+    {"running_in_interpreters", 0, nif_running_in_interpreters, 0},
+    {"interpreter_stats", 0, nif_interpreter_stats, 0},
 };
 
 }  // namespace
