@@ -18,7 +18,8 @@ defmodule Pythonx do
       iex> Pythonx.decode(globals["squares"])
       [1, 4, 9]
 
-  There is one interpreter in each operating system process. Python runs on threads of its own, never on a scheduler
+  There is one main interpreter in each operating system process; `Pythonx.Interpreter` adds others for pure Python.
+  Python runs on threads of its own, never on a scheduler
   of the VM, so code that blocks or recurses deeply harms nobody else. Each Elixir process is served by the same
   Python thread as long as that one is free, so what Python ties to a thread stays usable from call to call. Threads
   share Python's global interpreter lock: Python code of several processes takes turns.

@@ -13,6 +13,9 @@ defmodule Pythonx.GuidesTest do
   doctest_file("guides/environments.md")
   doctest_file("guides/livebook.md")
 
+  {minor, _globals} = Pythonx.eval("import sys; sys.version_info[1]", %{})
+  if Pythonx.decode(minor) >= 12, do: doctest_file("guides/interpreters.md")
+
   for guide <- @guides do
     {programs, unused} = Markdown.read!(guide)
     @guide guide
@@ -34,7 +37,9 @@ defmodule Pythonx.GuidesTest do
 
   test "no guide with doctests is left out" do
     with_prompts = for guide <- @guides, File.read!(guide) =~ ~r/^iex>/m, do: guide
-    assert with_prompts == ~w(guides/control.md guides/conversions.md guides/environments.md guides/livebook.md)
+
+    assert with_prompts ==
+             for(name <- ~w(control conversions environments interpreters livebook), do: "guides/#{name}.md")
   end
 
   # Messages are quoted as they are in the source; `...` stands for what is filled in.

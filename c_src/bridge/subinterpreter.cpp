@@ -70,7 +70,7 @@ std::string take_message() {
 // --- Opening -------------------------------------------------------------------------------------------------------
 
 Pointer Subinterpreter::open(const std::string& name, std::string* failure) {
-  const Pointer interpreter = enroll(name, failure);
+  Pointer interpreter = enroll(name, failure);
   if (interpreter == nullptr) return nullptr;
   *failure = start_thread(thread_main, interpreter, stack_size) ? interpreter->await_start()
                                                                 : "cannot start a thread";

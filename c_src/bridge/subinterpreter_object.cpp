@@ -29,9 +29,9 @@ void destroy(ErlNifEnv*, void* memory) {
 Handle* get(ErlNifEnv* env, Term term) {
   Term name;
   void* memory;
-  if (enif_get_map_value(env, term, atoms.struct_, &name)) {
-    if (name != atoms.object || !enif_get_map_value(env, term, atoms.resource, &term)) return nullptr;
-  }
+  const bool is_struct = enif_get_map_value(env, term, atoms.struct_, &name) != 0;
+  if (is_struct && (name != atoms.object || !enif_get_map_value(env, term, atoms.resource, &term)))
+    return nullptr;
   return enif_get_resource(env, term, handle_type, &memory) ? static_cast<Handle*>(memory) : nullptr;
 }
 

@@ -211,8 +211,9 @@ Term evaluate(const Scene& scene, bool* internal) {
   get_binary(scene.env, arguments[0], &code);
   *internal = true;
   const Owned source(PyUnicode_DecodeUTF8(code.data(), static_cast<Py_ssize_t>(code.size()), nullptr));
-  const Owned codes(source ? PyObject_CallMethod(scene.interpreter.python(), "compile", "O", source.get())
-                           : nullptr);
+  const Owned codes(
+      source ? PyObject_CallMethod(scene.interpreter.python(), "compile_evaluation", "O", source.get())
+             : nullptr);
   if (!codes) return 0;
   *internal = false;
   const Owned main = make_main();

@@ -41,7 +41,7 @@ defmodule Pythonx.Interpreter do
   It is closed by `close/1`, when its owner dies, and when nothing refers to it any more: neither the interpreter nor any
   handle of it. What it runs then is interrupted. Afterwards its handles are dead, and using one raises an `ArgumentError`.
 
-  To create one takes about 20 ms, and some 10 MB of memory.
+  To create one takes about 20 ms, and some 5 MB of memory; of that CPython loses 0.3 MB (3.12: 2.3 MB) when it is closed.
   """
 
   alias Pythonx.Calls

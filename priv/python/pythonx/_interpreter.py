@@ -32,7 +32,14 @@ _MULTI_PHASE = b"PyModuleDef_Init"
 
 _name = ""
 
-compile = functools.lru_cache(maxsize=1024)(_compile.compile_source)  # noqa: A001 - what the native side calls
+# Compiled code is kept for 512 texts of up to 64 KiB characters, so 32 MiB of them.
+_LONGEST_KEPT = 1 << 16
+_compile_kept = functools.lru_cache(maxsize=512)(_compile.compile_source)
+
+
+def compile_evaluation(source: str) -> _compile.Codes:
+    """Compile the source of an evaluation. There is no event loop here, so `await` stands in functions only."""
+    return _compile_kept(source) if len(source) <= _LONGEST_KEPT else _compile.compile_source(source)
 
 
 def boot(name: str, sys_paths: list[str]) -> None:
