@@ -76,11 +76,12 @@ class Subinterpreter : public std::enable_shared_from_this<Subinterpreter> {
   // Cancels what this process runs here; false when it runs nothing.
   bool interrupt(const ErlNifPid& caller);
 
-  // Closes the interpreter, without waiting for it; false when it is closed already.
-  bool close();
+  // Closes the interpreter, without waiting for it; false when it is closed already. `env` is that of the calling process or
+  // callback, as everything that is sent on a thread of the VM's needs.
+  bool close(ErlNifEnv* env);
 
-  // Sends {reference, :ended | :abandoned} to the process once the interpreter is closed and gone.
-  void announce_end(const ErlNifPid& pid, Term reference);
+  // Sends {reference, :ended | :abandoned} to the calling process once the interpreter is closed and gone.
+  void announce_end(ErlNifEnv* caller_env, Term reference);
 
   bool closing();
 
@@ -130,7 +131,7 @@ class Subinterpreter : public std::enable_shared_from_this<Subinterpreter> {
   void drop_main();
   [[noreturn]] void rest_until_exit();
   void announce(Ended ended);
-  static void send_end(const Announcement& to, Ended ended);
+  static void send_end(ErlNifEnv* caller_env, const Announcement& to, Ended ended);
   void start_interrupter(const SubinterpreterJobPtr& job);
   void interrupt_running();
   bool await_interrupter();

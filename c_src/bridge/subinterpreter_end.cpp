@@ -28,7 +28,7 @@ bool Subinterpreter::closing() {
   return closing_;
 }
 
-bool Subinterpreter::close() {
+bool Subinterpreter::close(ErlNifEnv* env) {
   SubinterpreterJobPtr running;
   std::deque<SubinterpreterJobPtr> waiting;
   {
@@ -39,26 +39,27 @@ bool Subinterpreter::close() {
     waiting.swap(queue_);
     wake_.notify_one();
   }
-  for (const SubinterpreterJobPtr& job : waiting) job->refuse(atoms.closed);
+  for (const SubinterpreterJobPtr& job : waiting) job->refuse(atoms.closed, env);
   if (running != nullptr) cancel(running, false);
   return true;
 }
 
-void Subinterpreter::announce_end(const ErlNifPid& pid, Term reference) {
+void Subinterpreter::announce_end(ErlNifEnv* caller_env, Term reference) {
   ErlNifEnv* env = enif_alloc_env();
-  const Announcement announcement{pid, env, enif_make_copy(env, reference)};
+  Announcement announcement{{}, env, enif_make_copy(env, reference)};
+  enif_self(caller_env, &announcement.pid);
   Ended ended;
   {
     std::lock_guard<std::mutex> lock(mutex_);
     ended = ended_;
     if (ended == Ended::no) announcements_.push_back(announcement);
   }
-  if (ended != Ended::no) send_end(announcement, ended);
+  if (ended != Ended::no) send_end(caller_env, announcement, ended);
 }
 
-void Subinterpreter::send_end(const Announcement& to, Ended ended) {
+void Subinterpreter::send_end(ErlNifEnv* caller_env, const Announcement& to, Ended ended) {
   const Term what = ended == Ended::cleanly ? atoms.ended : atoms.abandoned;
-  enif_send(nullptr, &to.pid, to.env, make_tuple(to.env, to.reference, what));
+  enif_send(caller_env, &to.pid, to.env, make_tuple(to.env, to.reference, what));
   enif_free_env(to.env);
 }
 
@@ -102,7 +103,7 @@ void Subinterpreter::announce(Ended ended) {
     node = next;
   }
   strike_off(this);
-  for (const Announcement& announcement : announcements) send_end(announcement, ended);
+  for (const Announcement& announcement : announcements) send_end(nullptr, announcement, ended);
 }
 
 // Whether this is the only thread of the interpreter. Attached: threads come and go with the GIL only.

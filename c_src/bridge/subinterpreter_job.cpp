@@ -125,7 +125,7 @@ Term SubinterpreterJob::submit(ErlNifEnv* env, Term reference,
   job->monitored_ = enif_monitor_process(env, resource, &job->caller_, &job->monitor_) == 0;
   if (interpreter->submit(job)) return term;
   job->cancel(true);
-  job->deliver(0);
+  job->deliver(0, env);
   return make_tuple(env, atoms.error, atoms.closed);
 }
 
@@ -185,14 +185,14 @@ bool SubinterpreterJob::finish() {
   return exception_sent_;
 }
 
-void SubinterpreterJob::deliver(Term reply) {
+void SubinterpreterJob::deliver(Term reply, ErlNifEnv* caller_env) {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     state_ = State::done;
     // Sent under the lock: once `cancel` returned, the caller finds the reply in its mailbox or will never get one.
-    if (!mute_) enif_send(nullptr, &caller_, env_, make_tuple(env_, reference_, reply));
+    if (!mute_) enif_send(caller_env, &caller_, env_, make_tuple(env_, reference_, reply));
   }
-  if (monitored_) enif_demonitor_process(nullptr, resource_, &monitor_);
+  if (monitored_) enif_demonitor_process(caller_env, resource_, &monitor_);
   enif_release_resource(resource_);
 }
 

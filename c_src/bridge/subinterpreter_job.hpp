@@ -78,9 +78,11 @@ class SubinterpreterJob {
   // Attached. After this no interrupt can be meant for the job. True when one was sent, which may still be pending.
   bool finish();
 
-  // Detached. Sends the reply, {:error, atom} if there is none yet.
-  void deliver(Term reply);
-  void refuse(Term reason) { deliver(make_tuple(env_, atoms.error, reason)); }
+  // Detached. Sends the reply. On a thread of the VM's, `caller_env` is that of the process or callback there.
+  void deliver(Term reply, ErlNifEnv* caller_env = nullptr);
+  void refuse(Term reason, ErlNifEnv* caller_env = nullptr) {
+    deliver(make_tuple(env_, atoms.error, reason), caller_env);
+  }
 
   // For the interrupter, attached to the interpreter: raises KeyboardInterrupt in that thread; false when the job has ended.
   bool raise_in(unsigned long python_id);
@@ -91,7 +93,6 @@ class SubinterpreterJob {
   static void destroy(ErlNifEnv* env, void* memory);
   static void caller_down(ErlNifEnv* env, void* memory, ErlNifPid* pid, ErlNifMonitor* monitor);
   Term take_error(bool internal);
-  bool watch(ErlNifEnv* env, void* resource);
 
   std::shared_ptr<Subinterpreter> interpreter_;
   Operation operation_;

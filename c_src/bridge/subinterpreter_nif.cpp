@@ -19,14 +19,14 @@ struct Resource {
 ErlNifResourceType* interpreter_type = nullptr;
 
 // Nothing refers to the interpreter any more.
-void destroy(ErlNifEnv*, void* memory) {
+void destroy(ErlNifEnv* env, void* memory) {
   auto* resource = static_cast<Resource*>(memory);
-  resource->interpreter->close();
+  resource->interpreter->close(env);
   resource->~Resource();
 }
 
-void owner_down(ErlNifEnv*, void* memory, ErlNifPid*, ErlNifMonitor*) {
-  static_cast<Resource*>(memory)->interpreter->close();
+void owner_down(ErlNifEnv* env, void* memory, ErlNifPid*, ErlNifMonitor*) {
+  static_cast<Resource*>(memory)->interpreter->close(env);
 }
 
 std::string text_of(ErlNifEnv* env, Term term) {
@@ -68,7 +68,7 @@ Term nif_open_interpreter(ErlNifEnv* env, int, const Term argv[]) {
   interpreter->set_resource(resource);
   const Term term = enif_make_resource(env, resource);
   const bool dead = owned && enif_monitor_process(env, resource, &owner, nullptr) != 0;
-  if (dead) interpreter->close();
+  if (dead) interpreter->close(env);
   enif_release_resource(resource);
   return dead ? error(env, atoms.not_alive) : make_tuple(env, atoms.ok, term, name);
 }
@@ -92,10 +92,8 @@ Term nif_cancel_in_interpreter(ErlNifEnv* env, int, const Term argv[]) {
 Term nif_close_interpreter(ErlNifEnv* env, int, const Term argv[]) {
   const std::shared_ptr<Subinterpreter> interpreter = find(env, argv[0]);
   if (interpreter == nullptr) return error(env, atoms.not_local);
-  ErlNifPid self;
-  enif_self(env, &self);
-  interpreter->announce_end(self, argv[1]);
-  return interpreter->close() ? atoms.ok : atoms.closed;
+  interpreter->announce_end(env, argv[1]);
+  return interpreter->close(env) ? atoms.ok : atoms.closed;
 }
 
 Term nif_interpreter_of(ErlNifEnv* env, int, const Term argv[]) {

@@ -2,8 +2,6 @@ defmodule Pythonx.InterpreterTest do
   use ExUnit.Case, async: false
   use Pythonx.Case
 
-  import ExUnit.CaptureLog
-
   alias Pythonx.Interpreter
 
   {minor, _globals} = Pythonx.eval("import sys; sys.version_info[1]", %{})
@@ -17,6 +15,8 @@ defmodule Pythonx.InterpreterTest do
                  "Use Pythonx.eval/3, or Pythonx.Pool for work in parallel"
     end
   else
+    import ExUnit.CaptureLog
+
     doctest Pythonx.Interpreter
 
     setup context do
