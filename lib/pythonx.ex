@@ -18,7 +18,8 @@ defmodule Pythonx do
       iex> Pythonx.decode(globals["squares"])
       [1, 4, 9]
 
-  There is one interpreter in each operating system process. Python runs on threads of its own, never on a scheduler
+  There is one main interpreter in each operating system process; `Pythonx.Interpreter` adds others for pure Python.
+  Python runs on threads of its own, never on a scheduler
   of the VM, so code that blocks or recurses deeply harms nobody else. Each Elixir process is served by the same
   Python thread as long as that one is free, so what Python ties to a thread stays usable from call to call. Threads
   share Python's global interpreter lock: Python code of several processes takes turns.
@@ -150,7 +151,7 @@ defmodule Pythonx do
       when is_binary(python_dl_path) and is_binary(python_home_path) and is_binary(python_executable_path) and
              is_list(opts) do
     opts = Keyword.validate!(opts, sys_paths: [])
-    Pythonx.Interpreter.start(python_dl_path, python_home_path, python_executable_path, opts[:sys_paths])
+    Pythonx.Boot.start(python_dl_path, python_home_path, python_executable_path, opts[:sys_paths])
   end
 
   ## Evaluation
@@ -209,6 +210,19 @@ defmodule Pythonx do
     Telemetry.span([:pythonx, :eval], %{process: self(), code: code}, fn ->
       NIF.eval(code, location, globals, out, err, relay, opts.timeout)
     end)
+  end
+
+  @doc false
+  # What an evaluation in an interpreter of `Pythonx.Interpreter` has in common with one here: its options, checked, and the
+  # devices of its output with the process that takes what they answer.
+  @spec __eval_setup__(map(), keyword()) :: {map(), {device(), device(), pid()}}
+  def __eval_setup__(globals, opts) do
+    relay = relay!()
+    opts = eval_options!(opts)
+    validate_globals_keys!(globals)
+    out = device!(:stdout_device, opts.stdout_device || Process.group_leader())
+    err = device!(:stderr_device, opts.stderr_device || standard_error())
+    {opts, {out, err, relay}}
   end
 
   # One process stands for the whole application: it takes devices' replies.
@@ -624,18 +638,20 @@ defmodule Pythonx do
 
     * `:code` - the first line of the code, or the name of the operation
 
-  Code that waits for an Elixir function it has called is listed too.
+  Code that waits for an Elixir function it has called is listed too. What runs in an interpreter of
+  `Pythonx.Interpreter` has `:interpreter`, its name, in the place of `:thread` and `:main_thread`.
 
       iex> Pythonx.running()
       []
   """
   @spec running() :: [
           %{
-            process: pid(),
-            thread: pos_integer(),
-            main_thread: boolean(),
-            elapsed: non_neg_integer(),
-            code: String.t()
+            required(:process) => pid(),
+            required(:elapsed) => non_neg_integer(),
+            required(:code) => String.t(),
+            optional(:thread) => pos_integer(),
+            optional(:main_thread) => boolean(),
+            optional(:interpreter) => String.t()
           }
         ]
   def running(), do: Pythonx.Control.running()
@@ -798,8 +814,12 @@ defmodule Pythonx do
       :needs_thread -> decode_on_thread(object, :infinity)
       {:argument_error, message} -> raise ArgumentError, message
       {:error, :not_initialized} -> NIF.not_initialized!()
-      :error -> NIF.local!(object)
+      :error -> decode_elsewhere(object)
     end
+  end
+
+  defp decode_elsewhere(object) do
+    if Pythonx.Interpreter.owns?(object), do: Pythonx.Interpreter.perform("decode", object), else: NIF.local!(object)
   end
 
   defp decode_on_thread(object, timeout) do

@@ -15,6 +15,9 @@ defmodule Pythonx.GuidesTest do
   doctest_file("guides/parallelism.md")
   doctest_file("guides/tables.md")
 
+  {minor, _globals} = Pythonx.eval("import sys; sys.version_info[1]", %{})
+  if Pythonx.decode(minor) >= 12, do: doctest_file("guides/interpreters.md")
+
   for guide <- @guides do
     {programs, unused} = Markdown.read!(guide)
     @guide guide
@@ -38,8 +41,10 @@ defmodule Pythonx.GuidesTest do
     with_prompts = for guide <- @guides, File.read!(guide) =~ ~r/^iex>/m, do: guide
 
     assert with_prompts ==
-             ~w(guides/control.md guides/conversions.md guides/environments.md guides/livebook.md guides/parallelism.md
-                guides/tables.md)
+             for(
+               name <- ~w(control conversions environments interpreters livebook parallelism tables),
+               do: "guides/#{name}.md"
+             )
   end
 
   # Messages are quoted as they are in the source; `...` stands for what is filled in.

@@ -3,12 +3,30 @@
 #include <Python.h>
 #include <sys/mman.h>
 
+#include <atomic>
 #include <cstdlib>
+
+#include "pause.hpp"
 
 namespace pythonx {
 namespace {
 
-// Arenas are asked for and given back under the GIL (mimalloc serves free-threaded builds), so no lock is needed.
+// Interpreters that have a GIL of their own share these, so a GIL is not enough; what is locked takes some nanoseconds, once
+// for each megabyte.
+class ArenaLock {
+ public:
+  ArenaLock() {
+    while (flag_.test_and_set(std::memory_order_acquire)) pause_processor();
+  }
+  ~ArenaLock() { flag_.clear(std::memory_order_release); }
+  ArenaLock(const ArenaLock&) = delete;
+  ArenaLock& operator=(const ArenaLock&) = delete;
+
+ private:
+  static std::atomic_flag flag_;
+};
+std::atomic_flag ArenaLock::flag_ = ATOMIC_FLAG_INIT;
+
 constexpr int arena_limit = 128;
 void* arenas[arena_limit];
 int arena_count = 0;
@@ -16,17 +34,24 @@ std::size_t arena_size = 0;
 PyObjectArenaAllocator system_allocator;
 
 void* allocate(void*, std::size_t size) {
-  if (arena_count > 0 && size == arena_size) return arenas[--arena_count];
+  {
+    const ArenaLock lock;
+    if (arena_count > 0 && size == arena_size) return arenas[--arena_count];
+  }
   return system_allocator.alloc(system_allocator.ctx, size);
 }
 
-void release(void*, void* arena, std::size_t size) {
+// False when there are enough.
+bool keep(void* arena, std::size_t size) {
+  const ArenaLock lock;
   if (arena_size == 0) arena_size = size;
-  if (arena_count < arena_limit && size == arena_size) {
-    arenas[arena_count++] = arena;
-  } else {
-    system_allocator.free(system_allocator.ctx, arena, size);
-  }
+  if (arena_count == arena_limit || size != arena_size) return false;
+  arenas[arena_count++] = arena;
+  return true;
+}
+
+void release(void*, void* arena, std::size_t size) {
+  if (!keep(arena, size)) system_allocator.free(system_allocator.ctx, arena, size);
 }
 
 }  // namespace

@@ -12,6 +12,8 @@
 
 namespace pythonx {
 
+class Subinterpreter;
+
 // Decoding Python's own types and classes that Elixir has registered a decoder for. User code runs.
 //
 // The hook, pythonx._types.convert with its settings, gets each object that is not of a plain built-in type. It returns
@@ -33,6 +35,8 @@ struct DecodeOptions {
   bool user_code = false;   // true on a bridge thread, where an overridden __iter__ of a set may run
   bool caller_env = false;  // `env` is that of a NIF call on a scheduler: the walk ends when the caller died
   RichTypes* rich = nullptr;  // with user_code only
+  // The interpreter of the object, nullptr for the main one. The terms of any other outlive its memory, so all is copied.
+  Subinterpreter* interpreter = nullptr;
 };
 
 enum class DecodeStatus {

@@ -8,6 +8,7 @@
 #include "integer.hpp"
 #include "object.hpp"
 #include "pid.hpp"
+#include "subinterpreter_object.hpp"
 #include "text.hpp"
 #include "user_code.hpp"
 
@@ -30,9 +31,10 @@ constexpr Py_ssize_t longest_run = 1024;
 // it.
 Term map_set_template = 0;
 
-Term binary_of(ErlNifEnv* env, PyObject* owner, const void* data, Py_ssize_t size) {
+Term binary_of(ErlNifEnv* env, bool copied, PyObject* owner, const void* data, Py_ssize_t size) {
   const auto count = static_cast<std::size_t>(size);
-  if (count >= zero_copy) return make_binary_over(env, owner, static_cast<const char*>(data), count);
+  if (count >= zero_copy && !copied)
+    return make_binary_over(env, owner, static_cast<const char*>(data), count);
   Term term;
   unsigned char* copy = enif_make_new_binary(env, count, &term);
   copy_short(copy, static_cast<const unsigned char*>(data), count);
@@ -58,7 +60,7 @@ bool Decoder::real(PyObject* object, Term* out) {
 }
 
 bool Decoder::bytes(PyObject* object, Term* out) {
-  *out = binary_of(env_, object, PyBytes_AS_STRING(object), PyBytes_GET_SIZE(object));
+  *out = binary_of(env_, copies(), object, PyBytes_AS_STRING(object), PyBytes_GET_SIZE(object));
   return true;
 }
 
@@ -67,7 +69,7 @@ bool Decoder::text(PyObject* object, Term* out) {
   if (PyUnicode_READY(object) != 0) return python_error();
 #endif
   if (!PyUnicode_IS_ASCII(object)) return wide_text(object, out);
-  *out = binary_of(env_, object, PyUnicode_DATA(object), PyUnicode_GET_LENGTH(object));
+  *out = binary_of(env_, copies(), object, PyUnicode_DATA(object), PyUnicode_GET_LENGTH(object));
   return true;
 }
 
@@ -99,6 +101,8 @@ bool Decoder::other(PyObject* object, Term* out) {
   } else if (frames_.empty()) {
     status_ = DecodeStatus::object;
     return false;
+  } else if (options_.interpreter != nullptr) {
+    *out = make_handle(env_, *options_.interpreter, object);
   } else {
     *out = make_object(env_, object);
   }
@@ -149,7 +153,7 @@ bool Decoder::fill_dict_run(Frame& frame, Convert convert) {
 
 inline bool Decoder::short_key(PyObject* key, Term* out) {
   if (PyUnicode_CheckExact(key) && PyUnicode_IS_COMPACT_ASCII(key)) {
-    *out = binary_of(env_, key, PyUnicode_1BYTE_DATA(key), PyUnicode_GET_LENGTH(key));
+    *out = binary_of(env_, copies(), key, PyUnicode_1BYTE_DATA(key), PyUnicode_GET_LENGTH(key));
     return true;
   }
   return PyBytes_CheckExact(key) && bytes(key, out);
@@ -176,16 +180,16 @@ bool Decoder::fill_like(Frame& frame, PyTypeObject* type) {
     });
   }
   if (type == &PyUnicode_Type) {
-    return run([env = env_](PyObject* object, Term* out) {
+    return run([env = env_, copied = copies()](PyObject* object, Term* out) {
       if (Py_TYPE(object) != &PyUnicode_Type || !PyUnicode_IS_COMPACT_ASCII(object)) return false;
-      *out = binary_of(env, object, PyUnicode_1BYTE_DATA(object), PyUnicode_GET_LENGTH(object));
+      *out = binary_of(env, copied, object, PyUnicode_1BYTE_DATA(object), PyUnicode_GET_LENGTH(object));
       return true;
     });
   }
   if (type == &PyBytes_Type) {
-    return run([env = env_](PyObject* object, Term* out) {
+    return run([env = env_, copied = copies()](PyObject* object, Term* out) {
       if (Py_TYPE(object) != &PyBytes_Type) return false;
-      *out = binary_of(env, object, PyBytes_AS_STRING(object), PyBytes_GET_SIZE(object));
+      *out = binary_of(env, copied, object, PyBytes_AS_STRING(object), PyBytes_GET_SIZE(object));
       return true;
     });
   }

@@ -81,6 +81,7 @@ class Decoder {
   bool wide_text(PyObject* object, Term* out);
   bool bytes(PyObject* object, Term* out);
   bool other(PyObject* object, Term* out);
+  bool copies() const { return options_.interpreter != nullptr; }
 
   // Whether the walk has met the container before; then `*done` is what `begin` has to return.
   bool recall(Kind kind, PyObject* object, Term* out, bool* done);

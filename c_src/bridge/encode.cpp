@@ -54,8 +54,9 @@ PyObject* Encoder::begin(Term term) {
     case ERL_NIF_TERM_TYPE_MAP:
       return begin_map(term);
     case ERL_NIF_TERM_TYPE_PID:
-      return pid(term);
+      return options_.interpreter == nullptr ? pid(term) : defer(term);
     case ERL_NIF_TERM_TYPE_FUN:
+      if (options_.interpreter != nullptr) return defer(term);
       return checked(make_function(term, options_.binaries_as_str));
     default:
       return defer(term);

@@ -9,10 +9,15 @@
 
 namespace pythonx {
 
+class Subinterpreter;
+
 struct EncodeOptions {
   bool binaries_as_str = false;  // binaries become str, if they are no UTF-8 an error; otherwise bytes
   bool user_code = false;        // true on a bridge thread, where __hash__ and __eq__ of user classes may run
   bool caller_env = false;       // `env` is that of a NIF call on a scheduler: ends when the caller died
+  // The interpreter that the objects are for, nullptr for the main one. Any other takes no handles but its own, and no
+  // pids and functions, whose types belong to the main one: these are deferred.
+  const Subinterpreter* interpreter = nullptr;
 };
 
 enum class EncodeStatus {

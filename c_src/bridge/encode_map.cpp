@@ -3,6 +3,7 @@
 
 #include "encoder.hpp"
 #include "object.hpp"
+#include "subinterpreter_object.hpp"
 #include "user_code.hpp"
 
 namespace pythonx {
@@ -42,8 +43,9 @@ PyObject* Encoder::begin_map(Term term) {
 
 PyObject* Encoder::begin_struct(Term term, Term name) {
   if (name == atoms.object) {
-    PyObject* object = get_object(env_, term);
-    if (object == nullptr) return defer(term);  // remote
+    PyObject* object = options_.interpreter == nullptr ? get_object(env_, term)
+                                                       : get_handle(env_, term, options_.interpreter);
+    if (object == nullptr) return defer(term);  // of another interpreter or node
     Py_INCREF(object);
     return object;
   }

@@ -27,6 +27,18 @@ Attach::Attach() {
 
 Attach::~Attach() { PyEval_SaveThread(); }
 
+bool is_attached() {
+#if PY_VERSION_HEX >= 0x030D0000
+  PyThreadState* state = PyThreadState_GetUnchecked();
+#elif PY_VERSION_HEX >= 0x030C0000
+  PyThreadState* state = _PyThreadState_UncheckedGet();
+#else
+  // The other one tells whether any thread is attached, and there is one interpreter only.
+  PyThreadState* state = PyGILState_Check() ? PyThreadState_Get() : nullptr;
+#endif
+  return state != nullptr && PyThreadState_GetInterpreter(state) == PyInterpreterState_Main();
+}
+
 void adopt_thread_state(PyThreadState* state) {
   thread_state = state;
   enter_context(PyContext_CopyCurrent());

@@ -62,6 +62,10 @@ class ContextLoan {
   bool lent_ = false;
 };
 
+// Whether the calling thread is attached to the main interpreter. (PyGILState_Check says yes of every thread once there is
+// a second interpreter.)
+bool is_attached();
+
 // Makes `state` the thread state of the calling thread, which must be attached with it (Python's main thread, whose
 // state Python makes itself).
 void adopt_thread_state(PyThreadState* state);

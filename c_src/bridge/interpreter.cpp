@@ -21,6 +21,7 @@
 #include "object.hpp"
 #include "output.hpp"
 #include "pid.hpp"
+#include "subinterpreter.hpp"
 #include "table.hpp"
 #include "thread_pool.hpp"
 #include "view.hpp"
@@ -34,6 +35,7 @@ constexpr std::size_t stack_size = 16 << 20;
 constexpr auto halt_deadline = std::chrono::milliseconds(2000);
 
 std::atomic<bool> booted{false};
+BootConfig* booted_with = nullptr;
 
 // What the starting call and the main thread tell each other. Leaked: the main thread may outlive the call.
 struct Boot {
@@ -156,6 +158,7 @@ void* main_thread(void* memory) {
   }
   adopt_thread_state(PyThreadState_Get());
   PyEval_SaveThread();
+  booted_with = &boot->config;
   booted = true;
   boot->report("");
   ThreadPool::instance().serve_as_main();
@@ -243,11 +246,16 @@ void end_if_forked() {
   _exit(1);  // Only if that failed.
 }
 
+const BootConfig& boot_config() { return *booted_with; }
+
 void halt() {
   if (!booted) return;
+  const auto deadline = std::chrono::steady_clock::now() + halt_deadline;
   print_to_process();
   ThreadPool::instance().shut_down();
+  Subinterpreter::begin_halt();
   ThreadPool::instance().run_last(say_farewell, halt_deadline);
+  Subinterpreter::await_halt(deadline);
 #ifdef __GLIBC__
   on_exit(leave_without_destructors, nullptr);  // The last to be registered is the first to be called.
 #endif

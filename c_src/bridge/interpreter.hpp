@@ -26,6 +26,9 @@ bool is_booted();
 // Attached, at the end of a job: nobody is there who waits for its reply, and there is nothing else to do.
 void end_if_forked();
 
+// With what Python was started.
+const BootConfig& boot_config();
+
 // Called by the VM when it halts, for at most about two seconds.
 void halt();
 

@@ -15,6 +15,7 @@
 #include "object_operations.hpp"
 #include "operations.hpp"
 #include "pacer.hpp"
+#include "subinterpreter_nif.hpp"
 #include "table_nif.hpp"
 #include "thread_pool.hpp"
 #include "view.hpp"
@@ -223,7 +224,9 @@ void on_halt(void*) { halt(); }
 int load(ErlNifEnv* env, void**, Term map_set) {
   init_atoms(env);
   init_object_operations(env);
-  if (!open_object_types(env) || !open_job_type(env) || !open_call_type(env) || !open_tables(env)) return 1;
+  if (!open_object_types(env) || !open_job_type(env) || !open_call_type(env) || !open_tables(env) ||
+      !open_subinterpreter_types(env))
+    return 1;
   set_map_set_template(env, map_set);
 #if ERL_NIF_MAJOR_VERSION > 2 || ERL_NIF_MINOR_VERSION >= 17
   enif_set_option(env, ERL_NIF_OPT_ON_HALT, on_halt);
@@ -257,6 +260,14 @@ ErlNifFunc functions[] = {
     {"table_binaries", 2, nif_table_binaries, ERL_NIF_DIRTY_JOB_CPU_BOUND},
     {"table_chunks", 2, nif_table_chunks, ERL_NIF_DIRTY_JOB_CPU_BOUND},
     {"table_arrays", 0, nif_table_arrays, 0},
+    {"open_interpreter", 2, nif_open_interpreter, ERL_NIF_DIRTY_JOB_IO_BOUND},
+    {"submit_to_interpreter", 8, nif_submit_to_interpreter, 0},
+    {"cancel_in_interpreter", 2, nif_cancel_in_interpreter, 0},
+    {"close_interpreter", 2, nif_close_interpreter, 0},
+    {"interpreter_of", 1, nif_interpreter_of, 0},
+    {"interrupt_in_interpreters", 1, nif_interrupt_in_interpreters, 0},
+    {"running_in_interpreters", 0, nif_running_in_interpreters, 0},
+    {"interpreter_stats", 0, nif_interpreter_stats, 0},
 };
 
 }  // namespace

@@ -45,23 +45,10 @@ Term repr(ErlNifEnv* env, Term arguments) {
   return object == nullptr ? 0 : ok_object(env, PyObject_Repr(object));
 }
 
-// The text of a repr for people to read: cut, where it is longer than anybody reads, with a note of what it was.
 Term repr_text(ErlNifEnv* env, Term arguments) {
-  constexpr Py_ssize_t limit = 64 << 10;
   PyObject* object = object_argument(env, arguments, 0);
-  PyObject* text = object == nullptr ? nullptr : PyObject_Repr(object);
+  PyObject* text = object == nullptr ? nullptr : short_repr(object);
   if (text == nullptr) return 0;
-  const Py_ssize_t length = PyUnicode_GetLength(text);
-  if (length > limit) {
-    PyObject* whole = text;
-    PyObject* head = PyUnicode_Substring(whole, 0, limit);
-    text = head == nullptr
-               ? nullptr
-               : PyUnicode_FromFormat("%U... (the first %zd of %zd characters)", head, limit, length);
-    Py_XDECREF(head);
-    Py_DECREF(whole);
-    if (text == nullptr) return 0;
-  }
   const Term reply = make_tuple(env, atoms.ok, make_text(env, text));
   Py_DECREF(text);
   return reply;
@@ -195,6 +182,19 @@ constexpr Operation operations[] = {
 };
 
 }  // namespace
+
+PyObject* short_repr(PyObject* object) {
+  constexpr Py_ssize_t limit = 64 << 10;
+  PyObject* text = PyObject_Repr(object);
+  const Py_ssize_t length = text == nullptr ? 0 : PyUnicode_GetLength(text);
+  if (length <= limit) return text;
+  PyObject* head = PyUnicode_Substring(text, 0, limit);
+  Py_DECREF(text);
+  if (head == nullptr) return nullptr;
+  PyObject* cut = PyUnicode_FromFormat("%U... (the first %zd of %zd characters)", head, limit, length);
+  Py_DECREF(head);
+  return cut;
+}
 
 CallJob::CallJob(ErlNifEnv* caller_env, const char* name, Function function, Term arguments)
     : Job(caller_env), name_(name), function_(function), arguments_(enif_make_copy(env(), arguments)) {}

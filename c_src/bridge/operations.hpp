@@ -28,4 +28,8 @@ class CallJob : public Job {
 // The operation of that name, or nullptr. `*name` becomes its static name.
 CallJob::Function find_operation(const std::string& wanted, const char** name);
 
+// The repr of an object for people to read, a new reference: cut, where it is longer than anybody reads, with a note of what
+// it was. nullptr with an exception set. Attached, to whichever interpreter the object is of.
+PyObject* short_repr(PyObject* object);
+
 }  // namespace pythonx

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <utility>
 
+#include "gil.hpp"
 #include "object.hpp"
 
 namespace pythonx {
@@ -13,18 +14,7 @@ namespace {
 constexpr std::size_t buffer_limit = 16 << 10;
 constexpr const char* capsule_name = "pythonx.evaluation";
 
-PyObject* variable = nullptr;
 std::atomic<bool> to_process{false};
-
-// The latest evaluation, for threads that nothing ties to one. Leaked, like every static of the bridge.
-struct Latest {
-  std::mutex mutex;
-  std::weak_ptr<Evaluation> evaluation;
-};
-Latest& latest() {
-  static Latest* instance = new Latest;
-  return *instance;
-}
 
 void free_capsule(PyObject* capsule) {
   delete static_cast<EvaluationPtr*>(PyCapsule_GetPointer(capsule, capsule_name));
@@ -47,7 +37,7 @@ void write_to_process(Stream stream, std::string_view text) {
 }
 
 // What the token would do in the context that it was made in; this one is a copy of that (see ContextLoan).
-void restore_previous(PyObject* token) {
+void restore_previous(PyObject* variable, PyObject* token) {
   PyErr_Clear();
   PyObject* previous = PyObject_GetAttrString(token, "old_value");
   const bool usable = previous != nullptr && PyCapsule_IsValid(previous, capsule_name) != 0;
@@ -109,7 +99,7 @@ Evaluation::Evaluation(const ErlNifPid& caller, Devices devices)
 
 Evaluation::~Evaluation() {
   // The last owner may be a thread that is not attached.
-  if (main_module != nullptr) PyGILState_Check() ? Py_DECREF(main_module) : drop_later(main_module);
+  if (main_module != nullptr) is_attached() ? Py_DECREF(main_module) : drop_later(main_module);
 }
 
 void Evaluation::write(Stream stream, std::string_view text) {
@@ -148,75 +138,92 @@ void Evaluation::send_buffer() {
   buffer_.clear();
 }
 
-bool init_output() {
-  variable = PyContextVar_New("pythonx_evaluation", nullptr);
-  return variable != nullptr;
+// Leaked, like every static of the bridge.
+EvaluationContext& main_context() {
+  static EvaluationContext* instance = new EvaluationContext;
+  return *instance;
 }
 
-PyObject* current_evaluation_object() {
+bool EvaluationContext::init() {
+  variable_ = PyContextVar_New("pythonx_evaluation", nullptr);
+  return variable_ != nullptr;
+}
+
+void EvaluationContext::clear() { Py_CLEAR(variable_); }
+
+PyObject* EvaluationContext::current_object() {
   PyObject* value = nullptr;
-  if (PyContextVar_Get(variable, Py_None, &value) < 0) PyErr_Clear();
+  if (variable_ != nullptr && PyContextVar_Get(variable_, Py_None, &value) < 0) PyErr_Clear();
   if (value == nullptr) value = Py_NewRef(Py_None);
   return value;
 }
 
-EvaluationPtr current_evaluation() {
-  PyObject* capsule = current_evaluation_object();
+EvaluationPtr EvaluationContext::current() {
+  PyObject* capsule = current_object();
   EvaluationPtr evaluation;
   // Code can find the variable in contextvars.copy_context() and set it to anything.
   if (PyCapsule_IsValid(capsule, capsule_name)) {
     evaluation = *static_cast<EvaluationPtr*>(PyCapsule_GetPointer(capsule, capsule_name));
   } else {
-    std::lock_guard<std::mutex> lock(latest().mutex);
-    evaluation = latest().evaluation.lock();
+    std::lock_guard<std::mutex> lock(mutex_);
+    evaluation = latest_.lock();
   }
   Py_DECREF(capsule);
   return evaluation;
 }
 
-bool set_evaluation_object(PyObject* object) {
+bool EvaluationContext::set_object(PyObject* object) {
   if (object != Py_None && !PyCapsule_IsValid(object, capsule_name)) {
     PyErr_SetString(PyExc_TypeError, "expected what current_evaluation() returned");
     return false;
   }
-  PyObject* token = PyContextVar_Set(variable, object);
+  if (variable_ == nullptr) return true;
+  PyObject* token = PyContextVar_Set(variable_, object);
   Py_XDECREF(token);
   return token != nullptr;
 }
 
-EvaluationScope::EvaluationScope(const EvaluationPtr& evaluation) : token_(nullptr) {
+PyObject* EvaluationContext::enter(const EvaluationPtr& evaluation) {
   {
-    std::lock_guard<std::mutex> lock(latest().mutex);
-    latest().evaluation = evaluation;
+    std::lock_guard<std::mutex> lock(mutex_);
+    latest_ = evaluation;
   }
   PyObject* capsule = make_capsule(evaluation);
-  if (capsule == nullptr) return;
-  token_ = PyContextVar_Set(variable, capsule);
+  if (capsule == nullptr) return nullptr;
+  PyObject* token = PyContextVar_Set(variable_, capsule);
   Py_DECREF(capsule);
+  return token;
 }
 
-EvaluationScope::~EvaluationScope() {
-  if (token_ == nullptr) return;
+void EvaluationContext::leave(PyObject* token) {
   // The evaluation's own exception is set while this runs.
   PyObject *type, *value, *traceback;
   PyErr_Fetch(&type, &value, &traceback);
-  if (PyContextVar_Reset(variable, token_) < 0) restore_previous(token_);
-  Py_DECREF(token_);
+  if (PyContextVar_Reset(variable_, token) < 0) restore_previous(variable_, token);
+  Py_DECREF(token);
   PyErr_Restore(type, value, traceback);
 }
 
+bool init_output() { return main_context().init(); }
+
+PyObject* current_evaluation_object() { return main_context().current_object(); }
+
+EvaluationPtr current_evaluation() { return main_context().current(); }
+
+bool set_evaluation_object(PyObject* object) { return main_context().set_object(object); }
+
 void print_to_process() { to_process = true; }
 
-void write_output(Stream stream, std::string_view text) {
-  if (EvaluationPtr evaluation = to_process ? nullptr : current_evaluation()) {
+void write_output(Stream stream, std::string_view text, EvaluationContext& context) {
+  if (EvaluationPtr evaluation = to_process ? nullptr : context.current()) {
     evaluation->write(stream, text);
   } else {
     write_to_process(stream, text);
   }
 }
 
-void flush_output() {
-  if (EvaluationPtr evaluation = to_process ? nullptr : current_evaluation()) evaluation->flush();
+void flush_output(EvaluationContext& context) {
+  if (EvaluationPtr evaluation = to_process ? nullptr : context.current()) evaluation->flush();
 }
 
 }  // namespace pythonx

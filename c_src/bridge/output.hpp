@@ -92,7 +92,39 @@ class Evaluation {
 
 using EvaluationPtr = std::shared_ptr<Evaluation>;
 
-// Makes the context variable. Called once at boot, attached.
+// What ties the threads and tasks of one interpreter to their evaluations: a context variable of that interpreter. All of it
+// is called attached to that interpreter.
+class EvaluationContext {
+ public:
+  EvaluationContext() = default;
+  EvaluationContext(const EvaluationContext&) = delete;
+  EvaluationContext& operator=(const EvaluationContext&) = delete;
+
+  // Makes the variable; false with an exception set.
+  bool init();
+
+  // Drops it, before its interpreter ends. What that prints meanwhile belongs to the latest evaluation, if there is one.
+  void clear();
+
+  // See the functions of these names below.
+  EvaluationPtr current();
+  PyObject* current_object();
+  bool set_object(PyObject* object);
+
+  // Makes the evaluation the calling thread's: a token for `leave`, or nullptr with an exception set.
+  PyObject* enter(const EvaluationPtr& evaluation);
+  void leave(PyObject* token);
+
+ private:
+  PyObject* variable_ = nullptr;
+  std::mutex mutex_;
+  std::weak_ptr<Evaluation> latest_;  // for threads that nothing ties to an evaluation
+};
+
+// That of the main interpreter.
+EvaluationContext& main_context();
+
+// Makes the context variable of the main interpreter. Called once at boot, attached.
 bool init_output();
 
 // The evaluation that the calling thread or task belongs to; the latest one for a thread of unknown origin; may be
@@ -108,22 +140,26 @@ bool set_evaluation_object(PyObject* object);
 // Sets the calling thread's evaluation for a scope. Attached all the while.
 class EvaluationScope {
  public:
-  explicit EvaluationScope(const EvaluationPtr& evaluation);
-  ~EvaluationScope();
+  explicit EvaluationScope(const EvaluationPtr& evaluation, EvaluationContext& context = main_context())
+      : context_(context), token_(context.enter(evaluation)) {}
+  ~EvaluationScope() {
+    if (token_ != nullptr) context_.leave(token_);
+  }
   bool ok() const { return token_ != nullptr; }
   EvaluationScope(const EvaluationScope&) = delete;
   EvaluationScope& operator=(const EvaluationScope&) = delete;
 
  private:
+  EvaluationContext& context_;
   PyObject* token_;
 };
 
 // From here on everything that is printed goes to the process's own standard streams: at halt no device may be left.
 void print_to_process();
 
-// sys.stdout.write and sys.stderr.write. Attached.
-void write_output(Stream stream, std::string_view text);
+// sys.stdout.write and sys.stderr.write of an interpreter. Attached to it.
+void write_output(Stream stream, std::string_view text, EvaluationContext& context = main_context());
 
-void flush_output();
+void flush_output(EvaluationContext& context = main_context());
 
 }  // namespace pythonx

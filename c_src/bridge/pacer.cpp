@@ -16,10 +16,14 @@ PyObject* make_empty_function() {
 // Interrupts arrive between bytecodes only, and a walk runs none: a call of an empty function is where they
 // can.
 bool take_interrupts() {
-  static PyObject* function = nullptr;
-  if (function == nullptr) function = make_empty_function();
+  // The function is kept by the main interpreter alone, to which it belongs. To make one takes some microseconds.
+  static PyObject* kept = nullptr;
+  const bool is_main = PyInterpreterState_Get() == PyInterpreterState_Main();
+  PyObject* function = is_main && kept != nullptr ? kept : make_empty_function();
   if (function == nullptr) return false;
+  if (is_main) kept = function;
   PyObject* result = PyObject_CallNoArgs(function);
+  if (!is_main) Py_DECREF(function);
   Py_XDECREF(result);
   return result != nullptr;
 }

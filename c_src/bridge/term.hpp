@@ -57,6 +57,15 @@ using Term = ERL_NIF_TERM;
   X(cancelled, "cancelled")                \
   X(no_memory, "no_memory")                \
   X(not_initialized, "not_initialized")    \
+  X(closed, "closed")                      \
+  X(closing, "closing")                    \
+  X(refused, "refused")                    \
+  X(ended, "ended")                        \
+  X(abandoned, "abandoned")                \
+  X(taken, "taken")                        \
+  X(not_alive, "not_alive")                \
+  X(not_local, "not_local")                \
+  X(unsupported, "unsupported")            \
   X(already_initialized, "already_initialized")
 
 struct Atoms {

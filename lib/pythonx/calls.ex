@@ -106,13 +106,17 @@ defmodule Pythonx.Calls do
     raise ArgumentError, "expected a name to be an atom or a string, got: #{inspect(other)}"
   end
 
-  defp keywords!([]), do: {[], []}
+  @doc """
+  The names of keyword arguments, as text, and their values.
+  """
+  @spec keywords!(keyword() | map()) :: {[String.t()], [term()]}
+  def keywords!([]), do: {[], []}
 
-  defp keywords!(kwargs) when is_map(kwargs) or is_list(kwargs) do
+  def keywords!(kwargs) when is_map(kwargs) or is_list(kwargs) do
     kwargs |> Enum.map(&keyword!(&1, kwargs)) |> Enum.unzip()
   end
 
-  defp keywords!(other), do: refuse_keywords!(other)
+  def keywords!(other), do: refuse_keywords!(other)
 
   defp keyword!({name, value}, _kwargs) when is_atom(name) or is_binary(name), do: {name!(name), value}
   defp keyword!(_other, kwargs), do: refuse_keywords!(kwargs)

@@ -12,7 +12,8 @@ defmodule Pythonx.Control do
   def interrupt(pid) do
     if NIF.initialized?() do
       running = NIF.interrupt(pid)
-      Pythonx.Awaits.interrupt(pid) or running
+      elsewhere = NIF.interrupt_in_interpreters(pid)
+      Pythonx.Awaits.interrupt(pid) or running or elsewhere
     else
       false
     end
@@ -24,9 +25,17 @@ defmodule Pythonx.Control do
   @spec running() :: [map()]
   def running do
     if NIF.initialized?() do
-      for {process, thread, main, elapsed, code} <- NIF.running() do
-        %{process: process, thread: thread, main_thread: main, elapsed: elapsed, code: code}
-      end
+      main =
+        for {process, thread, main, elapsed, code} <- NIF.running() do
+          %{process: process, thread: thread, main_thread: main, elapsed: elapsed, code: code}
+        end
+
+      others =
+        for {process, name, elapsed, code} <- NIF.running_in_interpreters() do
+          %{process: process, interpreter: name, elapsed: elapsed, code: code}
+        end
+
+      main ++ others
     else
       []
     end

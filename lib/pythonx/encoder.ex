@@ -336,6 +336,8 @@ defimpl Pythonx.Encoder, for: Pythonx.Object do
     if Pythonx.NIF.local_object?(object) do
       object
     else
+      Pythonx.Interpreter.refuse_in_main!(object)
+
       raise Protocol.UndefinedError,
         protocol: @protocol,
         value: object,

@@ -55,6 +55,14 @@ defmodule Pythonx.NIF do
   def table_binaries(_object, _column), do: not_loaded()
   def table_chunks(_object, _column), do: not_loaded()
   def table_arrays(), do: not_loaded()
+  def open_interpreter(_name, _owner), do: not_loaded()
+  def submit_to_interpreter(_ref, _resource, _operation, _label, _arguments, _out, _err, _relay), do: not_loaded()
+  def cancel_in_interpreter(_job, _mute), do: not_loaded()
+  def close_interpreter(_resource, _ref), do: not_loaded()
+  def interpreter_of(_resource), do: not_loaded()
+  def interrupt_in_interpreters(_pid), do: not_loaded()
+  def running_in_interpreters(), do: not_loaded()
+  def interpreter_stats(), do: not_loaded()
 
   # To the compiler, a function that may be replaced by a native one may return anything.
   defp not_loaded(), do: :erlang.nif_error(RuntimeError.exception(@not_initialized))
@@ -260,6 +268,7 @@ defmodule Pythonx.NIF do
     if local_object?(object) do
       object
     else
+      Pythonx.Interpreter.refuse_in_main!(object)
       stale!(object.resource)
     end
   end

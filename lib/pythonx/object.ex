@@ -44,6 +44,8 @@ defmodule Pythonx.Object do
 
   @behaviour Access
 
+  alias Pythonx.Interpreter
+
   defstruct [:resource, :remote_info]
 
   @opaque t :: %__MODULE__{resource: reference(), remote_info: nil | reference()}
@@ -51,16 +53,24 @@ defmodule Pythonx.Object do
   @doc false
   @spec repr_text(t()) :: String.t()
   def repr_text(object) do
-    object = Pythonx.NIF.local!(object)
-    Pythonx.Telemetry.operation(:repr, fn -> Pythonx.NIF.call("repr_text", {object}, repr_timeout()) end)
+    if Interpreter.owns?(object) do
+      Interpreter.perform("repr_text", object, repr_timeout())
+    else
+      object = Pythonx.NIF.local!(object)
+      Pythonx.Telemetry.operation(:repr, fn -> Pythonx.NIF.call("repr_text", {object}, repr_timeout()) end)
+    end
   end
 
   @doc false
   @spec str_text(t()) :: String.t()
   def str_text(object) do
-    object = Pythonx.NIF.local!(object)
-    text = Pythonx.Telemetry.operation(:str, fn -> Pythonx.NIF.call("str", {object}) end)
-    Pythonx.NIF.unicode_to_string(text)
+    if Interpreter.owns?(object) do
+      Interpreter.perform("str_text", object)
+    else
+      object = Pythonx.NIF.local!(object)
+      text = Pythonx.Telemetry.operation(:str, fn -> Pythonx.NIF.call("str", {object}) end)
+      Pythonx.NIF.unicode_to_string(text)
+    end
   end
 
   @doc false
@@ -98,11 +108,22 @@ defimpl Inspect, for: Pythonx.Object do
 
   def inspect(object, _opts) do
     owner = node(object.resource)
-    # On this node the call happens in this very process.
-    repr = :erpc.call(owner, Pythonx.Object, :repr_text, [object])
-    lines = node_lines(object, owner) ++ String.split(repr, "\n")
+    lines = node_lines(object, owner) ++ lines(object, owner)
     body = Enum.map(lines, &concat(line(), &1))
     force_unfit(concat(["#Pythonx.Object<", nest(concat(body), 2), line(), ">"]))
+  end
+
+  defp lines(object, owner) do
+    case owner == node() && Pythonx.NIF.initialized?() && Pythonx.Interpreter.interpreter_of(object.resource) do
+      {name, true} -> ["[interpreter: #{name}]" | repr_lines(object, owner)]
+      {name, false} -> ["[interpreter: #{name}, closed]"]
+      _main_or_remote -> repr_lines(object, owner)
+    end
+  end
+
+  # On this node the call happens in this very process.
+  defp repr_lines(object, owner) do
+    owner |> :erpc.call(Pythonx.Object, :repr_text, [object]) |> String.split("\n")
   end
 
   defp node_lines(%{remote_info: nil}, owner) when owner == node(), do: []

@@ -139,8 +139,10 @@ defmodule Pythonx.PoolTest do
 
       # 3 is the folder that ls reads.
       assert {["", 0, "hi\n", "0\n1\n2\n3\n"], _} = Pool.eval(TwoPool, code, %{})
-      assert {nil, _} = Pool.eval(TwoPool, "for n in 0, 1, 2: os.close(n)", %{})
-      assert {_, _} = Pool.eval(TwoPool, "print('lost')", %{})
+
+      pool = start_pool!(init: "import os")
+      assert {nil, _} = Pool.eval(pool, "for n in 0, 1, 2: os.close(n)", %{})
+      assert {_, _} = Pool.eval(pool, "print('lost')", %{})
     end
 
     test "that is written to costs the worker" do

@@ -1,0 +1,100 @@
+defmodule Pythonx.Boot do
+  @moduledoc false
+
+  # Starts the one interpreter of this VM: opens libpython, finds or builds the bridge that fits it, loads that, and
+  # has it boot Python. Whatever can be checked is checked before, because a Python that failed half-way through its
+  # boot cannot be tried again in the same VM.
+
+  alias Pythonx.NIF
+
+  @doc """
+  Starts Python. See COMPAT for the texts of what may go wrong.
+  """
+  @spec start(String.t(), String.t(), String.t(), [String.t()]) :: :ok
+  def start(dl_path, home, executable, sys_paths) do
+    :global.trans({__MODULE__, self()}, fn -> do_start(dl_path, home, executable, sys_paths) end, [node()])
+    |> case do
+      :ok -> :ok
+      {:raised, error, stacktrace} -> reraise error, stacktrace
+    end
+  end
+
+  # An exception must not leave `:global` with a lock of a process that lives on.
+  defp do_start(dl_path, home, executable, sys_paths) do
+    if NIF.initialized?(), do: raise("Python interpreter has already been initialized")
+    check_exists!(dl_path, &File.regular?/1, "dynamic library file")
+    check_exists!(home, &File.dir?/1, "python home directory")
+    check_exists!(executable, &File.regular?/1, "python executable")
+    version = open!(dl_path)
+    check_home!(home, version)
+    load!(Pythonx.Bridge.ensure!(Pythonx.Bridge.tag(version), executable), dl_path)
+    boot!(executable, home_for(executable, home), sys_paths)
+  rescue
+    error -> {:raised, error, __STACKTRACE__}
+  end
+
+  defp check_exists!(path, exists?, what) do
+    exists?.(path) || raise ArgumentError, "the given #{what} does not exist: #{path}"
+  end
+
+  defp open!(dl_path) do
+    case NIF.Loader.open(dl_path) do
+      {:ok, version} ->
+        version
+
+      {:error, {:symbol, name, reason}} ->
+        raise "failed to load library symbol: #{name}, reason: #{reason}"
+
+      {:error, reason} ->
+        raise "failed to open Python dynamic library, path: #{dl_path}, reason: #{reason}"
+    end
+  end
+
+  # Without its standard library Python cannot even report what is wrong.
+  defp check_home!(home, version) do
+    [major, minor | _] = version |> String.split(~r/[. ]/)
+    threads = if version =~ "free-threading", do: "t", else: ""
+
+    candidates = [
+      Path.join([home, "lib", "python#{major}.#{minor}#{threads}", "encodings"]),
+      Path.join([home, "lib64", "python#{major}.#{minor}#{threads}", "encodings"]),
+      Path.join([home, "lib", "python#{major}#{minor}#{threads}.zip"]),
+      Path.join([home, "Lib", "encodings"])
+    ]
+
+    Enum.any?(candidates, &File.exists?/1) ||
+      raise "the Python home directory #{home} does not hold the standard library of Python #{major}.#{minor}, " <>
+              "#{hd(candidates)} does not exist"
+  end
+
+  defp load!(bridge_path, dl_path) do
+    case NIF.load(bridge_path) do
+      :ok -> :ok
+      {:error, text} -> raise "failed to load the bridge library #{bridge_path} for #{dl_path}, reason: #{text}"
+    end
+  end
+
+  # In a virtual environment Python finds its home by itself, from pyvenv.cfg, and only then takes the environment for
+  # one. A home is given where that file is missing or names a folder that is gone.
+  defp home_for(executable, home) do
+    config = executable |> Path.dirname() |> Path.dirname() |> Path.join("pyvenv.cfg")
+
+    with {:ok, text} <- File.read(config),
+         [_, recorded] <- Regex.run(~r/^home\s*=\s*(.*?)\s*$/m, text),
+         true <- File.dir?(recorded) do
+      ""
+    else
+      _ -> home
+    end
+  end
+
+  defp boot!(executable, home, sys_paths) do
+    python_dir = Application.app_dir(:pythonx, "priv/python")
+
+    case NIF.nif_init(executable, home, python_dir, sys_paths) do
+      :ok -> :ok
+      {:error, :already_initialized} -> raise "Python interpreter has already been initialized"
+      {:error, reason} -> raise "failed to start the Python interpreter, reason: #{reason}"
+    end
+  end
+end
