@@ -7,6 +7,7 @@
 #include "subinterpreter_module.hpp"
 #include "subinterpreter_object.hpp"
 #include "subinterpreter_registry.hpp"
+#include "thread_pool.hpp"
 
 namespace pythonx {
 namespace {
@@ -17,6 +18,9 @@ using Pointer = std::shared_ptr<Subinterpreter>;
 constexpr std::size_t stack_size = 16 << 20;
 constexpr std::size_t interrupter_stack_size = 256 << 10;
 constexpr auto interrupt_interval = std::chrono::milliseconds(50);
+
+// How soon the next try comes after an interrupt that could have done harm where the code was.
+constexpr auto put_off_interval = std::chrono::milliseconds(1);
 
 // How long a thread may go on after it was interrupted before somebody is told.
 constexpr auto patience = std::chrono::seconds(1);
@@ -83,7 +87,7 @@ Subinterpreter::~Subinterpreter() = default;
 
 void* Subinterpreter::thread_main(void* argument) {
   const Pointer self = take_argument(argument);
-  pthread_setname_np(pthread_self(), "python_interp");
+  name_thread("python_interp");
   const std::string failure = self->start();
   self->report_start(failure);
   if (failure.empty()) {
@@ -325,7 +329,7 @@ void Subinterpreter::start_interrupter(const SubinterpreterJobPtr& job) {
 
 void* Subinterpreter::interrupter_main(void* argument) {
   const Pointer self = take_argument(argument);
-  pthread_setname_np(pthread_self(), "python_interrup");
+  name_thread("python_interrup");
   do {
     self->interrupt_running();
   } while (self->await_interrupter());
@@ -344,12 +348,14 @@ void Subinterpreter::interrupt_running() {
       std::lock_guard<std::mutex> lock(mutex_);
       job = current_;
     }
-    const bool running = job != nullptr && job->cancelled() && job->raise_in(python_id_);
-    if (!running) break;
+    using Raised = SubinterpreterJob::Raised;
+    const Raised raised = job != nullptr && job->cancelled() ? job->raise_in(state_) : Raised::too_late;
+    if (raised == Raised::too_late) break;
     PyEval_SaveThread();
     if (reported == nullptr && Clock::now() - since > patience) report(reported = job, atoms.stuck);
     std::unique_lock<std::mutex> lock(mutex_);
-    interrupter_wake_.wait_for(lock, interrupt_interval, [&] { return current_ != job; });
+    interrupter_wake_.wait_for(lock, raised == Raised::put_off ? put_off_interval : interrupt_interval,
+                               [&] { return current_ != job; });
   }
   PyThreadState_Clear(state);
   PyThreadState_DeleteCurrent();

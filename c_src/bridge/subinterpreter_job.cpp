@@ -4,11 +4,16 @@
 #include <utility>
 
 #include "error.hpp"
+#include "safe_point.hpp"
 #include "subinterpreter.hpp"
 #include "subinterpreter_object.hpp"
 
 namespace pythonx {
 namespace {
+
+// How often an interrupt is put off, a millisecond each: what waits in the import system would otherwise wait for ever. Its
+// locks are those of this interpreter alone.
+constexpr int put_off_limit = 1000;
 
 ErlNifResourceType* job_type = nullptr;
 
@@ -17,12 +22,12 @@ struct JobResource {
 };
 
 // The exception that is set, normalised, as new references.
-struct Raised {
+struct Exception {
   PyObject* type = nullptr;
   PyObject* value = nullptr;
   PyObject* traceback = nullptr;
 
-  Raised() {
+  Exception() {
     PyErr_Fetch(&type, &value, &traceback);
     PyErr_NormalizeException(&type, &value, &traceback);
     if (traceback != nullptr && value != nullptr) PyException_SetTraceback(value, traceback);
@@ -30,18 +35,18 @@ struct Raised {
       if (*part == nullptr) *part = Py_NewRef(Py_None);
     }
   }
-  ~Raised() {
+  ~Exception() {
     Py_DECREF(type);
     Py_DECREF(value);
     Py_DECREF(traceback);
   }
-  Raised(const Raised&) = delete;
-  Raised& operator=(const Raised&) = delete;
+  Exception(const Exception&) = delete;
+  Exception& operator=(const Exception&) = delete;
 };
 
 // A list of the formatted lines, or nullptr. Tried again: a job that was cancelled is interrupted every 50 ms until it has
 // ended, and the import of what formats may take as long.
-PyObject* format(PyObject* python, const Raised& raised, bool internal) {
+PyObject* format(PyObject* python, const Exception& raised, bool internal) {
   PyObject* lines = nullptr;
   for (int attempt = 0; lines == nullptr && attempt < 8; ++attempt) {
     lines = PyObject_CallMethod(python, "format_error", "OOO", raised.type, raised.value,
@@ -53,13 +58,13 @@ PyObject* format(PyObject* python, const Raised& raised, bool internal) {
 }
 
 // For an exception that cannot even be formatted: its class name is always to be had.
-Term bare_line(ErlNifEnv* env, const Raised& raised) {
+Term bare_line(ErlNifEnv* env, const Exception& raised) {
   const bool is_type = PyType_Check(raised.type) != 0;
   const char* name = is_type ? reinterpret_cast<PyTypeObject*>(raised.type)->tp_name : "unknown";
   return make_binary(env, std::string(name) + ": <the exception could not be formatted>\n");
 }
 
-Term make_lines(ErlNifEnv* env, PyObject* python, const Raised& raised, bool internal) {
+Term make_lines(ErlNifEnv* env, PyObject* python, const Exception& raised, bool internal) {
   PyObject* lines = format(python, raised, internal);
   if (lines == nullptr) return enif_make_list1(env, bare_line(env, raised));
   Term list = enif_make_list(env, 0);
@@ -172,7 +177,7 @@ Term SubinterpreterJob::run() {
 
 // {lines, type, value, traceback}
 Term SubinterpreterJob::take_error(bool internal) {
-  const Raised raised;
+  const Exception raised;
   const Term lines = make_lines(env_, interpreter_->python(), raised, internal);
   return make_tuple(env_, lines, make_handle(env_, *interpreter_, raised.type),
                     make_handle(env_, *interpreter_, raised.value),
@@ -196,12 +201,17 @@ void SubinterpreterJob::deliver(Term reply, ErlNifEnv* caller_env) {
   enif_release_resource(resource_);
 }
 
-bool SubinterpreterJob::raise_in(unsigned long python_id) {
+SubinterpreterJob::Raised SubinterpreterJob::raise_in(PyThreadState* state) {
+  const StoppedWorld stopped;
   std::lock_guard<std::mutex> lock(mutex_);
-  if (state_ != State::running) return false;
+  if (state_ != State::running) return Raised::too_late;
+  if (put_off_ < put_off_limit && safety_of(state) != Safety::safe) {
+    ++put_off_;
+    return Raised::put_off;
+  }
   exception_sent_ = true;
-  PyThreadState_SetAsyncExc(python_id, PyExc_KeyboardInterrupt);
-  return true;
+  PyThreadState_SetAsyncExc(state->thread_id, PyExc_KeyboardInterrupt);
+  return Raised::yes;
 }
 
 }  // namespace pythonx

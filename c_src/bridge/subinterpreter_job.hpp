@@ -84,8 +84,10 @@ class SubinterpreterJob {
     deliver(make_tuple(env_, atoms.error, reason), caller_env);
   }
 
-  // For the interrupter, attached to the interpreter: raises KeyboardInterrupt in that thread; false when the job has ended.
-  bool raise_in(unsigned long python_id);
+  // For the interrupter, attached to the interpreter: raises KeyboardInterrupt in the thread of that state, unless it is where
+  // that could do harm (safe_point.hpp) or the job has ended.
+  enum class Raised { yes, put_off, too_late };
+  Raised raise_in(PyThreadState* state);
 
  private:
   enum class State { queued, running, done };
@@ -113,6 +115,7 @@ class SubinterpreterJob {
   bool cancelled_ = false;
   bool mute_ = false;
   bool exception_sent_ = false;
+  int put_off_ = 0;
 };
 
 }  // namespace pythonx

@@ -492,6 +492,16 @@ defmodule Pythonx.InterpreterTest do
         end
       end
 
+      test "that is over in an import leaves the import system usable", %{i: i} do
+        code =
+          "import sys\nwhile True:\n  for name in ['json', 'json.decoder', 'json.scanner', 'csv']: sys.modules.pop(name, None)\n  import json, csv"
+
+        for n <- 1..30 do
+          assert_raise Pythonx.TimeoutError, fn -> Interpreter.eval(i, code, %{}, timeout: n) end
+          assert value!(i, "import json, csv; json.loads('[1]')", %{}, timeout: 10_000) == [1]
+        end
+      end
+
       test "of a call is over", %{i: i} do
         f = object!(i, "def f():\n  while True: pass\nf")
         assert_raise Pythonx.TimeoutError, fn -> Interpreter.call(i, f, [], [], timeout: 20) end

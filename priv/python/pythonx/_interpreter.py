@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 # What the package has in the main interpreter.
-_PUBLIC = ("PID", "Atom", "ElixirError", "Function", "self", "send", "send_tagged_object", "whereis")
+_PUBLIC = ("PID", "Atom", "ElixirError", "Function", "Table", "self", "send", "send_tagged_object", "whereis")
 
 # What CPython, and what Cython generates, say of extension modules that refuse an interpreter.
 _REFUSALS = ("does not support loading in subinterpreters", "Interpreter change detected")
@@ -164,11 +164,14 @@ def farewell() -> None:
 
     atexit._run_exitfuncs()
     for candidate in gc.get_objects():
-        if isinstance(candidate, io.BufferedWriter | io.TextIOWrapper) and not candidate.closed:
-            try:
+        # By type: isinstance() asks for __class__, and with it the code of proxies.
+        if not issubclass(type(candidate), (io.BufferedWriter, io.TextIOWrapper)):
+            continue
+        try:
+            if not candidate.closed:
                 candidate.flush()
-            except (OSError, ValueError):
-                continue
+        except Exception:  # a detached or broken stream
+            continue
 
 
 def drop_main() -> None:
