@@ -202,7 +202,7 @@ void SubinterpreterJob::deliver(Term reply, ErlNifEnv* caller_env) {
 }
 
 SubinterpreterJob::Raised SubinterpreterJob::raise_in(PyThreadState* state) {
-  const StoppedWorld stopped;
+  [[maybe_unused]] const StoppedWorld stopped;
   std::lock_guard<std::mutex> lock(mutex_);
   if (state_ != State::running) return Raised::too_late;
   if (put_off_ < put_off_limit && safety_of(state) != Safety::safe) {
