@@ -99,7 +99,6 @@ StoppedWorld::~StoppedWorld() {
 }
 #else
 StoppedWorld::StoppedWorld() = default;
-StoppedWorld::~StoppedWorld() = default;
 #endif
 
 Safety safety_of(PyThreadState* state) {

@@ -26,7 +26,11 @@ Safety safety_of(PyFrameObject* frame);
 class StoppedWorld {
  public:
   StoppedWorld();
+#ifdef Py_GIL_DISABLED
   ~StoppedWorld();
+#else
+  ~StoppedWorld() = default;
+#endif
   StoppedWorld(const StoppedWorld&) = delete;
   StoppedWorld& operator=(const StoppedWorld&) = delete;
 };
