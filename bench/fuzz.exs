@@ -7,7 +7,8 @@
 #
 #   terms       decode(encode!(term)) is what guides/conversions.md says, or the error that it names is raised
 #   structures  Python builds a structure, shared and self-referential, from a description; the decoded term and the
-#               structure are written to the same text on either side, or Python knows why it must be refused
+#               structure are written to the same text on either side, or Python knows why it must be refused; what
+#               was decoded goes there and back again
 #   rich        the same as terms, with `types: :rich`
 #   mutated     a thread of Python changes large structures while they are decoded: a term of sane parts, or an error
 
@@ -339,6 +340,7 @@ defmodule Fuzz do
     {_result, globals} = Pythonx.eval(File.read!(@build), %{})
     :persistent_term.put(__MODULE__, globals)
     :ets.new(__MODULE__, [:named_table, :public])
+    IO.puts("CPython #{call("version", [], decode: true)}")
     results = for {name, share} <- @shares, do: property(name, max(div(cases * share, 100), 1))
     Enum.all?(results)
   end
@@ -351,6 +353,8 @@ defmodule Fuzz do
     counts = for {{^name, kind}, count} <- :ets.tab2list(__MODULE__), do: {kind, count}
     IO.puts("#{name}: #{if(passed, do: "passed", else: "FAILED")}, #{cases} cases in #{Float.round(seconds, 1)} s")
     for {kind, count} <- Enum.sort(counts), do: IO.puts("  #{kind}: #{count}")
+    again = for {{:again, kind}, count} <- :ets.tab2list(__MODULE__), name == :structures, do: {kind, count}
+    for {kind, count} <- Enum.sort(again), do: IO.puts("  again, #{kind}: #{count}")
     if not passed, do: report(name)
     passed
   end
@@ -390,6 +394,8 @@ defmodule Fuzz do
         if text != nil and Text.of(term) != text,
           do: raise("decoded as #{inspect(term)}\n  #{Text.of(term)}\n  #{text}")
 
+        # Objects are encoded as themselves, of which a term cannot tell.
+        if text != nil and not String.contains?(text, "O"), do: there_and_back(:again, term, Image.of(term), [])
         count(:structures, if(text, do: :equal, else: :too_large_to_compare))
 
       {:error, error} ->
@@ -401,8 +407,8 @@ defmodule Fuzz do
   defp check(:mutated, description) do
     mutated = call("mutate", [Pythonx.encode!(description)])
 
-    for _ <- 1..3 do
-      case attempt(fn -> Pythonx.decode(mutated) end) do
+    for opts <- [[], [], [types: :rich]] do
+      case attempt(fn -> Pythonx.decode(mutated, opts) end) do
         {:ok, term} -> sane!(term)
         {:error, error} -> kind(error)
       end

@@ -194,6 +194,10 @@ class Writer:
     )
 
 
+def version():
+    return sys.version.split()[0]
+
+
 def build(description):
     return Builder().make(description)
 
