@@ -20,7 +20,7 @@ PYTHON := $(wildcard priv/python test/python scripts bench examples)
 # Debian keeps ExDoc among the libraries of its own Elixir; another Elixir has to be told.
 EX_DOC := $(foreach app,ex_doc earmark_parser makeup makeup_elixir makeup_erlang nimble_parsec,-pa /usr/lib/elixir/lib/$(app)/ebin)
 
-.PHONY: help setup demo test test-pythons test-free-threaded bench bench-memory bench-startup bench-parallel stress chaos lint format docs clean
+.PHONY: help setup demo test test-pythons test-free-threaded bench bench-memory bench-startup bench-parallel stress chaos fuzz sanitize lint format docs clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
@@ -71,6 +71,14 @@ stress: setup ## everything at once, at random, from many processes: ten minutes
 
 chaos: setup ## a pool among crashes of every kind: ten minutes, or CHAOS_SECONDS
 	$(ENV); mix run bench/chaos.exs
+
+# Debian's Erlang has PropEr among its own libraries; another has to be told, once it is installed.
+fuzz: ## random terms and structures through the conversions: 100,000 cases, or FUZZ_CASES
+	scripts/setup fuzz
+	$(ENV); elixir -pa "/usr/lib/erlang/lib/proper-*/ebin" -S mix run bench/fuzz.exs
+
+sanitize: setup ## run the tests of native code with the address and undefined-behaviour sanitizers
+	scripts/sanitize
 
 lint: ## check the format and the style of Elixir, C, C++ and Python
 	scripts/setup lint
