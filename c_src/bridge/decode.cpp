@@ -53,10 +53,18 @@ bool Decoder::begin(PyObject* object, Py_ssize_t held, Term* out) {
   return begin_subclass(object, held, out);
 }
 
-// What is stored in an instance of a subclass counts, whatever methods the class overrides.
+// Rich decoding runs Python code, and others while that runs: they may take the object out of what holds it.
 bool Decoder::begin_subclass(PyObject* object, Py_ssize_t held, Term* out) {
-  bool done;
-  if (options_.rich != nullptr && begin_rich(object, held, out, &done)) return done;
+  if (options_.rich == nullptr) return begin_stored(object, held, out);
+  bool done = false;
+  Py_INCREF(object);
+  if (!begin_rich(object, held + 1, out, &done)) done = begin_stored(object, held + 1, out);
+  drop(object, options_.user_code);
+  return done;
+}
+
+// What is stored in an instance of a subclass counts, whatever methods the class overrides.
+bool Decoder::begin_stored(PyObject* object, Py_ssize_t held, Term* out) {
   if (PyLong_Check(object)) return integer(object, out);
   if (PyFloat_Check(object)) return real(object, out);
   if (PyTuple_Check(object)) return begin_tuple(object, held, out);

@@ -39,12 +39,10 @@ bool Decoder::begin_rich(PyObject* object, Py_ssize_t held, Term* out, bool* don
   const bool shared = Py_REFCNT(object) > held;
   // Python code runs now, and other threads with it.
   pin();
-  Py_INCREF(object);
   PyObject* converted = PyObject_CallOneArg(options_.rich->hook, object);
   const bool taken = converted != Py_NotImplemented && converted != object;
   if (taken) *done = converted == nullptr ? python_error() : begin_converted(object, converted, shared, out);
   Py_XDECREF(converted);
-  Py_DECREF(object);
   return taken;
 }
 

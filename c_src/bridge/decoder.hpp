@@ -52,10 +52,12 @@ class Decoder {
   // object are held by the container it is in and by the walk: if it has more, it may come again.
   bool begin(PyObject* object, Py_ssize_t held, Term* out);
   bool begin_subclass(PyObject* object, Py_ssize_t held, Term* out);
+  bool begin_stored(PyObject* object, Py_ssize_t held, Term* out);
   bool begin_tuple(PyObject* tuple, Py_ssize_t held, Term* out);
   bool begin_container(Kind kind, PyObject* object, Py_ssize_t size, Py_ssize_t held, Term* out);
   bool begin_set(PyObject* set, Py_ssize_t held, Term* out);
   // Whether the object is one that rich decoding takes; then `*done` is what `begin` has to return.
+  // The caller holds a reference.
   bool begin_rich(PyObject* object, Py_ssize_t held, Term* out, bool* done);
   bool begin_converted(PyObject* object, PyObject* converted, bool shared, Term* out);
   bool begin_item(Frame& frame, Term* out, PyTypeObject** type);

@@ -488,6 +488,23 @@ defmodule Pythonx.TypesTest do
     end
   end
 
+  describe "code that runs meanwhile" do
+    test "may take an object out of the list that held it alone" do
+      code = """
+      class Emptying(type):
+          def __getattr__(cls, name):
+              items.clear()
+              raise AttributeError(name)
+      class Items(list, metaclass=Emptying):
+          pass
+      items = [1, Items([2, 3])]
+      items
+      """
+
+      assert rich(code) == [[2, 3]]
+    end
+  end
+
   describe "memory" do
     test "everything is given back" do
       held = fn -> Pythonx.NIF.stats() |> elem(1) end
