@@ -23,4 +23,4 @@ Pythonx.uv_init(
   python: System.get_env("PYTHONX_TEST_UV_PYTHON")
 )
 
-ExUnit.start(exclude: [:large | if(free_threaded?, do: [:arrow], else: [])])
+ExUnit.start(exclude: [:large, :abandons_interpreter | if(free_threaded?, do: [:arrow], else: [])])

@@ -2,8 +2,8 @@ defmodule Pythonx.Telemetry do
   @moduledoc """
   The events that Pythonx tells of, for [`:telemetry`](https://hexdocs.pm/telemetry).
 
-  That library is no dependency. Where it is loaded, it gets the events below; what nobody has attached to is neither
-  measured nor sent. Where it is not, none of this costs anything but a look whether it is.
+  That library is no dependency. Where it is loaded, it gets the events below; where it is not, none of this costs
+  anything but a look whether it is.
 
   ## Python code
 
@@ -64,14 +64,14 @@ defmodule Pythonx.Telemetry do
   @doc false
   @spec span([atom()], map(), (-> result)) :: result when result: term()
   def span(event, metadata, fun) do
-    if listening?(event), do: run_span(event, metadata, fun), else: fun.()
+    if loaded?(), do: run_span(event, metadata, fun), else: fun.()
   end
 
   # The span of an operation; what it tells is made only when somebody is told.
   @doc false
   @spec operation(atom(), String.t() | nil, (-> result)) :: result when result: term()
   def operation(operation, name \\ nil, fun) do
-    if listening?([:pythonx, :operation]) do
+    if loaded?() do
       run_span([:pythonx, :operation], %{process: self(), operation: operation, name: name}, fun)
     else
       fun.()
@@ -96,10 +96,9 @@ defmodule Pythonx.Telemetry do
 
   defp run_span(event, metadata, fun) do
     observe()
-    [on_stop, on_start, on_exception] = events(event)
     outer = Process.put(@times, :none)
     start = System.monotonic_time()
-    execute(on_start, %{monotonic_time: start, system_time: System.system_time()}, metadata)
+    execute(event ++ [:start], %{monotonic_time: start, system_time: System.system_time()}, metadata)
 
     try do
       fun.()
@@ -107,12 +106,12 @@ defmodule Pythonx.Telemetry do
       kind, reason ->
         {measurements, metadata} = ended(start, metadata, outer)
         failure = Map.merge(metadata, %{kind: kind, reason: reason, stacktrace: __STACKTRACE__})
-        execute(on_exception, measurements, failure)
+        execute(event ++ [:exception], measurements, failure)
         :erlang.raise(kind, reason, __STACKTRACE__)
     else
       result ->
         {measurements, metadata} = ended(start, metadata, outer)
-        execute(on_stop, measurements, metadata)
+        execute(event ++ [:stop], measurements, metadata)
         result
     end
   end
@@ -143,17 +142,4 @@ defmodule Pythonx.Telemetry do
   end
 
   defp loaded?, do: :erlang.function_exported(:telemetry, :execute, 3)
-
-  # The table of handlers is telemetry's own matter; where it cannot be asked, somebody may be listening.
-  defp listening?(event), do: loaded?() and (not askable?() or Enum.any?(events(event), &handled?/1))
-
-  defp askable?, do: :erlang.function_exported(:telemetry_handler_table, :list_for_event, 1)
-  defp handled?(event), do: apply(:telemetry_handler_table, :list_for_event, [event]) != []
-
-  defp events([:pythonx, :eval]),
-    do: [[:pythonx, :eval, :stop], [:pythonx, :eval, :start], [:pythonx, :eval, :exception]]
-
-  defp events([:pythonx, :operation]) do
-    [[:pythonx, :operation, :stop], [:pythonx, :operation, :start], [:pythonx, :operation, :exception]]
-  end
 end

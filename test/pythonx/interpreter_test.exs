@@ -589,6 +589,8 @@ defmodule Pythonx.InterpreterTest do
         wait_until(fn -> threads() == [] end)
       end
 
+      # CPython cannot fork any more where an interpreter was left behind, so this is not for a VM with other tests.
+      @tag :abandons_interpreter
       test "leaves a thread that cannot be stopped behind, and says so", %{i: i} do
         Interpreter.eval(i, "import threading, time\nthreading.Thread(target=time.sleep, args=(4,)).start()", %{})
         log = capture_log(fn -> assert Interpreter.close(i) == :ok end)

@@ -125,25 +125,6 @@ defmodule Pythonx.TelemetryTest do
     refute_received {:event, [:pythonx, :operation, :stop], _, _}
   end
 
-  test "without a handler nothing is sent" do
-    Code.eval_string("""
-    defmodule :telemetry_handler_table do
-      def list_for_event(event), do: if(event == [:pythonx, :eval, :exception], do: [:handler], else: [])
-    end
-    """)
-
-    on_exit(fn ->
-      :code.purge(:telemetry_handler_table)
-      :code.delete(:telemetry_handler_table)
-    end)
-
-    Pythonx.decode(Pythonx.encode!(1))
-    refute_received {:event, [:pythonx, :operation | _], _, _}
-    # One of the three is enough.
-    Pythonx.eval("1", %{})
-    assert_received {:event, [:pythonx, :eval, :stop], _, _}
-  end
-
   test "threads tell that they start" do
     test = self()
 
