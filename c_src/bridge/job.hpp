@@ -49,7 +49,8 @@ class Job {
   // The work itself, attached. Returns the reply, a term of `env()`, or 0 when `make_reply` is to make it.
   virtual Term run() = 0;
 
-  // What Pythonx.running/0 shows: the first line of the code, or the name of the operation.
+  // What Pythonx.running/0 shows: the first line of the code, or the name of the operation. For whoever can tell that the
+  // reply has not been sent: under the pool's mutex of what a thread has in hand, under the job's of what is not done.
   virtual std::string label() const = 0;
 
   // An environment for the job's terms, made when first asked for. Never asked for by two threads at once: it belongs to

@@ -373,25 +373,24 @@ void ThreadPool::send_reply(Job* job) {
 // --- Cancelling ----------------------------------------------------------------------------------------------------
 
 bool ThreadPool::cancel(Job* job, bool mute) {
-  bool running;
   const auto now = std::chrono::steady_clock::now();
-  auto due = now;
+  Cancelled cancelled{job, now, now};
   {
     std::lock_guard<std::mutex> lock(job->mutex);
     if (mute) job->mute_ = true;
     if (job->state_ == Job::State::done) return false;
     job->cancelled_ = true;
-    running = job->state_ == Job::State::running;
-    if (running && job->worker_->is_main && job->call_ == nullptr) {
+    if (job->state_ != Job::State::running) return true;
+    cancelled.code = job->label();
+    if (job->worker_->is_main && job->call_ == nullptr) {
       signal_main(job);
-      due += interrupt_interval;  // A second one at once would hit the code's own `finally`.
+      cancelled.due += interrupt_interval;  // A second one at once would hit the code's own `finally`.
     }
   }
-  if (!running) return true;
   job->retain();
   {
     std::lock_guard<std::mutex> lock(interrupts_mutex_);
-    interrupts_.push_back({job, now, due});
+    interrupts_.push_back(std::move(cancelled));
   }
   interrupts_wake_.notify_one();
   return true;
@@ -436,10 +435,10 @@ void ThreadPool::take_cancelled(std::vector<Cancelled>* active) {
   } else {
     interrupts_wake_.wait_for(lock, interrupt_interval, news);
   }
-  for (const Cancelled& cancelled : interrupts_) {
+  for (Cancelled& cancelled : interrupts_) {
     const auto same = [&](const Cancelled& other) { return other.job == cancelled.job; };
     if (std::none_of(active->begin(), active->end(), same)) {
-      active->push_back(cancelled);
+      active->push_back(std::move(cancelled));
     } else {
       cancelled.job->release();  // cancelled twice: by a caller that gave up, and died
     }
@@ -485,7 +484,7 @@ void ThreadPool::report(const Cancelled& cancelled, Term what) {
   enif_send(nullptr, &watch, env,
             make_tuple(env, atoms.pythonx_event, what, enif_make_uint64(env, job->thread_id_),
                        enif_make_pid(env, &job->caller_), elapsed_us(env, cancelled.since),
-                       make_binary(env, job->label())));
+                       make_binary(env, cancelled.code)));
   enif_free_env(env);
 }
 

@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <deque>
 #include <mutex>
+#include <string>
 #include <unordered_map>
 #include <vector>
 
@@ -125,11 +126,13 @@ class ThreadPool {
   void end_wait(Job* job);
   void interrupt_call(const CallPtr& call);
   void run_nested(Worker* worker, Job* job);
-  // A job that was told to end, with a reference to it.
+  // A job that was told to end, with a reference to it. Its label is taken while it runs: a reply that is sent takes along
+  // the terms that the label may be made of.
   struct Cancelled {
     Job* job;
     std::chrono::steady_clock::time_point since;
     std::chrono::steady_clock::time_point due;  // when it gets the next interrupt
+    std::string code{};
     bool reported = false;
   };
   void take_cancelled(std::vector<Cancelled>* active);

@@ -159,6 +159,63 @@ defmodule Pythonx.TelemetryTest do
     end)
   end
 
+  # In a VM of its own, whose memory is the C library's, which overwrites what is freed.
+  test "the code of a thread that was set aside is known when its reply has long been read" do
+    code = ~S"""
+    defmodule :telemetry do
+      def execute([:pythonx, :thread, event], _measurements, %{code: code}), do: send(:main, {event, code})
+      def execute(_event, _measurements, _metadata), do: :ok
+    end
+
+    :logger.set_primary_config(:level, :none)
+    Process.register(self(), :main)
+    started = fn -> send(:main, :started) && nil end
+    # Python's main thread waits, so the call gets another thread, on which C code cannot be interrupted.
+    {_lock, %{"wait" => wait, "sleep" => sleep}} = Pythonx.eval(~s'''
+    import ctypes, threading
+    lock = threading.Lock()
+    lock.acquire()
+
+    def wait(started):
+        started()
+        lock.acquire()
+
+    class Sleep:
+        def sleep_on(self, started):
+            started()
+            ctypes.CDLL(None).usleep(1_500_000)
+
+    sleep = Sleep()
+    ''', %{})
+
+    spawn_link(fn -> Pythonx.call(wait, [started]) end)
+    receive do: (:started -> :ok)
+
+    caller = spawn_link(fn ->
+      try do
+        Pythonx.call_method(sleep, :sleep_on, [started])
+      rescue
+        Pythonx.Error -> :erlang.garbage_collect()
+      end
+      receive do: (:end -> :ok)
+    end)
+
+    receive do: (:started -> :ok)
+    true = Pythonx.interrupt(caller)
+    receive do: ({:stuck, code} -> IO.puts(code))
+    receive do: ({:freed, code} -> IO.puts(code))
+    System.halt(0)
+    """
+
+    env = [{"ERL_FLAGS", "+Mea min"}, {"MALLOC_PERTURB_", "90"} | Map.to_list(Pythonx.install_env())]
+    paths = ["-pa", Path.join(Application.app_dir(:pythonx), "ebin")]
+
+    {output, status} =
+      System.cmd("elixir", paths ++ ["-e", "Application.ensure_all_started(:pythonx)", "-e", code], env: env)
+
+    assert {status, output} == {0, "call_method sleep_on\ncall_method sleep_on\n"}
+  end
+
   test "the guide has the table of the module's documentation" do
     rows = fn path ->
       Regex.scan(~r/^ *\| `\[:pythonx, :(?:eval|operation).*$/m, File.read!(path)) |> Enum.map(&String.trim(hd(&1)))
