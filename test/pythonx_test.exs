@@ -62,6 +62,26 @@ defmodule PythonxTest do
       assert {nil, %{"x" => _one}} = Pythonx.eval(code, %{})
     end
 
+    test "the methods of a name are not called" do
+      code = """
+      class Name(str):
+          armed = False
+
+          def __hash__(self):
+              if Name.armed:
+                  globals().clear()
+              return str.__hash__(self)
+
+      globals()[Name("x")] = [1]
+      Name.armed = True
+      """
+
+      {nil, globals} = Pythonx.eval(code, %{})
+      assert globals |> Map.keys() |> Enum.sort() == ["Name", "x"]
+      assert Pythonx.decode(globals["x"]) == [1]
+      eval!("name.armed = False; 0", %{"name" => globals["Name"]})
+    end
+
     test "a name with a lone surrogate is a UnicodeEncodeError" do
       assert_raise Pythonx.Error, ~r/UnicodeEncodeError/, fn -> Pythonx.eval("globals()['\\ud800'] = 1", %{}) end
     end

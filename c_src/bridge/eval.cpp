@@ -148,7 +148,7 @@ bool EvalJob::evaluate(Frames* frames) {
 
 // The name as a map key, or 0: for a name that is not the user's, or, with an exception set, that has no UTF-8 form.
 Term EvalJob::global_key(PyObject* name) {
-  if (!PyUnicode_Check(name) || is_hidden_name(name) != 0) return 0;
+  if (!PyUnicode_Check(name) || is_hidden_name(name)) return 0;
   Py_ssize_t size;
   const char* text = PyUnicode_AsUTF8AndSize(name, &size);
   return text == nullptr ? 0 : make_binary(env(), {text, static_cast<std::size_t>(size)});

@@ -2,6 +2,8 @@
 
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
+#include <iterator>
 #include <utility>
 
 namespace py = pybind11;
@@ -122,10 +124,13 @@ void give_back_main_module(MainModule main) {
   drop(main);
 }
 
-int is_hidden_name(PyObject* name) {
+// A subclass of str may have a __hash__ of its own, which the set would call.
+bool is_hidden_name(PyObject* name) {
   for (PyObject* other : hidden)
-    if (name == other) return 1;
-  return PySet_Contains(hidden_set, name);
+    if (name == other) return true;
+  if (PyUnicode_CheckExact(name)) return PySet_Contains(hidden_set, name) == 1;
+  return std::any_of(std::begin(hidden), std::end(hidden),
+                     [name](PyObject* other) { return PyUnicode_Compare(name, other) == 0; });
 }
 
 }  // namespace pythonx

@@ -29,7 +29,7 @@ MainModule take_main_module();
 // Gives up the references in `main`.
 void give_back_main_module(MainModule main);
 
-// Whether the name is one that a fresh module holds, and so no global of the user's. Negative with an exception set.
-int is_hidden_name(PyObject* name);
+// Whether the name, a str, is one that a fresh module holds, and so no global of the user's. Runs no Python code.
+bool is_hidden_name(PyObject* name);
 
 }  // namespace pythonx
