@@ -289,14 +289,10 @@ bool Decoder::finish_set(Frame& frame, Term* out) {
   return pop(make_map_set(env_, map, &map_set_), out);
 }
 
-// A map of what was read so far; false when two keys are the same term. The VM then makes no map of up to 32
-// entries, but larger ones with the other entries.
+// A map of what was read so far; false when two keys are the same term.
 bool Decoder::make_map(const Frame& frame, Term* out) {
-  Term* keys = terms_.data() + frame.first;
-  const auto count = static_cast<std::size_t>(frame.index);
-  std::size_t size;
-  if (!enif_make_map_from_arrays(env_, keys, keys + frame.size, count, out)) return false;
-  return enif_get_map_size(env_, *out, &size) && size == count;
+  const Term* keys = terms_.data() + frame.first;
+  return make_distinct_map(env_, keys, keys + frame.size, static_cast<std::size_t>(frame.index), out);
 }
 
 bool Decoder::pop(Term term, Term* out) {

@@ -18,16 +18,6 @@ struct EvalPairs {
 
 namespace {
 
-Term make_map(ErlNifEnv* env, EvalPairs& pairs) {
-  const std::size_t count = pairs.keys.size();
-  Term map;
-  if (enif_make_map_from_arrays(env, pairs.keys.data(), pairs.values.data(), count, &map)) return map;
-  // Names of a subclass of str may have the same text and yet be two. The later one counts.
-  map = enif_make_new_map(env);
-  for (std::size_t i = 0; i < count; ++i) enif_make_map_put(env, map, pairs.keys[i], pairs.values[i], &map);
-  return map;
-}
-
 bool set_global(ErlNifEnv* env, PyObject* names, Term key, Term value) {
   std::string_view text;
   PyObject* object = get_object(env, value);
@@ -181,7 +171,8 @@ bool EvalJob::collect_globals(PyObject* names) {
 #ifdef Py_GIL_DISABLED
   Py_END_CRITICAL_SECTION();
 #endif
-  if (ok && !pairs.keys.empty()) defined_ = make_map(env(), pairs);
+  // Names of a subclass of str may have the same text and yet be two.
+  if (ok && !pairs.keys.empty()) defined_ = make_map(env(), pairs.keys, pairs.values);
   return ok;
 }
 

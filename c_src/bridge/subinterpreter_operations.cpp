@@ -189,9 +189,8 @@ Term collect_globals(const Scene& scene, PyObject* names) {
     PyObject* value = PyTuple_GET_ITEM(PyList_GET_ITEM(items.get(), i), 1);
     values.push_back(make_handle(scene.env, scene.interpreter, value));
   }
-  Term map;
-  enif_make_map_from_arrays(scene.env, keys.data(), values.data(), keys.size(), &map);
-  return map;
+  return make_map(scene.env, keys,
+                  values);  // Names of a subclass of str may have the same text and yet be two.
 }
 
 // Runs the statements, then the expression, of which there may be none: *result. False with an exception set.

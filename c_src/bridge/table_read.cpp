@@ -312,7 +312,7 @@ Term Reader::structure(std::int64_t i) {
     if (values[n] == 0) return 0;
   }
   Term map;
-  if (enif_make_map_from_arrays(env_, names_.data(), values.data(), values.size(), &map)) return map;
+  if (make_distinct_map(env_, names_.data(), values.data(), values.size(), &map)) return map;
   return problem("a struct has two fields of one name");
 }
 
@@ -328,7 +328,7 @@ Term Reader::map(std::int64_t i) {
     if (keys.back() == 0 || values.back() == 0) return 0;
   }
   Term map;
-  if (enif_make_map_from_arrays(env_, keys.data(), values.data(), keys.size(), &map)) return map;
+  if (make_distinct_map(env_, keys.data(), values.data(), keys.size(), &map)) return map;
   return problem("a map has a key twice");
 }
 

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace pythonx {
 
@@ -94,6 +95,13 @@ inline bool get_binary(ErlNifEnv* env, Term term, std::string_view* out) {
   *out = {reinterpret_cast<const char*>(bin.data), bin.size};
   return true;
 }
+
+// A map of keys and their values; false when two keys are the same term. The VM then makes none of up to 32 entries, but
+// larger ones with the other entries.
+bool make_distinct_map(ErlNifEnv* env, const Term* keys, const Term* values, std::size_t count, Term* out);
+
+// A map of keys and their values. Of keys that are the same term one is kept.
+Term make_map(ErlNifEnv* env, const std::vector<Term>& keys, const std::vector<Term>& values);
 
 template <typename... Terms>
 Term make_tuple(ErlNifEnv* env, Terms... terms) {

@@ -111,6 +111,18 @@ defmodule Pythonx.InterpreterTest do
     end
 
     describe "eval/4" do
+      test "gives one of the names that have the same text, as instances of a subclass may", %{i: i} do
+        code = """
+        class Name(str):
+            def __hash__(self): return 1
+            def __eq__(self, other): return self is other
+        globals()[Name("x")] = 1
+        x = 2
+        """
+
+        assert {nil, %{"x" => _one}} = Interpreter.eval(i, code, %{})
+      end
+
       test "gives the last expression and the globals", %{i: i} do
         assert {nil, %{"x" => x, "y" => y}} = Interpreter.eval(i, "y = [x]", %{"x" => 1})
         assert {Pythonx.decode(x), Pythonx.decode(y)} == {1, [1]}

@@ -292,6 +292,11 @@ defmodule Pythonx.TableTest do
             {"pa.array([0, 1], pa.int64()).view(pa.date64())", "a date has a time of day, which Date cannot hold"},
             {"pa.array([0, 86400], pa.int32()).view(pa.time32('s'))", "a time is outside of the day"},
             {"pa.array([[], [('a', 1), ('a', 2)]], pa.map_(pa.string(), pa.int8()))", "a map has a key twice"},
+            # Of so many entries the VM would make a map all the same, with those that remain.
+            {"pa.array([[], [(str(n % 39), n) for n in range(40)]], pa.map_(pa.string(), pa.int8()))",
+             "a map has a key twice"},
+            {"pa.StructArray.from_arrays([[n, n] for n in range(40)], [str(n % 39) for n in range(40)])[:2]",
+             "a struct has two fields of one name"},
             {"pa.array([b'a', b'\\xff']).view(pa.string())", "a string is not UTF-8"},
             {"pa.array([b'a', b'x' * 12 + b'\\xff'], pa.binary_view()).view(pa.string_view())",
              "a string is not UTF-8"},
