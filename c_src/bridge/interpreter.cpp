@@ -198,7 +198,7 @@ void say_farewell() {
     py::module_::import("pythonx._boot").attr("farewell")();
   } catch (py::error_already_set& error) {
     error.restore();
-    PyErr_Print();
+    PyErr_WriteUnraisable(nullptr);  // PyErr_Print would end the process on the spot for a SystemExit.
   }
 }
 

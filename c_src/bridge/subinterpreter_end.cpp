@@ -148,14 +148,14 @@ void Subinterpreter::stop_other_threads(unsigned long spared) {
 // Attached. Runs atexit handlers and flushes files.
 void Subinterpreter::say_farewell() {
   PyObject* none = PyObject_CallMethod(python_, "farewell", nullptr);
-  if (none == nullptr) PyErr_Print();
+  if (none == nullptr) PyErr_WriteUnraisable(python_);  // PyErr_Print would end the process for a SystemExit.
   Py_XDECREF(none);
 }
 
 // Attached. Frees the namespace of the last evaluation while all of Python is still there for its finalizers.
 void Subinterpreter::drop_main() {
   PyObject* none = PyObject_CallMethod(python_, "drop_main", nullptr);
-  if (none == nullptr) PyErr_Print();
+  if (none == nullptr) PyErr_WriteUnraisable(python_);
   Py_XDECREF(none);
 }
 

@@ -543,6 +543,21 @@ defmodule Pythonx.InterpreterTest do
     end
 
     describe "close/1" do
+      test "outlives what is raised while files are flushed, SystemExit too", %{i: i} do
+        code = """
+        import io, sys
+        sys.unraisablehook = lambda _: None
+        class Raw(io.RawIOBase):
+            def writable(self): return True
+            def write(self, data): raise SystemExit(3)
+        file = io.BufferedWriter(Raw())
+        file.write(b"x"); pass
+        """
+
+        {nil, _globals} = Interpreter.eval(i, code, %{})
+        assert Interpreter.close(i) == :ok
+      end
+
       test "kills the handles, by name; closing again is fine", %{i: i} do
         object = object!(i, "[1, 2]")
         assert Interpreter.close(i) == :ok
