@@ -57,6 +57,14 @@ int refuse_buffer(Py_buffer* view, const char* text) {
   return -1;
 }
 
+// Whether the elements lie as a consumer can use them. Who does not ask for strides counts on the order of C.
+bool is_as_wanted(const Py_buffer& view, int flags) {
+  const auto wants = [flags](int all) { return (flags & all) == all; };
+  if (!wants(PyBUF_STRIDES) || wants(PyBUF_C_CONTIGUOUS)) return PyBuffer_IsContiguous(&view, 'C') != 0;
+  if (wants(PyBUF_F_CONTIGUOUS)) return PyBuffer_IsContiguous(&view, 'F') != 0;
+  return !wants(PyBUF_ANY_CONTIGUOUS) || PyBuffer_IsContiguous(&view, 'A') != 0;
+}
+
 // The full description is always given, as far as it was asked for: who asks for less must be able to do with less.
 int get_memory_buffer(PyObject* self, Py_buffer* view, int flags) noexcept {
   Memory* memory = as_memory(self);
@@ -72,10 +80,8 @@ int get_memory_buffer(PyObject* self, Py_buffer* view, int flags) noexcept {
   view->format = shape->format.data();
   view->shape = shape->lengths.data();
   view->strides = shape->strides.data();
-  if ((flags & PyBUF_STRIDES) != PyBUF_STRIDES) {
-    if (PyBuffer_IsContiguous(view, 'C') == 0) return refuse_buffer(view, "the memory is not contiguous");
-    view->strides = nullptr;
-  }
+  if (!is_as_wanted(*view, flags)) return refuse_buffer(view, "the memory is not contiguous");
+  if ((flags & PyBUF_STRIDES) != PyBUF_STRIDES) view->strides = nullptr;
   if ((flags & PyBUF_ND) == 0) view->shape = nullptr;
   if ((flags & PyBUF_FORMAT) == 0) view->format = nullptr;
   Py_INCREF(self);

@@ -464,6 +464,35 @@ defmodule Pythonx.BufferTest do
       assert_raise FunctionClauseError, fn -> Pythonx.buffer(1) end
     end
 
+    test "the order that a consumer asks for is the one it gets, or it gets none" do
+      # Twelve bytes, as three rows of four in the order of Fortran, in that of C, and with gaps.
+      code = """
+      import ctypes, _pythonx
+      STRIDES, C, FORTRAN, ANY = 0x18, 0x38, 0x58, 0x98
+
+      def asks(shape, strides):
+          exporter = _pythonx.memory(memoryview(bytes(24)), 0, "B", 1, shape, strides, True).obj
+          return [asks_for(exporter, flags) for flags in (0, STRIDES, C, FORTRAN, ANY)]
+
+      def asks_for(exporter, flags):
+          view = (ctypes.c_byte * 128)()
+          try:
+              ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(exporter), view, flags)
+          except BufferError:
+              return False
+          ctypes.pythonapi.PyBuffer_Release(view)
+          return True
+
+      [asks((3, 4), (1, 3)), asks((3, 4), (4, 1)), asks((3, 4), (8, 2))]
+      """
+
+      assert eval!(code) == [
+               [false, true, false, true, true],
+               [true, true, true, false, true],
+               [false, true, false, false, false]
+             ]
+    end
+
     test "what Python raises is raised" do
       code = "m = memoryview(b'abc'); m.release(); m"
       error = assert_raise Pythonx.Error, fn -> buffer(code) end
