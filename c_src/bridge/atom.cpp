@@ -51,21 +51,29 @@ bool utf8_of(PyObject* name, std::string_view* out) {
   return true;
 }
 
-// The atom of that name; false with an exception set.
-bool intern(PyObject* name, Term* out) {
-  std::string_view text;
-  if (!utf8_of(name, &text)) return false;
-  if (find_atom(name, out)) return true;
-  if (new_atoms.fetch_add(1) >= new_atoms_limit) {
-    new_atoms.fetch_sub(1);
-    PyErr_Format(PyExc_ValueError,
-                 "Python code has made %d new atoms, which is the limit, because atoms are never freed: %R",
-                 new_atoms_limit, name);
-    return false;
+// The external term format of atoms (https://www.erlang.org/doc/apps/erts/erl_ext_dist): a version byte, a tag, the length in
+// 1 byte or 2, the name. (erl_nif reads and takes UTF-8 only since OTP 26.)
+constexpr unsigned char version_tag = 131;
+constexpr unsigned char atom_utf8_tag = 118;
+constexpr unsigned char small_atom_utf8_tag = 119;
+
+// The atom of a name in UTF-8. False when it is not valid, or new and may not be.
+bool make_atom(std::string_view name, bool may_be_new, Term* out) {
+  constexpr std::size_t longest = 4 * longest_name;
+  if (name.size() > longest) return false;
+  std::string external;
+  for (const std::size_t byte :
+       {std::size_t{version_tag}, std::size_t{atom_utf8_tag}, name.size() >> 8, name.size()}) {
+    external.push_back(static_cast<char>(byte));
   }
-  if (make_atom(text, true, out)) return true;
-  PyErr_Format(PyExc_ValueError, "not a valid atom: %R", name);
-  return false;
+  external += name;
+  ErlNifEnv* env = enif_alloc_env();
+  const auto* bytes = reinterpret_cast<const unsigned char*>(external.data());
+  ErlNifBinaryToTerm options{};  // None, says erl_nif. NOLINT(bugprone-invalid-enum-default-initialization)
+  if (!may_be_new) options = ERL_NIF_BIN2TERM_SAFE;
+  const bool ok = enif_binary_to_term(env, bytes, external.size(), out, options) != 0;
+  enif_free_env(env);
+  return ok;
 }
 
 PyObject* make(PyTypeObject*, PyObject* arguments, PyObject* keywords) {
@@ -74,7 +82,7 @@ PyObject* make(PyTypeObject*, PyObject* arguments, PyObject* keywords) {
   if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O:Atom", const_cast<char**>(names), &name))
     return nullptr;
   Term value;
-  if (!intern(name, &value)) return nullptr;
+  if (!intern_atom(name, &value)) return nullptr;
   Atom* self = PyObject_New(Atom, type);
   if (self == nullptr) return nullptr;
   self->value = value;
@@ -135,29 +143,36 @@ bool init_atom_type() {
 
 PyTypeObject* atom_type() { return type; }
 
-// By way of the external term format: a version byte, a tag, the length in 2 bytes, the name. (erl_nif takes
-// UTF-8 only since OTP 26.)
-bool make_atom(std::string_view name, bool may_be_new, Term* out) {
-  constexpr std::size_t atom_utf8_tag = 118;
-  constexpr std::size_t longest = 4 * longest_name;
-  if (name.size() > longest) return false;
-  std::string external;
-  for (const std::size_t byte : {std::size_t{131}, atom_utf8_tag, name.size() >> 8, name.size()}) {
-    external.push_back(static_cast<char>(byte));
+bool intern_atom(PyObject* name, Term* out) {
+  std::string_view text;
+  if (!utf8_of(name, &text)) return false;
+  if (find_atom(name, out)) return true;
+  if (new_atoms.fetch_add(1) >= new_atoms_limit) {
+    new_atoms.fetch_sub(1);
+    PyErr_Format(PyExc_ValueError,
+                 "Python code has made %d new atoms, which is the limit, because atoms are never freed: %R",
+                 new_atoms_limit, name);
+    return false;
   }
-  external += name;
-  ErlNifEnv* env = enif_alloc_env();
-  const auto* bytes = reinterpret_cast<const unsigned char*>(external.data());
-  ErlNifBinaryToTerm options{};  // None, says erl_nif. NOLINT(bugprone-invalid-enum-default-initialization)
-  if (!may_be_new) options = ERL_NIF_BIN2TERM_SAFE;
-  const bool ok = enif_binary_to_term(env, bytes, external.size(), out, options) != 0;
-  enif_free_env(env);
-  return ok;
+  if (make_atom(text, true, out)) return true;
+  PyErr_Format(PyExc_ValueError, "not a valid atom: %R", name);
+  return false;
 }
 
 bool get_python_atom(PyObject* object, Term* out) {
   if (Py_TYPE(object) != type) return false;
   *out = as_atom(object)->value;
+  return true;
+}
+
+bool find_atom(std::string_view name, Term* out) { return make_atom(name, false, out); }
+
+bool read_atom(ErlNifEnv* env, Term atom, std::string* out) {
+  ErlNifBinary external;
+  if (!enif_term_to_binary(env, atom, &external)) return false;
+  const std::size_t header = external.data[1] == small_atom_utf8_tag ? 3 : 4;
+  out->assign(reinterpret_cast<const char*>(external.data) + header, external.size - header);
+  enif_release_binary(&external);
   return true;
 }
 
@@ -168,7 +183,7 @@ bool find_atom(PyObject* name, Term* out) {
     PyErr_Clear();
     return false;
   }
-  return make_atom({text, static_cast<std::size_t>(size)}, false, out);
+  return find_atom(std::string_view(text, static_cast<std::size_t>(size)), out);
 }
 
 }  // namespace pythonx

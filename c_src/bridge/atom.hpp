@@ -5,6 +5,9 @@
 
 #include <Python.h>
 
+#include <string>
+#include <string_view>
+
 #include "term.hpp"
 
 namespace pythonx {
@@ -18,10 +21,14 @@ PyTypeObject* atom_type();
 // False when `object` is no pythonx.Atom; sets no error. Atoms are the same in every environment.
 bool get_python_atom(PyObject* object, Term* out);
 
-// The atom of a name in UTF-8. False when it is not valid, or new and may not be.
-bool make_atom(std::string_view name, bool may_be_new, Term* out);
+// The atom of that name, a str, which may be a new one until Python code has made too many. False with an exception set.
+bool intern_atom(PyObject* name, Term* out);
 
-// The atom of that name if there is one; false, without an error set, otherwise.
+// The atom of that name, a str or UTF-8, if there is one; false, without an error set, otherwise.
 bool find_atom(PyObject* name, Term* out);
+bool find_atom(std::string_view name, Term* out);
+
+// The name of an atom in UTF-8; false when memory is short.
+bool read_atom(ErlNifEnv* env, Term atom, std::string* out);
 
 }  // namespace pythonx

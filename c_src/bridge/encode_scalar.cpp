@@ -1,7 +1,9 @@
 // The parts of the encoding walk that make objects without elements, one at a time or in runs.
 #include <algorithm>
 #include <cstring>
+#include <string>
 
+#include "atom.hpp"
 #include "encoder.hpp"
 #include "pid.hpp"
 #include "text.hpp"
@@ -18,23 +20,13 @@ constexpr std::size_t short_size = 4096;
 // Elements of a run between two looks at the clock.
 constexpr Py_ssize_t longest_run = 1024;
 
-// The name of an atom that is no Latin-1, by way of the external term format: a version byte, a tag, the
-// length (1 byte or 2), the name in UTF-8. (erl_nif reads UTF-8 names only since OTP 26.)
-PyObject* wide_atom(ErlNifEnv* env, Term term) {
-  constexpr unsigned char small_atom_tag = 119;
-  ErlNifBinary external;
-  if (!enif_term_to_binary(env, term, &external)) return PyErr_NoMemory();
-  const std::size_t header = external.data[1] == small_atom_tag ? 3 : 4;
-  PyObject* name = make_text(external.data + header, external.size - header);
-  enif_release_binary(&external);
-  return name;
-}
-
 PyObject* atom_name(ErlNifEnv* env, Term term) {
   char name[256];
   const int size = enif_get_atom(env, term, name, sizeof(name), ERL_NIF_LATIN1);
-  if (size == 0) return wide_atom(env, term);
-  return PyUnicode_DecodeLatin1(name, size - 1, nullptr);
+  if (size != 0) return PyUnicode_DecodeLatin1(name, size - 1, nullptr);
+  std::string wide;  // The name is no Latin-1.
+  if (!read_atom(env, term, &wide)) return PyErr_NoMemory();
+  return make_text(reinterpret_cast<const unsigned char*>(wide.data()), wide.size());
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include "arrow_atoms.hpp"
 #include "arrow_value.hpp"
+#include "atom.hpp"
 #include "table_build.hpp"
 
 namespace pythonx {
@@ -237,7 +238,7 @@ bool infer_type(ErlNifEnv* env, Term list, Type* out, BuildFailure* failure) {
 
 FieldKey::FieldKey(ErlNifEnv* env, const std::string& name) : binary(make_binary(env, name)), atom(0) {
   Term found;
-  if (enif_make_existing_atom_len(env, name.data(), name.size(), &found, ERL_NIF_UTF8)) atom = found;
+  if (find_atom(name, &found)) atom = found;
 }
 
 bool FieldKey::get(ErlNifEnv* env, Term map, Term* value) const {
@@ -251,12 +252,7 @@ bool get_name(ErlNifEnv* env, Term term, std::string* out) {
     *out = std::string(text);
     return true;
   }
-  unsigned size = 0;
-  if (term == atoms.nil || !enif_get_atom_length(env, term, &size, ERL_NIF_UTF8)) return false;
-  std::vector<char> name(size + 1);
-  if (!enif_get_atom(env, term, name.data(), size + 1, ERL_NIF_UTF8)) return false;
-  *out = std::string(name.data(), size);
-  return true;
+  return term != atoms.nil && enif_is_atom(env, term) && read_atom(env, term, out);
 }
 
 Term struct_name(ErlNifEnv* env, Term term) {

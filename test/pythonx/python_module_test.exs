@@ -71,10 +71,21 @@ defmodule Pythonx.PythonModuleTest do
         end
       end
 
-      tag = String.duplicate("ż", 255)
+      tag = "ż" |> String.duplicate(255) |> String.to_atom()
       Pythonx.eval("import pythonx\npythonx.send_tagged_object(pid, 'ż' * 255, 1)", %{"pid" => self()})
-      assert_receive {received, %Pythonx.Object{}}
-      assert Atom.to_string(received) == tag
+      assert_receive {^tag, %Pythonx.Object{}}
+    end
+
+    test "new tags are new atoms, of which Python may make only so many" do
+      code = "import pythonx\nfor n in range(20000): pythonx.send_tagged_object(pid, f'tag test {n}', None)"
+      before = :erlang.system_info(:atom_count)
+      {pid, _ref} = spawn_monitor(fn -> :ok end)
+      error = assert_raise Pythonx.Error, fn -> Pythonx.eval(code, %{"pid" => pid}) end
+
+      assert List.last(error.lines) =~
+               ~r/^ValueError: Python code has made 10000 new atoms, which is the limit, because atoms are never freed: 'tag test \d+'$/
+
+      assert :erlang.system_info(:atom_count) - before <= 10_100
     end
   end
 
