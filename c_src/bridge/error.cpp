@@ -15,13 +15,17 @@ namespace py = pybind11;
 namespace pythonx {
 namespace {
 
-// Where the package's own Python files are, with a slash at the end.
-std::string package_files;
+// Where the package's own Python files are, with a slash at the end. Leaked, like every static of the bridge.
+std::string& package_files() {
+  static auto* instance = new std::string;
+  return *instance;
+}
 
 bool is_own(PyTracebackObject* entry) {
   PyCodeObject* code = PyFrame_GetCode(entry->tb_frame);
   const char* file = PyUnicode_AsUTF8(code->co_filename);
-  const bool own = file != nullptr && std::string_view(file).substr(0, package_files.size()) == package_files;
+  const bool own =
+      file != nullptr && std::string_view(file).substr(0, package_files().size()) == package_files();
   Py_DECREF(code);
   if (file == nullptr) PyErr_Clear();
   return own;
@@ -29,7 +33,7 @@ bool is_own(PyTracebackObject* entry) {
 
 // The traceback from the first frame on that is not the package's own; nullptr when all are. Takes the reference.
 PyObject* without_own_frames(PyObject* traceback) {
-  if (package_files.empty()) return traceback;
+  if (package_files().empty()) return traceback;
   while (traceback != nullptr && is_own(reinterpret_cast<PyTracebackObject*>(traceback))) {
     auto* next = reinterpret_cast<PyObject*>(reinterpret_cast<PyTracebackObject*>(traceback)->tb_next);
     Py_XINCREF(next);
@@ -95,7 +99,7 @@ Term make_lines(ErlNifEnv* env, const py::list& lines) {
 
 }  // namespace
 
-void set_package_folder(const std::string& folder) { package_files = folder + "/pythonx/"; }
+void set_package_folder(const std::string& folder) { package_files() = folder + "/pythonx/"; }
 
 Term make_text(ErlNifEnv* env, PyObject* unicode) {
   Py_ssize_t size;

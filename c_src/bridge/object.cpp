@@ -75,8 +75,9 @@ void free_nodes(Node* node) {
 // reference is emptied in slices first.
 void empty_in_slices(PyObject* object, Handoff& handoff) {
   constexpr Py_ssize_t slice = 50'000;
-  if (!PyList_CheckExact(object) || Py_REFCNT(object) != 1) return;
-  for (Py_ssize_t size = PyList_GET_SIZE(object); size > slice; size = PyList_GET_SIZE(object)) {
+  if (!PyList_CheckExact(object)) return;
+  // Others run between slices, and may have found the list by way of the collector.
+  for (Py_ssize_t size; Py_REFCNT(object) == 1 && (size = PyList_GET_SIZE(object)) > slice;) {
     if (PyList_SetSlice(object, size - slice, size, nullptr) < 0) return PyErr_Clear();
     handoff.tick(slice);
   }

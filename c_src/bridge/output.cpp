@@ -27,7 +27,9 @@ PyObject* make_capsule(const EvaluationPtr& evaluation) {
   return capsule;
 }
 
+// Who reads the other end of a pipe may let it fill.
 void write_to_process(Stream stream, std::string_view text) {
+  const Detach detached;
   const int fd = stream == Stream::out ? STDOUT_FILENO : STDERR_FILENO;
   while (!text.empty()) {
     const ssize_t written = ::write(fd, text.data(), text.size());

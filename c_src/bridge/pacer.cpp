@@ -1,5 +1,7 @@
 #include "pacer.hpp"
 
+#include <atomic>
+
 namespace pythonx {
 namespace {
 
@@ -16,14 +18,17 @@ PyObject* make_empty_function() {
 // Interrupts arrive between bytecodes only, and a walk runs none: a call of an empty function is where they
 // can.
 bool take_interrupts() {
-  // The function is kept by the main interpreter alone, to which it belongs. To make one takes some microseconds.
-  static PyObject* kept = nullptr;
+  // The function is kept by the main interpreter alone, to which it belongs. To make one takes some microseconds. Without a
+  // GIL two threads may make one each, of which the first is kept.
+  static std::atomic<PyObject*> kept{nullptr};
   const bool is_main = PyInterpreterState_Get() == PyInterpreterState_Main();
-  PyObject* function = is_main && kept != nullptr ? kept : make_empty_function();
+  PyObject* function = is_main ? kept.load() : nullptr;
+  function = function != nullptr ? Py_NewRef(function) : make_empty_function();
   if (function == nullptr) return false;
-  if (is_main) kept = function;
+  PyObject* none_yet = nullptr;
+  if (is_main && kept.compare_exchange_strong(none_yet, function)) Py_INCREF(function);
   PyObject* result = PyObject_CallNoArgs(function);
-  if (!is_main) Py_DECREF(function);
+  Py_DECREF(function);
   Py_XDECREF(result);
   return result != nullptr;
 }

@@ -63,7 +63,10 @@ void drop_last(PyObject* object, bool user_code) {
   }
 }
 
+// A repr may run code that lets go of what the caller has borrowed the object from: from CPython 3.12 on the collector's
+// finalizers, on the main thread the handlers of signals.
 std::string describe(PyObject* object) {
+  Py_INCREF(object);
   // CPython refuses the repr of an int of more than 4300 digits.
   PyObject* repr = is_plain_key(object) ? PyObject_Repr(object) : nullptr;
   const char* text = repr != nullptr ? PyUnicode_AsUTF8(repr) : nullptr;
@@ -71,6 +74,7 @@ std::string describe(PyObject* object) {
       text != nullptr ? shortened(text) : std::string("an object of type ") + Py_TYPE(object)->tp_name;
   Py_XDECREF(repr);
   PyErr_Clear();
+  Py_DECREF(object);
   return result;
 }
 
