@@ -368,6 +368,22 @@ defmodule PythonxTest do
       end)
     end
 
+    test "that the caller has let go of are released by its next evaluation" do
+      {_, globals} = Pythonx.eval("released = []\nclass C:\n    def __del__(self): released.append(1)\n", %{})
+
+      # Not all of them: a destructor that the VM runs on another scheduler may be late.
+      in_time =
+        for count <- 1..100, reduce: 0 do
+          in_time ->
+            Pythonx.eval("C()", globals)
+            :erlang.garbage_collect()
+            collect_free_threaded()
+            if length(Pythonx.decode(globals["released"])) == count, do: in_time + 1, else: in_time
+        end
+
+      assert in_time > 50
+    end
+
     test "a handle changes the reference count by one, whatever happens to it" do
       {object, _} = Pythonx.eval("object()", %{})
       count = fn -> eval!("import sys; sys.getrefcount(o)", %{"o" => object}) end
