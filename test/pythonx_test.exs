@@ -110,6 +110,14 @@ defmodule PythonxTest do
     test "unknown options are named" do
       message = "unknown keys [:foo] in [foo: 1], the allowed keys are: [:stdout_device, :stderr_device]"
       assert_raise ArgumentError, message, fn -> Pythonx.eval("1", %{}, foo: 1) end
+      assert_raise ArgumentError, message, fn -> Pythonx.eval("1", %{}, timeout: 1000, foo: 1) end
+    end
+
+    test "options that are wrong in other ways are refused as Keyword.validate!/2 does" do
+      for opts <- [[foo: 1, bar: 2], [:foo], [{"a", 1}], [stdout_device: self(), stdout_device: self()]] do
+        error = catch_error(Keyword.validate!(opts, [:stdout_device, :stderr_device]))
+        assert catch_error(Pythonx.eval("1", %{}, opts)) == error
+      end
     end
 
     test "keys that are no strings are named" do
