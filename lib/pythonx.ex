@@ -46,6 +46,10 @@ defmodule Pythonx do
 
   @eval_options [:stdout_device, :stderr_device]
 
+  # Told apart from the others, because callers match on the text of the error for an unknown key, which lists exactly
+  # those above.
+  @additional_eval_options [:binaries, :types, :timeout]
+
   ## Initialisation
 
   @doc ~s'''
@@ -242,11 +246,8 @@ defmodule Pythonx do
   end
 
   defp eval_options!(opts) do
-    for {key, _value} <- opts, key not in [:binaries, :types, :timeout | @eval_options] do
-      raise ArgumentError,
-            "unknown keys #{inspect([key])} in #{inspect(opts)}, the allowed keys are: #{inspect(@eval_options)}"
-    end
-
+    documented = if Keyword.keyword?(opts), do: Keyword.drop(opts, @additional_eval_options), else: opts
+    Keyword.validate!(documented, @eval_options)
     opts |> Map.new() |> Enum.into(eval_options!([])) |> validate_values!()
   end
 
@@ -555,10 +556,14 @@ defmodule Pythonx do
   read to its end, on a thread of Python's. Nothing is copied, except for pandas: the table refers to the memory of the
   library, which releases it when the last term that refers to it has been collected.
 
-      iex> {frame, _} = Pythonx.eval("import polars\\npolars.DataFrame({'a': [1, 2], 'b': ['x', None]})", %{})
-      iex> table = Pythonx.table(frame)
-      #Pythonx.Table<2 rows, a: {:s, 64}, b: :string>
-      iex> Pythonx.Table.to_columns(table)
+      {frame, _} = Pythonx.eval("import polars\\npolars.DataFrame({'a': [1, 2], 'b': ['x', None]})", %{})
+      Pythonx.table(frame)
+      #=> #Pythonx.Table<2 rows, a: {:s, 64}, b: :string>
+
+  What Elixir gave to Python can come back likewise:
+
+      iex> {table, _} = Pythonx.eval("table", %{"table" => Pythonx.Table.new(a: [1, 2], b: ["x", nil])})
+      iex> table |> Pythonx.table() |> Pythonx.Table.to_columns()
       %{"a" => [1, 2], "b" => ["x", nil]}
 
   Raises a `Pythonx.Error` for an object that offers no Arrow data, and with what its library says when reading fails.

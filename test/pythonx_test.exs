@@ -130,6 +130,14 @@ defmodule PythonxTest do
     test "unknown options are named" do
       message = "unknown keys [:foo] in [foo: 1], the allowed keys are: [:stdout_device, :stderr_device]"
       assert_raise ArgumentError, message, fn -> Pythonx.eval("1", %{}, foo: 1) end
+      assert_raise ArgumentError, message, fn -> Pythonx.eval("1", %{}, timeout: 1000, foo: 1) end
+    end
+
+    test "options that are wrong in other ways are refused as Keyword.validate!/2 does" do
+      for opts <- [[foo: 1, bar: 2], [:foo], [{"a", 1}], [stdout_device: self(), stdout_device: self()]] do
+        error = catch_error(Keyword.validate!(opts, [:stdout_device, :stderr_device]))
+        assert catch_error(Pythonx.eval("1", %{}, opts)) == error
+      end
     end
 
     test "keys that are no strings are named" do
@@ -386,6 +394,22 @@ defmodule PythonxTest do
         collect_free_threaded()
         eval!("ref() is None", %{"ref" => ref})
       end)
+    end
+
+    test "that the caller has let go of are released by its next evaluation" do
+      {_, globals} = Pythonx.eval("released = []\nclass C:\n    def __del__(self): released.append(1)\n", %{})
+
+      # Not all of them: a destructor that the VM runs on another scheduler may be late.
+      in_time =
+        for count <- 1..100, reduce: 0 do
+          in_time ->
+            Pythonx.eval("C()", globals)
+            :erlang.garbage_collect()
+            collect_free_threaded()
+            if length(Pythonx.decode(globals["released"])) == count, do: in_time + 1, else: in_time
+        end
+
+      assert in_time > 50
     end
 
     test "a handle changes the reference count by one, whatever happens to it" do

@@ -160,18 +160,27 @@ PyObject* EvaluationContext::current_object() {
   return value;
 }
 
-EvaluationPtr EvaluationContext::current() {
+EvaluationPtr EvaluationContext::tied() {
   PyObject* capsule = current_object();
   EvaluationPtr evaluation;
   // Code can find the variable in contextvars.copy_context() and set it to anything.
-  if (PyCapsule_IsValid(capsule, capsule_name)) {
+  if (PyCapsule_IsValid(capsule, capsule_name))
     evaluation = *static_cast<EvaluationPtr*>(PyCapsule_GetPointer(capsule, capsule_name));
-  } else {
-    std::lock_guard<std::mutex> lock(mutex_);
-    evaluation = latest_.lock();
-  }
   Py_DECREF(capsule);
   return evaluation;
+}
+
+EvaluationPtr EvaluationContext::current() {
+  if (EvaluationPtr evaluation = tied()) return evaluation;
+  std::lock_guard<std::mutex> lock(mutex_);
+  // One that only we hold has ended, with all that it started.
+  return latest_.use_count() > 1 ? latest_ : nullptr;
+}
+
+EvaluationPtr EvaluationContext::printing() {
+  if (EvaluationPtr evaluation = tied()) return evaluation;
+  std::lock_guard<std::mutex> lock(mutex_);
+  return latest_;
 }
 
 bool EvaluationContext::set_object(PyObject* object) {
@@ -186,9 +195,10 @@ bool EvaluationContext::set_object(PyObject* object) {
 }
 
 PyObject* EvaluationContext::enter(const EvaluationPtr& evaluation) {
+  EvaluationPtr previous = evaluation;  // let go of when the lock is
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    latest_ = evaluation;
+    latest_.swap(previous);
   }
   PyObject* capsule = make_capsule(evaluation);
   if (capsule == nullptr) return nullptr;
@@ -217,7 +227,7 @@ bool set_evaluation_object(PyObject* object) { return main_context().set_object(
 void print_to_process() { to_process = true; }
 
 void write_output(Stream stream, std::string_view text, EvaluationContext& context) {
-  if (EvaluationPtr evaluation = to_process ? nullptr : context.current()) {
+  if (EvaluationPtr evaluation = to_process ? nullptr : context.printing()) {
     evaluation->write(stream, text);
   } else {
     write_to_process(stream, text);
@@ -225,7 +235,7 @@ void write_output(Stream stream, std::string_view text, EvaluationContext& conte
 }
 
 void flush_output(EvaluationContext& context) {
-  if (EvaluationPtr evaluation = to_process ? nullptr : context.current()) evaluation->flush();
+  if (EvaluationPtr evaluation = to_process ? nullptr : context.printing()) evaluation->flush();
 }
 
 }  // namespace pythonx

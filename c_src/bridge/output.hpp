@@ -103,11 +103,16 @@ class EvaluationContext {
   // Makes the variable; false with an exception set.
   bool init();
 
-  // Drops it, before its interpreter ends. What that prints meanwhile belongs to the latest evaluation, if there is one.
+  // Drops it, before its interpreter ends. What that prints meanwhile goes where the latest evaluation printed.
   void clear();
 
   // See the functions of these names below.
   EvaluationPtr current();
+
+  // The evaluation to whose devices the calling thread prints: unlike `current`, also one that has ended. A finalizer that
+  // runs between two evaluations, or a `__repr__` that Elixir asks for, belongs to none, and the process's own standard
+  // output is seen by nobody in a notebook. Null before the first evaluation.
+  EvaluationPtr printing();
   PyObject* current_object();
   bool set_object(PyObject* object);
 
@@ -116,9 +121,11 @@ class EvaluationContext {
   void leave(PyObject* token);
 
  private:
+  EvaluationPtr tied();
+
   PyObject* variable_ = nullptr;
   std::mutex mutex_;
-  std::weak_ptr<Evaluation> latest_;  // for threads that nothing ties to an evaluation
+  EvaluationPtr latest_;  // for what nothing ties to an evaluation; kept after its end
 };
 
 // That of the main interpreter.

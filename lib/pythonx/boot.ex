@@ -21,10 +21,10 @@ defmodule Pythonx.Boot do
 
   # An exception must not leave `:global` with a lock of a process that lives on.
   defp do_start(dl_path, home, executable, sys_paths) do
-    if NIF.initialized?(), do: raise("Python interpreter has already been initialized")
     check_exists!(dl_path, &File.regular?/1, "dynamic library file")
     check_exists!(home, &File.dir?/1, "python home directory")
     check_exists!(executable, &File.regular?/1, "python executable")
+    if NIF.initialized?(), do: raise("Python interpreter has already been initialized")
     version = open!(dl_path)
     check_home!(home, version)
     load!(Pythonx.Bridge.ensure!(Pythonx.Bridge.tag(version), executable), dl_path)

@@ -71,6 +71,7 @@ defmodule Pythonx.NIF do
   Evaluates code and returns `{result, globals}`; see `Pythonx.eval/3`.
   """
   def eval(code, {file, line}, globals, out, err, relay, deadline) do
+    run_destructors()
     ref = make_ref()
 
     reply =
@@ -90,6 +91,11 @@ defmodule Pythonx.NIF do
 
     eval_result(reply, relay)
   end
+
+  # The VM runs the destructors of what a garbage collection found between two processes, not in the collection. A caller
+  # that gets its reply without waiting never lets go of the scheduler, so it does here: the evaluation drops then what
+  # the caller has let go of before.
+  defp run_destructors(), do: :erlang.yield()
 
   defp eval_result({:ok, result, globals, relayed}, relay) do
     await_relay(relayed, relay)

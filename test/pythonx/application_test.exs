@@ -22,7 +22,9 @@ defmodule Pythonx.ApplicationTest do
   end
 
   # As `Pythonx.install_env/0` of a VM with another project gives it.
-  defp state(toml), do: %{type: :uv_init, pyproject_toml: toml, opts: []} |> :erlang.term_to_binary() |> Base.encode64()
+  defp state(toml, opts \\ []) do
+    %{type: :uv_init, pyproject_toml: toml, opts: opts} |> :erlang.term_to_binary() |> Base.encode64()
+  end
 
   describe "a restart where Python runs" do
     test "without anything that says how to start it" do
@@ -74,6 +76,16 @@ defmodule Pythonx.ApplicationTest do
       # Again, which finds Python running.
       assert :peer.call(vm, :application, :stop, [:pythonx]) == :ok
       assert :peer.call(vm, :application, :ensure_all_started, [:pythonx]) == {:ok, [:pythonx]}
+    end
+
+    test "knows every option that PYTHONX_INIT_STATE may have" do
+      vm = start_bare_vm!()
+      opts = [uv_version: "0.8.5", native_tls: false, python: "no python", lock: nil]
+      :peer.call(vm, System, :put_env, ["PYTHONX_INIT_STATE", state("", opts)])
+      assert {:error, {:pythonx, reason}} = :peer.call(vm, :application, :ensure_all_started, [:pythonx], 60_000)
+      assert {:bad_return, {_start, {:EXIT, {error, _stacktrace}}}} = reason
+      # It got as far as uv, for which there is neither a project nor such a Python.
+      assert %RuntimeError{message: "fetching Python and dependencies failed" <> _} = error
     end
 
     test "does not start the application when that fails" do

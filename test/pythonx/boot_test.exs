@@ -84,10 +84,17 @@ defmodule Pythonx.BootTest do
     init = fn -> Pythonx.init(#{inspect(c.library)}, #{inspect(c.home)}, #{inspect(c.executable)}) end
     :ok = init.()
     #{init_code(c.library, c.home, c.executable)}
+    #{init_code(c.library, "/no/home", c.executable)}
     """
 
     {output, 0} = run(code)
-    assert output == "RuntimeError: Python interpreter has already been initialized\nalive\n"
+
+    assert output == """
+           RuntimeError: Python interpreter has already been initialized
+           alive
+           ArgumentError: the given python home directory does not exist: /no/home
+           alive
+           """
   end
 
   test "before it, every function says so" do

@@ -168,6 +168,28 @@ defmodule Pythonx.OutputTest do
     assert eval!("go.set(); t.join(); t.is_alive()", globals) == false
   end
 
+  test "of a __repr__ that Elixir asks for, and of a finalizer, goes where the latest evaluation's went" do
+    device = start_device()
+
+    code = """
+    class C:
+        def __repr__(self):
+            print("shown")
+            return "C"
+        def __del__(self): print("gone")
+    C()
+    """
+
+    {object, _globals} = Pythonx.eval(code, %{}, stdout_device: device)
+    assert inspect(object) == "#Pythonx.Object<\n  C\n>"
+    assert sync_collect(device) =~ ~r/^shown\n$/
+    send(self(), object)
+    assert_received %Pythonx.Object{}
+    :erlang.garbage_collect()
+    # Nobody evaluates now: the object is dropped by the thread that does nothing else.
+    assert_receive {:device, :out, "gone" <> _newline}, 5000
+  end
+
   test "of a function from an earlier evaluation goes to the device of the one that calls it" do
     {nil, globals} = Pythonx.eval("def f(): print('called')", %{})
     assert output("f()", globals: globals) == "called\n"

@@ -33,7 +33,8 @@ defmodule Pythonx.Uv.State do
   @doc "The environment variable that makes another VM initialise itself in the same way."
   @spec to_env(t()) :: %{String.t() => String.t()}
   def to_env(state) do
-    encoded = state |> Map.delete(:id) |> :erlang.term_to_binary(compressed: 9) |> Base.encode64()
+    # Deterministic, so that every VM that was started like this one says the same.
+    encoded = state |> Map.delete(:id) |> :erlang.term_to_binary([:deterministic, compressed: 9]) |> Base.encode64()
     %{@variable => encoded}
   end
 
@@ -46,8 +47,11 @@ defmodule Pythonx.Uv.State do
     end
   end
 
-  # Safe: it comes from outside, and must not create atoms. Those that we know are in this module.
+  # Safe: it comes from outside, and must not create atoms. Those that we know are in this module and in that of the
+  # options, which a VM that is just starting has not loaded yet.
   defp decode!(encoded) do
+    Code.ensure_loaded!(Options)
+
     case Base.decode64(encoded, ignore: :whitespace) do
       {:ok, binary} -> :erlang.binary_to_term(binary, [:safe])
       :error -> raise ArgumentError, "it is not Base64"
