@@ -51,30 +51,13 @@ bool utf8_of(PyObject* name, std::string_view* out) {
   return true;
 }
 
-// The atom of that name; false with an exception set.
-bool intern(PyObject* name, Term* out) {
-  std::string_view text;
-  if (!utf8_of(name, &text)) return false;
-  if (find_atom(name, out)) return true;
-  if (new_atoms.fetch_add(1) >= new_atoms_limit) {
-    new_atoms.fetch_sub(1);
-    PyErr_Format(PyExc_ValueError,
-                 "Python code has made %d new atoms, which is the limit, because atoms are never freed: %R",
-                 new_atoms_limit, name);
-    return false;
-  }
-  if (make_atom(text, true, out)) return true;
-  PyErr_Format(PyExc_ValueError, "not a valid atom: %R", name);
-  return false;
-}
-
 PyObject* make(PyTypeObject*, PyObject* arguments, PyObject* keywords) {
   static const char* names[] = {"name", nullptr};
   PyObject* name;
   if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O:Atom", const_cast<char**>(names), &name))
     return nullptr;
   Term value;
-  if (!intern(name, &value)) return nullptr;
+  if (!atom_of(name, &value)) return nullptr;
   Atom* self = PyObject_New(Atom, type);
   if (self == nullptr) return nullptr;
   self->value = value;
@@ -153,6 +136,22 @@ bool make_atom(std::string_view name, bool may_be_new, Term* out) {
   const bool ok = enif_binary_to_term(env, bytes, external.size(), out, options) != 0;
   enif_free_env(env);
   return ok;
+}
+
+bool atom_of(PyObject* name, Term* out) {
+  std::string_view text;
+  if (!utf8_of(name, &text)) return false;
+  if (find_atom(name, out)) return true;
+  if (new_atoms.fetch_add(1) >= new_atoms_limit) {
+    new_atoms.fetch_sub(1);
+    PyErr_Format(PyExc_ValueError,
+                 "Python code has made %d new atoms, which is the limit, because atoms are never freed: %R",
+                 new_atoms_limit, name);
+    return false;
+  }
+  if (make_atom(text, true, out)) return true;
+  PyErr_Format(PyExc_ValueError, "not a valid atom: %R", name);
+  return false;
 }
 
 bool get_python_atom(PyObject* object, Term* out) {

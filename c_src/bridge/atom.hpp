@@ -18,6 +18,9 @@ PyTypeObject* atom_type();
 // False when `object` is no pythonx.Atom; sets no error. Atoms are the same in every environment.
 bool get_python_atom(PyObject* object, Term* out);
 
+// The atom of the name that a str is, which may be one of the new ones that Python may make. False with an exception set.
+bool atom_of(PyObject* name, Term* out);
+
 // The atom of a name in UTF-8. False when it is not valid, or new and may not be.
 bool make_atom(std::string_view name, bool may_be_new, Term* out);
 

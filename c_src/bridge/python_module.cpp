@@ -26,19 +26,15 @@ ErlNifPid to_pid(const py::object& object) {
   throw py::attribute_error("expected a pythonx.PID, got: " + std::string(py::repr(py::type::of(object))));
 }
 
-// An atom from text that a Python program made up: bounded in length, as the VM has it.
+// An atom from text that a Python program made up: bounded in length, as the VM has it, and in number.
 Term to_tag(const py::object& object) {
   if (!PyUnicode_Check(object.ptr())) {
     throw py::attribute_error("expected the tag to be a str, got: " +
                               std::string(py::repr(py::type::of(object))));
   }
   if (PyUnicode_GetLength(object.ptr()) > 255) throw py::value_error("a tag has at most 255 characters");
-  Py_ssize_t size;
-  const char* text = PyUnicode_AsUTF8AndSize(object.ptr(), &size);
-  if (text == nullptr) throw py::error_already_set();
   Term atom;
-  if (!make_atom({text, static_cast<std::size_t>(size)}, true, &atom))
-    throw py::value_error("not a valid atom");
+  if (!atom_of(object.ptr(), &atom)) throw py::error_already_set();
   return atom;
 }
 

@@ -91,12 +91,12 @@ def send_tagged_object(pid: PID, tag: str, object: object) -> None:
 
     Args:
         pid: The process.
-        tag: The first element of the message, which becomes an atom. Atoms are never freed, so tags should be
-            few. At most 255 characters.
+        tag: The first element of the message, which becomes an atom of at most 255 characters. New ones count
+            among those that `Atom` may make.
         object: The second element.
 
     Raises:
         AttributeError: If `pid` is not a PID or `tag` not a str.
-        ValueError: If `tag` is too long for an atom.
+        ValueError: If `tag` is too long for an atom, or one new atom too many.
     """
     _pythonx.send_tagged_object(pid, tag, object)
