@@ -15,6 +15,8 @@ defmodule Pythonx.MixProject do
       name: "Pythonx",
       description: "CPython embedded in the BEAM",
       elixirc_paths: elixirc_paths(Mix.env()),
+      # Tests implement `Pythonx.Encoder` for structs of their own.
+      consolidate_protocols: Mix.env() != :test,
       compilers: [:pythonx_loader] ++ Mix.compilers() ++ [:pythonx_environment],
       start_permanent: Mix.env() == :prod,
       deps: [],

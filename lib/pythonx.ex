@@ -753,7 +753,7 @@ defmodule Pythonx do
     if opts[:types] == :rich and Pythonx.Encoder.impl_for(term) == nil do
       Native.encode(term, opts)
     else
-      Pythonx.Encoder.encode(term, Native.encoder(opts))
+      term |> Pythonx.Encoder.encode(Native.encoder(opts)) |> Native.checked(term)
     end
   end
 

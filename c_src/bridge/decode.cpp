@@ -370,6 +370,7 @@ bool Decoder::iterate(PyObject* set, std::vector<PyObject*>* out) {
 // Ends the walk for the Python exception that is set.
 bool Decoder::python_error() {
   if (options_.user_code) {
+    note_place();
     status_ = DecodeStatus::failed;
   } else {
     PyErr_Clear();

@@ -44,6 +44,20 @@ std::string key_text(PyObject* key) {
   return describe(key);
 }
 
+// An exception that cannot have it does without.
+void add_note(PyObject* exception, const std::string& text) {
+#if PY_VERSION_HEX >= 0x030B0000
+  PyObject* done = PyObject_CallMethod(exception, "add_note", "s", text.c_str());
+#else
+  // `take_error` looks there.
+  PyObject* notes = Py_BuildValue("[s]", text.c_str());
+  PyObject* done = notes;
+  if (notes != nullptr) PyObject_SetAttrString(exception, "__notes__", notes);
+#endif
+  Py_XDECREF(done);
+  PyErr_Clear();
+}
+
 }  // namespace
 
 bool Decoder::refuse(std::size_t depth, const std::string& what) {
@@ -63,6 +77,18 @@ bool Decoder::refuse_cycle(Kind kind) {
 bool Decoder::may_describe() {
   if (!options_.user_code) status_ = DecodeStatus::needs_thread;
   return options_.user_code;
+}
+
+// Adds to the exception that is set where in the data it was raised, as a note, which is formatted with it. What ends
+// the walk from outside, as an interrupt does, has nothing to do with that place.
+void Decoder::note_place() const {
+  if (PyErr_ExceptionMatches(PyExc_Exception) == 0) return;
+  PyObject *type, *value, *traceback;
+  PyErr_Fetch(&type, &value, &traceback);
+  PyErr_NormalizeException(&type, &value, &traceback);
+  const std::string where = path(frames_.size());
+  if (!where.empty()) add_note(value, "while decoding " + where);
+  PyErr_Restore(type, value, traceback);
 }
 
 // Finds two keys of the innermost container that are one term.

@@ -112,6 +112,7 @@ class Decoder {
   bool refuse(std::size_t depth, const std::string& what);
   bool refuse_cycle(Kind kind);
   bool may_describe();
+  void note_place() const;
   bool refuse_meeting_keys(const Frame& frame);
 
   std::string path(std::size_t depth) const;

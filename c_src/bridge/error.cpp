@@ -68,7 +68,14 @@ struct Raised {
 
 py::list format(const Raised& raised, Frames frames) {
   const py::object traceback = frames == Frames::internal ? py::none() : raised.traceback;
-  return py::module_::import("traceback").attr("format_exception")(raised.type, raised.value, traceback);
+  py::list lines =
+      py::module_::import("traceback").attr("format_exception")(raised.type, raised.value, traceback);
+#if PY_VERSION_HEX < 0x030B0000
+  // From Python 3.11 on `traceback` does that.
+  for (const py::handle note : py::getattr(raised.value, "__notes__", py::tuple()))
+    lines.append(py::str(note) + py::str("\n"));
+#endif
+  return lines;
 }
 
 // For an exception that cannot even be formatted: its class name is always to be had.

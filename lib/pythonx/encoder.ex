@@ -194,9 +194,13 @@ defmodule Pythonx.Encoder.Native do
 
   defp encode_by_protocol(term, encoder), do: Pythonx.Encoder.encode(term, encoder)
 
-  defp checked(%Pythonx.Object{} = object, _term), do: Pythonx.NIF.local!(object)
+  @doc """
+  What an implementation returned for `term`, if that is an object of this node.
+  """
+  @spec checked(term(), term()) :: Pythonx.Object.t()
+  def checked(%Pythonx.Object{} = object, _term), do: Pythonx.NIF.local!(object)
 
-  defp checked(other, term) do
+  def checked(other, term) do
     raise ArgumentError,
           "expected the Pythonx.Encoder implementation for #{inspect(term)} to return a Pythonx.Object, " <>
             "got: #{inspect(other)}"
@@ -276,10 +280,10 @@ defimpl Pythonx.Encoder, for: List do
   alias Pythonx.Encoder.Native
 
   def encode(list, encoder) do
-    if Native.default?(encoder) do
+    # The walk has an error of its own for an improper list.
+    if Native.default?(encoder) or List.improper?(list) do
       Native.encode(list)
     else
-      _proper = length(list)
       list |> Enum.map(&Native.encode_child(&1, encoder)) |> Native.encode()
     end
   end
@@ -333,16 +337,17 @@ end
 
 defimpl Pythonx.Encoder, for: Pythonx.Object do
   def encode(object, _encoder) do
-    if Pythonx.NIF.local_object?(object) do
-      object
-    else
-      Pythonx.Interpreter.refuse_in_main!(object)
-
+    if remote?(object) do
       raise Protocol.UndefinedError,
         protocol: @protocol,
         value: object,
         description:
           "remote objects cannot be encoded implicitly, call Pythonx.copy_remote_object/1 first to get a local copy of the object"
     end
+
+    # One of this node that has been collected, such as one that came back in a message, is not remote.
+    Pythonx.NIF.local!(object)
   end
+
+  defp remote?(%{resource: resource}), do: is_reference(resource) and node(resource) != node()
 end

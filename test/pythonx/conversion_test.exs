@@ -9,6 +9,15 @@ defmodule Pythonx.ConversionTest do
     defstruct [:x, :y]
   end
 
+  defmodule Given do
+    # Encodes as whatever it holds.
+    defstruct [:value]
+
+    defimpl Pythonx.Encoder do
+      def encode(%{value: value}, _encoder), do: value
+    end
+  end
+
   defp object(code, globals \\ %{}) do
     {result, _globals} = Pythonx.eval(code, globals)
     result
@@ -24,7 +33,7 @@ defmodule Pythonx.ConversionTest do
 
   defp python_error(fun) do
     error = assert_raise Pythonx.Error, fun
-    error.lines |> Enum.reject(&(&1 =~ ~r/^while encoding /)) |> List.last() |> String.trim_trailing()
+    error.lines |> Enum.reject(&(&1 =~ ~r/^while (en|de)coding /)) |> List.last() |> String.trim_trailing()
   end
 
   defp refused(code) do
@@ -148,6 +157,29 @@ defmodule Pythonx.ConversionTest do
       assert undefined(1..2).value == 1..2
     end
 
+    test "an implementation that returns no object is an error that says where" do
+      expected =
+        &"expected the Pythonx.Encoder implementation for #{inspect(&1)} to return a Pythonx.Object, got: #{inspect(&1.value)}"
+
+      for value <- [nil, 1, {:ok, 2}], given = %Given{value: value} do
+        message = expected.(given)
+        assert_raise ArgumentError, message, fn -> Pythonx.encode!(given) end
+        assert_raise ArgumentError, message, fn -> Pythonx.eval("x", %{"x" => given}) end
+        assert_raise ArgumentError, ~s([1]["k"]: #{message}), fn -> Pythonx.encode!([1, %{"k" => given}]) end
+      end
+
+      assert round_trip(%Given{value: Pythonx.encode!([1])}) == [1]
+    end
+
+    test "an object of this node that has been collected is an error that names the reference" do
+      gone = %Pythonx.Object{resource: make_ref()}
+      message = "decode failed, expected a resource reference, got: #{:erlang.ref_to_list(gone.resource)}"
+      assert_raise ArgumentError, message, fn -> Pythonx.encode!(gone) end
+      assert_raise ArgumentError, message, fn -> Pythonx.eval("x", %{"x" => gone}) end
+      assert_raise ArgumentError, "[0]: " <> message, fn -> Pythonx.encode!([gone]) end
+      assert_raise ArgumentError, message, fn -> Pythonx.encode!(%Given{value: gone}) end
+    end
+
     test "references and ports are an error" do
       port = hd(Port.list())
       for term <- [make_ref(), port], do: assert(undefined([term]).value == term)
@@ -161,8 +193,11 @@ defmodule Pythonx.ConversionTest do
     end
 
     test "improper lists are an error" do
-      assert_raise ArgumentError, fn -> Pythonx.encode!([1 | 2]) end
       assert_raise ArgumentError, ~r/\A\["k"\]: /, fn -> Pythonx.encode!(%{"k" => [1, 2 | 3]}) end
+
+      message = "cannot encode an improper list as a Python object, got: [1 | 2]"
+      assert_raise ArgumentError, message, fn -> Pythonx.encode!([1 | 2]) end
+      assert_raise ArgumentError, message, fn -> Pythonx.encode!([1 | 2], &Pythonx.Encoder.encode(&1, &2)) end
     end
 
     test "the order in which structs are met is that in which their objects are placed" do
@@ -334,6 +369,15 @@ defmodule Pythonx.ConversionTest do
         assert python_error(fn -> Pythonx.decode(object(code)) end) =~
                  ~r/\AUnicodeEncodeError: 'utf-8' codec can't encode/
       end
+    end
+
+    test "an error of Python names the place" do
+      last = fn code -> assert_raise(Pythonx.Error, fn -> Pythonx.decode(object(code)) end).lines |> List.last() end
+      assert last.("['a', {'k': ('x', '\\udfff')}]") == ~s/while decoding [1]["k"][1]\n/
+      assert last.("[{'\\ud800': 1}]") == "while decoding [0][a key]\n"
+      assert last.("'\\ud800'") =~ ~r/\AUnicodeEncodeError: /
+      odd = "class S(set):\n    def __iter__(self): raise KeyError('mine')\n"
+      assert last.(odd <> "{'s': [S()]}") == ~s/while decoding ["s"][0]\n/
     end
 
     test "sets" do

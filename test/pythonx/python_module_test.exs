@@ -75,18 +75,42 @@ defmodule Pythonx.PythonModuleTest do
       Pythonx.eval("import pythonx\npythonx.send_tagged_object(pid, 'ż' * 255, 1)", %{"pid" => self()})
       assert_receive {^tag, %Pythonx.Object{}}
     end
+  end
 
-    test "new tags are new atoms, of which Python may make only so many" do
-      code = "import pythonx\nfor n in range(20000): pythonx.send_tagged_object(pid, f'tag test {n}', None)"
-      before = :erlang.system_info(:atom_count)
-      {pid, _ref} = spawn_monitor(fn -> :ok end)
-      error = assert_raise Pythonx.Error, fn -> Pythonx.eval(code, %{"pid" => pid}) end
+  describe "new atoms" do
+    # On a node of their own, whose atoms nobody else needs.
+    test "are limited in number, those of tags together with those of pythonx.Atom" do
+      {_peer, node} = Pythonx.Peers.start!()
+      {object, holder} = Pythonx.Peers.hold!(node, node, "1")
+      before = :erpc.call(node, :erlang, :system_info, [:atom_count])
 
-      assert List.last(error.lines) =~
-               ~r/^ValueError: Python code has made 10000 new atoms, which is the limit, because atoms are never freed: 'tag test \d+'$/
+      tags = "for n in range(20000): pythonx.send_tagged_object(pid, f'tag {n}', None)"
+      atoms = "for n in range(6000): pythonx.Atom(f'atom {n}')"
 
-      assert :erlang.system_info(:atom_count) - before <= 10_100
+      assert {:ok, _atoms} = eval_on(node, atoms, %{"pid" => holder})
+      assert {:error, line} = eval_on(node, tags, %{"pid" => holder})
+
+      assert line =~
+               ~r/^ValueError: Python code has made 10000 new atoms, which is the limit, because atoms are never freed: 'tag \d+'$/
+
+      assert {:error, ^line} = eval_on(node, tags, %{"pid" => holder})
+      assert {:error, "ValueError: " <> _} = eval_on(node, "pythonx.Atom('another')", %{})
+      assert :erpc.call(node, :erlang, :system_info, [:atom_count]) - before <= 10_100
+
+      # What there is costs nothing.
+      known = "for n in range(100): pythonx.send_tagged_object(pid, 'tag 1', pythonx.Atom('ok'))"
+      assert {:ok, _nothing} = eval_on(node, known, %{"pid" => holder})
+      Pythonx.ObjectTracker.identity(object)
     end
+  end
+
+  # There, as the process may be known to that node only. Errors by their last line.
+  defp eval_on(node, code, globals) do
+    {:ok, :erpc.call(node, Pythonx, :eval, ["import pythonx\n" <> code, globals])}
+  rescue
+    error in ErlangError ->
+      {:exception, %Pythonx.Error{lines: lines}, _stacktrace} = error.original
+      {:error, String.trim_trailing(List.last(lines))}
   end
 
   describe "pythonx.PID" do
