@@ -197,8 +197,8 @@ defmodule Pythonx do
     * `:types` - with `:rich`, structs in `globals` such as `Date` become Python's, as in `encode!/2`. Defaults to
       `:basic`
 
-    * `:timeout` - how long the code may run, in milliseconds, or `:infinity`. When the time is over, the code is
-      interrupted and `Pythonx.TimeoutError` raised. Defaults to `:infinity`
+    * `:timeout` - how long the code may run, in milliseconds, or `:infinity`; encoding `globals` counts. When the time is
+      over, the code is interrupted and `Pythonx.TimeoutError` raised. Defaults to `:infinity`
 
   What the code has printed when it ends has been sent to its device when this function returns.
   '''
@@ -206,7 +206,7 @@ defmodule Pythonx do
   def eval(code, globals, opts \\ []) when is_binary(code) and is_map(globals) and is_list(opts) do
     location = Pythonx.Sigil.take_location(code) || {"<string>", 1}
     relay = relay!()
-    opts = eval_options!(opts)
+    opts = opts |> eval_options!() |> Map.update!(:timeout, &Deadline.new/1)
     globals = encode_globals!(globals, opts)
     out = device!(:stdout_device, opts.stdout_device || Process.group_leader())
     err = device!(:stderr_device, opts.stderr_device || standard_error())
@@ -258,16 +258,7 @@ defmodule Pythonx do
 
     Options.check!(:types, opts.types)
 
-    if opts.timeout != :infinity and not (is_integer(opts.timeout) and opts.timeout >= 0) do
-      raise ArgumentError,
-            "expected :timeout to be a non-negative integer or :infinity, got: #{inspect(opts.timeout)}"
-    end
-
-    # What `receive` can wait for: 49 days.
-    if is_integer(opts.timeout) and opts.timeout > 0xFFFF_FFFF do
-      raise ArgumentError, "expected :timeout to be at most #{0xFFFF_FFFF}, got: #{opts.timeout}"
-    end
-
+    Options.check!(:timeout, opts.timeout)
     opts
   end
 
@@ -275,7 +266,7 @@ defmodule Pythonx do
 
   defp encode_globals!(globals, opts) do
     validate_globals_keys!(globals)
-    encode_opts = [binaries: opts.binaries, types: opts.types]
+    encode_opts = [binaries: opts.binaries, types: opts.types, timeout: opts.timeout]
     Map.new(globals, fn {name, value} -> {name, encode_with(value, encode_opts)} end)
   end
 
@@ -641,7 +632,7 @@ defmodule Pythonx do
 
     * `:elapsed` - for how long it has run, in microseconds
 
-    * `:code` - the first line of the code, or the name of the operation
+    * `:code` - the first line of the code that is not blank, or the name of the operation
 
   Code that waits for an Elixir function it has called is listed too. What runs in an interpreter of
   `Pythonx.Interpreter` has `:interpreter`, its name, in the place of `:thread` and `:main_thread`.
@@ -654,7 +645,7 @@ defmodule Pythonx do
             required(:process) => pid(),
             required(:elapsed) => non_neg_integer(),
             required(:code) => String.t(),
-            optional(:thread) => pos_integer(),
+            optional(:thread) => non_neg_integer(),
             optional(:main_thread) => boolean(),
             optional(:interpreter) => String.t()
           }

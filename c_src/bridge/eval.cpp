@@ -8,6 +8,7 @@
 #include "interpreter.hpp"
 #include "main_module.hpp"
 #include "object.hpp"
+#include "text.hpp"
 
 namespace pythonx {
 
@@ -93,9 +94,7 @@ EvalJob::~EvalJob() {
   if (result_ != nullptr) drop_later(result_);
 }
 
-std::string EvalJob::label() const {
-  return std::string(source_.text().substr(0, source_.text().find('\n')));
-}
+std::string EvalJob::label() const { return std::string(first_line(source_.text())); }
 
 Term EvalJob::run() {
   evaluation_ = std::make_shared<Evaluation>(caller(), std::move(devices_));

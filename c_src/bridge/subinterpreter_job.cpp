@@ -7,6 +7,7 @@
 #include "safe_point.hpp"
 #include "subinterpreter.hpp"
 #include "subinterpreter_object.hpp"
+#include "text.hpp"
 
 namespace pythonx {
 namespace {
@@ -109,7 +110,7 @@ SubinterpreterJob::SubinterpreterJob(ErlNifEnv* caller_env, Term reference,
       devices_(std::move(devices)) {
   enif_self(caller_env, &caller_);
   std::string_view text;
-  if (get_binary(caller_env, label, &text)) label_ = std::string(text.substr(0, text.find('\n')));
+  if (get_binary(caller_env, label, &text)) label_ = std::string(first_line(text));
   enif_keep_resource(interpreter_->resource());
 }
 

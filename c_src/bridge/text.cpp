@@ -172,4 +172,11 @@ void write_utf8(PyObject* text, unsigned char* out) {
   return encode_units(PyUnicode_4BYTE_DATA(text), count, out);
 }
 
+std::string_view first_line(std::string_view code) {
+  const auto start = code.find_first_not_of(" \t\f\r\n");
+  if (start == std::string_view::npos) return {};
+  code.remove_prefix(start);
+  return code.substr(0, code.find_first_of("\r\n"));
+}
+
 }  // namespace pythonx

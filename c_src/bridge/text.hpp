@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <string_view>
 
 #include "term.hpp"
 
@@ -81,5 +82,8 @@ std::ptrdiff_t utf8_size(PyObject* text);
 
 // Writes exactly `utf8_size(text)` bytes.
 void write_utf8(PyObject* text, unsigned char* out);
+
+// The first line of code that is not blank, as Pythonx.running/0 shows it; empty when all are.
+std::string_view first_line(std::string_view code);
 
 }  // namespace pythonx

@@ -87,7 +87,8 @@ defmodule Pythonx.Calls do
     case NIF.perform(operation, arguments, out, err, relay, opts.timeout) do
       {:deferred, terms} ->
         types = if rich?(opts), do: :rich, else: :basic
-        objects = Native.encode_deferred(terms, operands, binaries: opts.binaries, types: types)
+        encoding = [binaries: opts.binaries, types: types, timeout: opts.timeout]
+        objects = Native.encode_deferred(terms, operands, encoding)
         submit(operation, operands, names, opts, devices, objects)
 
       {:ok, result} ->

@@ -67,8 +67,11 @@ defmodule Pythonx.Encoder.Native do
     encoder = encoder(opts)
 
     case Keyword.get(opts, :types, :basic) do
-      :basic -> Enum.map(terms, &encode_one(&1, root, encoder))
-      :rich -> terms |> Enum.map(&describe(&1, root, encoder)) |> build_described()
+      :basic ->
+        Enum.map(terms, &encode_one(&1, root, encoder))
+
+      :rich ->
+        terms |> Enum.map(&describe(&1, root, encoder)) |> build_described(Keyword.get(opts, :timeout, :infinity))
     end
   end
 
@@ -79,8 +82,8 @@ defmodule Pythonx.Encoder.Native do
   end
 
   # One call makes the objects of all.
-  defp build_described(found) do
-    objects = Pythonx.Types.build(for {:describe, description} <- found, do: description)
+  defp build_described(found, deadline) do
+    objects = Pythonx.Types.build(for({:describe, description} <- found, do: description), deadline)
 
     {built, []} =
       Enum.map_reduce(found, objects, fn

@@ -7,8 +7,8 @@ defmodule Pythonx.Logs do
 
   require Logger
 
-  alias Pythonx.Encoder.Native
-  alias Pythonx.NIF
+  alias Pythonx.Calls
+  alias Pythonx.Deadline
   alias Pythonx.Options
   alias Pythonx.Telemetry
 
@@ -27,10 +27,9 @@ defmodule Pythonx.Logs do
 
   defp change(opts) do
     if opts.level == :none do
-      NIF.call("call_internal", {"pythonx._logging", "detach", {}}, opts.timeout)
+      Calls.internal("pythonx._logging", "detach", {}, Deadline.new(opts.timeout))
     else
-      name = opts.logger && Native.encode(opts.logger, binaries: :str)
-      NIF.call("call_internal", {"pythonx._logging", "attach", {name, number!(opts.level)}}, opts.timeout)
+      Calls.internal("pythonx._logging", "attach", {opts.logger, number!(opts.level)}, Deadline.new(opts.timeout))
     end
   end
 

@@ -6,6 +6,9 @@ defmodule Pythonx.Options do
 
   @defaults %{decode: false, binaries: :bytes, types: :basic, timeout: :infinity}
 
+  # What `receive` can wait for, in milliseconds: 49 days.
+  @longest 0xFFFF_FFFF
+
   @doc """
   The options as a map, checked. `taken` is a list of names, or of names with defaults of their own.
 
@@ -36,7 +39,14 @@ defmodule Pythonx.Options do
   def check!(:order, value) when value in [:memory, :c], do: :ok
   def check!(:order, value), do: refuse!(:order, ":memory or :c", value)
   def check!(:timeout, :infinity), do: :ok
-  def check!(:timeout, value) when is_integer(value) and value >= 0, do: :ok
+  def check!(:timeout, value) when is_integer(value) and value >= 0 and value <= @longest, do: :ok
+
+  def check!(:timeout, value) when is_integer(value) and value > @longest do
+    raise ArgumentError, "expected :timeout to be at most #{@longest}, got: #{value}"
+  end
+
+  # A Pythonx.Deadline, of what this is a part of.
+  def check!(:timeout, {at, timeout}) when is_integer(at) and is_integer(timeout), do: :ok
   def check!(:timeout, value), do: refuse!(:timeout, "a non-negative integer or :infinity", value)
   def check!(_of_the_function_itself, _value), do: :ok
 

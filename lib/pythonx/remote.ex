@@ -108,11 +108,9 @@ defmodule Pythonx.Remote do
   end
 
   defp evaluate(code, globals, {out, err}, options) do
-    globals =
-      Map.new(globals, fn {name, value} ->
-        {name, encode(value, binaries: options.binaries, types: Map.get(options, :types, :basic))}
-      end)
-
+    options = Map.merge(options, %{timeout: options |> Map.get(:timeout, :infinity) |> Deadline.new()})
+    encoding = [binaries: options.binaries, types: Map.get(options, :types, :basic), timeout: options.timeout]
+    globals = Map.new(globals, fn {name, value} -> {name, encode(value, encoding)} end)
     options = [stdout_device: out, stderr_device: err] ++ Map.to_list(options)
     {result, globals} = Pythonx.eval(code, globals, options)
     {:ok, result, globals}

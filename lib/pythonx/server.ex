@@ -34,6 +34,7 @@ defmodule Pythonx.Server do
   require Logger
 
   alias Pythonx.Calls
+  alias Pythonx.Deadline
   alias Pythonx.Object
   alias Pythonx.Options
 
@@ -98,19 +99,25 @@ defmodule Pythonx.Server do
 
     * `:binaries` - see `Pythonx.call/4`. Defaults to `:str`
 
-    * `:timeout` - how long the method may run, in milliseconds, or `:infinity`. When the time is over it is interrupted
-      and `Pythonx.TimeoutError` raised in the caller; the server goes on. The time in which other callers are served
-      does not count. Defaults to `:infinity`
+    * `:timeout` - how long to wait for the result, in milliseconds, or `:infinity`. When the time is over,
+      `Pythonx.TimeoutError` is raised in the caller, and the method is interrupted, or not called any more if others are
+      being served; the server goes on. Defaults to `:infinity`
   """
   @spec call(GenServer.server(), atom() | String.t(), list(), keyword() | map(), keyword()) :: term()
   def call(server, method, args \\ [], kwargs \\ [], opts \\ []) when is_list(args) do
     opts = Keyword.merge([decode: true], opts)
-    Calls.options!(opts)
+    deadline = Deadline.new(Calls.options!(opts).timeout)
 
-    case GenServer.call(server, {__MODULE__, :call, Calls.name!(method), args, kwargs, opts}, :infinity) do
+    case request(server, {__MODULE__, :call, Calls.name!(method), args, kwargs, opts, {node(), deadline}}, deadline) do
       {:ok, result} -> result
       {:raised, kind, reason, stack} -> :erlang.raise(kind, reason, stack)
     end
+  end
+
+  defp request(server, request, deadline) do
+    GenServer.call(server, request, Deadline.left(deadline))
+  catch
+    :exit, {:timeout, {GenServer, :call, [_server, ^request, _left]}} -> Deadline.give_up!(deadline)
   end
 
   @doc """
@@ -169,9 +176,21 @@ defmodule Pythonx.Server do
   end
 
   @impl true
-  def handle_call({__MODULE__, :call, method, args, kwargs, opts}, _from, object) do
-    {:reply, run(object, method, args, kwargs, opts), object}
+  def handle_call({__MODULE__, :call, method, args, kwargs, opts, due}, _from, object) do
+    {:reply, run_until(due, object, method, args, kwargs, opts), object}
   end
+
+  # Nobody waits for a call any more whose time was over before its turn came. The clocks of two nodes do not agree: there
+  # the time that the request was under way does not count.
+  defp run_until({node, {_at, _timeout} = deadline}, object, method, args, kwargs, opts) when node == node() do
+    if Deadline.left(deadline) == 0 do
+      {:raised, :error, %Pythonx.TimeoutError{timeout: opts[:timeout]}, []}
+    else
+      run(object, method, args, kwargs, Keyword.put(opts, :timeout, deadline))
+    end
+  end
+
+  defp run_until(_due, object, method, args, kwargs, opts), do: run(object, method, args, kwargs, opts)
 
   @impl true
   def handle_cast({__MODULE__, :cast, method, args, kwargs, opts}, object) do

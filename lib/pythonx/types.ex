@@ -42,9 +42,9 @@ defmodule Pythonx.Types do
   @doc """
   The objects for structs that `describe/1` knows.
   """
-  @spec build([tuple()]) :: [Object.t()]
-  def build(descriptions) do
-    "call_internal" |> NIF.call({"pythonx._types", "build", {descriptions}}) |> Pythonx.decode()
+  @spec build([tuple()], Deadline.t()) :: [Object.t()]
+  def build(descriptions, deadline) do
+    Pythonx.Calls.internal("pythonx._types", "build", {descriptions}, deadline)
   end
 
   @doc """

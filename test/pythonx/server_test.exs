@@ -77,6 +77,29 @@ defmodule Pythonx.ServerTest do
     refute_received _anything
   end
 
+  test "the time of a call is that of its caller: while others are served it counts, and then the method is not called" do
+    server = start()
+    test = self()
+    f = fn -> send(test, {:serving, self()}) && receive(do: (:go -> nil)) end
+    busy = Task.async(fn -> Server.call(server, :add, [Pythonx.call(add_later(), [f])]) end)
+    assert_receive {:serving, handler}
+    error = assert_raise Pythonx.TimeoutError, fn -> Server.call(server, :add, [100], [], timeout: 20) end
+    assert error.timeout == 20
+    send(handler, :go)
+    assert Task.await(busy) == 1
+    assert Server.call(server, :add) == 2
+    refute_received _anything
+  end
+
+  # A number that takes its time to be added.
+  defp add_later do
+    code =
+      "class Later:\n  def __init__(self, f): self.f = f\n  def __radd__(self, other):\n    self.f()\n    return other + 1"
+
+    {nil, globals} = Pythonx.eval(code, %{})
+    globals["Later"]
+  end
+
   test "other messages go to handle_info" do
     server = start()
     send(server, %{"k" => [1, :two]})

@@ -213,6 +213,17 @@ defmodule Pythonx.StreamTest do
       end
     end
 
+    test "may be shared by threads" do
+      code = """
+      from concurrent.futures import ThreadPoolExecutor
+      with ThreadPoolExecutor(4) as executor:
+          parts = list(executor.map(lambda _: list(xs), range(4)))
+      sorted(sum(parts, []))
+      """
+
+      for _ <- 1..10, do: assert(eval!(code, %{"xs" => Pythonx.iterator(1..2000)}) == Enum.to_list(1..2000))
+    end
+
     test "is read in a process with the caller in $callers" do
       test = self()
       enumerable = Stream.map([1], fn _ -> hd(Process.get(:"$callers")) end)

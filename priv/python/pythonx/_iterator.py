@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _thread
+
 import _pythonx
 
 TYPE_CHECKING = False
@@ -17,9 +19,11 @@ class Iterator:
 
     Elements come in batches, the first of one element, each twice as large as the one before while Elixir is fast
     enough to fill it. Nothing is read from the enumerable before it is asked for.
+
+    Threads may share one. Whoever finds the batch at its end reads the next; the others wait for that.
     """
 
-    __slots__ = ("_count", "_items", "_more", "_process", "_pull")
+    __slots__ = ("_count", "_items", "_lock", "_more", "_process", "_pull")
 
     def __init__(self, pull: Callable[[int], tuple[bool, list]], process: object) -> None:
         self._pull = pull
@@ -27,11 +31,18 @@ class Iterator:
         self._items: AnyIterator = iter(())
         self._count = 1
         self._more = True
+        self._lock = _thread.allocate_lock()
 
     def __iter__(self) -> Iterator:
         return self
 
     def __next__(self) -> object:
+        for item in self._items:
+            return item
+        with self._lock:
+            return self._next_read()
+
+    def _next_read(self) -> object:
         for item in self._items:
             return item
         while self._more:
