@@ -47,7 +47,7 @@ defmodule Pythonx.UvTest do
       assert visible(dir) == [".venv", "pyproject.toml", "pythonx.config"]
       assert visible(context.projects) == [Path.basename(dir)]
 
-      assert [find, venv, sync] = calls(context.log)
+      assert ["--version", find, venv, sync] = calls(context.log)
       assert find == "python find --no-config --system --no-python-downloads --python-preference managed"
       executable = ask_python!("os.path.realpath(sys.executable)")
       assert venv == "venv --quiet --relocatable --no-config --python #{executable} .venv"
@@ -55,7 +55,7 @@ defmodule Pythonx.UvTest do
 
       System.put_env("PYTHONX_UV", "/nowhere/uv")
       assert fetch(toml) == :ok
-      assert length(calls(context.log)) == 3
+      assert length(calls(context.log)) == 4
     end
 
     test "says which Python it uses, and passes on both outputs of uv as they come", context do
@@ -108,6 +108,19 @@ defmodule Pythonx.UvTest do
       assert fetch(toml()) == :ok
     end
 
+    test "where uv does not trust a certificate, our own option is named", context do
+      advice = "Pythonx: with the option native_tls: true, uv trusts the certificates that this system trusts\n"
+      sync = "echo 'error: Failed to fetch'; echo '  cause: invalid peer certificate: UnknownIssuer'; "
+
+      fake_uv!(context.log, sync: sync <> "exit 2")
+      {_error, output} = with_output(fn -> assert_raise RuntimeError, @failure, fn -> Uv.fetch(toml(), false) end end)
+      assert String.ends_with?(output, "UnknownIssuer\n" <> advice)
+
+      fake_uv!(context.log, sync: sync <> "exit 0")
+      {:ok, output} = with_output(fn -> Uv.fetch(toml(), false) end)
+      refute output =~ "native_tls"
+    end
+
     test "a uv that cannot make the environment, or is killed", context do
       fake_uv!(context.log, venv: "exit 2")
       assert_raise RuntimeError, @failure, fn -> fetch(toml()) end
@@ -134,7 +147,7 @@ defmodule Pythonx.UvTest do
     test "options: what is passed on, and which of them make another environment", context do
       fake_uv!(context.log, sync: "env | grep -E '^UV_(NATIVE_TLS|SYSTEM_CERTS)=' | sort >> '#{context.log}'")
       assert fetch(toml(), python: "3.13", native_tls: true) == :ok
-      assert [find, _venv, _sync | tls] = calls(context.log)
+      assert ["--version", find, _venv, _sync | tls] = calls(context.log)
       assert String.ends_with?(find, " --python-preference managed 3.13")
       assert tls == ["UV_NATIVE_TLS=true", "UV_SYSTEM_CERTS=true"]
       assert visible(context.projects) == [Path.basename(project_dir(context, toml(), "3.13"))]

@@ -65,8 +65,20 @@ defmodule Pythonx.Uv.Command do
   @doc "Runs uv with both its outputs streamed to the group leader of the caller. Returns the exit status."
   @spec stream(Path.t(), [String.t()], Path.t(), env()) :: non_neg_integer()
   def stream(uv, args, dir, env) do
-    Program.apart(fn -> uv |> open(args, dir, env) |> forward("") end)
+    Program.apart(fn ->
+      {status, advice} = uv |> open(args, dir, env) |> forward("", nil)
+      if status != 0 and advice, do: IO.puts(advice)
+      status
+    end)
   end
+
+  # uv names options of its own as the remedy, where its user has ours.
+  @advice [
+    {"invalid peer certificate",
+     "Pythonx: with the option native_tls: true, uv trusts the certificates that this system trusts"}
+  ]
+
+  defp advice(text), do: Enum.find_value(@advice, fn {sign, advice} -> String.contains?(text, sign) && advice end)
 
   defp open(uv, args, dir, env) do
     {program, args} =
@@ -86,16 +98,16 @@ defmodule Pythonx.Uv.Command do
   end
 
   # A character may arrive in two parts.
-  defp forward(port, rest) do
+  defp forward(port, rest, advice) do
     receive do
       {^port, {:data, data}} ->
         {text, rest} = whole_characters(rest <> data)
         show(text)
-        forward(port, rest)
+        forward(port, rest, advice || advice(text))
 
       {^port, {:exit_status, status}} ->
         show(replace_invalid(rest))
-        status
+        {status, advice}
     end
   end
 
