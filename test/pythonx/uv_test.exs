@@ -321,6 +321,38 @@ defmodule Pythonx.UvTest do
       assert calls(context.log) == []
     end
 
+    # Only root can give files away.
+    @tag skip: match?({"0\n", 0}, System.cmd("id", ["-u"])) == false
+    test "a cache of another user, before anything in it is run", context do
+      fake_uv!(context.log)
+      File.mkdir_p!(context.projects)
+      File.chown!(context.projects, 12_345)
+
+      assert_raise RuntimeError,
+                   "the cache cannot be trusted: #{context.projects} belongs to the user with the id 12345, this is 0. " <>
+                     "Set PYTHONX_CACHE_DIR to a folder of your own",
+                   fn -> fetch(toml()) end
+
+      assert calls(context.log) == []
+    end
+
+    test "a user without a cache folder: what uv downloads is kept in ours", context do
+      saved = for name <- ~w(XDG_CACHE_HOME UV_CACHE_DIR), do: {name, System.get_env(name)}
+      on_exit(fn -> System.put_env(saved) end)
+      System.delete_env("UV_CACHE_DIR")
+      fake_uv!(context.log, sync: ~s(env | grep UV_CACHE_DIR >> '#{context.log}'; true))
+
+      System.put_env("XDG_CACHE_HOME", Path.join(context.tmp_dir, "made/later"))
+      assert fetch(toml(), force: true) == :ok
+      assert calls(context.log, "UV_CACHE_DIR") == []
+
+      file = Path.join(context.tmp_dir, "file")
+      File.write!(file, "")
+      System.put_env("XDG_CACHE_HOME", Path.join(file, "cannot be made"))
+      assert fetch(toml(), force: true) == :ok
+      assert calls(context.log, "UV_CACHE_DIR") == ["UV_CACHE_DIR=" <> Path.join(context.cache, "uv/cache")]
+    end
+
     test "wrong options, before anything is done", context do
       fake_uv!(context.log)
 

@@ -2,7 +2,7 @@ defmodule Pythonx.Uv.Command do
   # Runs uv: in an environment that is ours, with its output where the caller reads, and never longer than the caller lives.
   @moduledoc false
 
-  alias Pythonx.Program
+  alias Pythonx.{Cache, Program}
   alias Pythonx.Uv.Project
 
   # What in the shell of the user would make another environment of the same pyproject.toml. How to reach the network,
@@ -38,7 +38,15 @@ defmodule Pythonx.Uv.Command do
   def env(project) do
     # uv has renamed the setting. A variable that a version does not know does no harm, an option would.
     tls = if project.opts.native_tls, do: [{"UV_NATIVE_TLS", "true"}, {"UV_SYSTEM_CERTS", "true"}], else: []
-    Enum.map(@foreign, &{&1, nil}) ++ [{"UV_PYTHON_INSTALL_DIR", project.python_dir}] ++ tls
+    Enum.map(@foreign, &{&1, nil}) ++ [{"UV_PYTHON_INSTALL_DIR", project.python_dir}] ++ tls ++ cache()
+  end
+
+  # uv keeps downloads in the cache folder of the user, where its other uses find them. Who has no such folder has set
+  # PYTHONX_CACHE_DIR, perhaps for that reason.
+  defp cache do
+    if System.get_env("UV_CACHE_DIR", "") != "" or Cache.user_writable?(),
+      do: [],
+      else: [{"UV_CACHE_DIR", Path.join(Cache.uv_dir(), "cache")}]
   end
 
   @doc "What the user says of the origin of Pythons, in the words of uv, which are all named after this variable."
