@@ -121,6 +121,15 @@ defmodule Pythonx.UvTest do
       refute output =~ "native_tls"
     end
 
+    test "without any Python, what will do is named", context do
+      fake_uv!(context.log, find: "exit 2", venv: "echo no network; exit 2")
+      {_error, output} = with_output(fn -> assert_raise RuntimeError, @failure, fn -> Uv.fetch(toml(), false) end end)
+
+      assert output ==
+               "no network\nPythonx: no Python was found that fits, and uv could not download one. " <>
+                 "One of the system will do, with its shared library and headers: on Debian, apt-get install python3-dev\n"
+    end
+
     test "a uv that cannot make the environment, or is killed", context do
       fake_uv!(context.log, venv: "exit 2")
       assert_raise RuntimeError, @failure, fn -> fetch(toml()) end
