@@ -242,6 +242,8 @@ defmodule Pythonx do
   end
 
   defp eval_options!(opts) do
+    Keyword.keyword?(opts) || raise ArgumentError, "expected options to be a keyword list, got: #{inspect(opts)}"
+
     for {key, _value} <- opts, key not in [:binaries, :types, :timeout | @eval_options] do
       raise ArgumentError,
             "unknown keys #{inspect([key])} in #{inspect(opts)}, the allowed keys are: #{inspect(@eval_options)}"
@@ -275,7 +277,13 @@ defmodule Pythonx do
   defp encode_globals!(globals, opts) do
     validate_globals_keys!(globals)
     encode_opts = [binaries: opts.binaries, types: opts.types]
-    Map.new(globals, fn {name, value} -> {name, encode_with(value, encode_opts)} end)
+    Map.new(globals, fn {name, value} -> {name, encode_global(name, value, encode_opts)} end)
+  end
+
+  defp encode_global(name, value, opts) do
+    encode_with(value, opts)
+  rescue
+    error in Protocol.UndefinedError -> reraise Native.in_global(error, name), __STACKTRACE__
   end
 
   defp validate_globals_keys!(globals) do
