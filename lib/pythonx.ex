@@ -267,7 +267,13 @@ defmodule Pythonx do
   defp encode_globals!(globals, opts) do
     validate_globals_keys!(globals)
     encode_opts = [binaries: opts.binaries, types: opts.types, timeout: opts.timeout]
-    Map.new(globals, fn {name, value} -> {name, encode_with(value, encode_opts)} end)
+    Map.new(globals, fn {name, value} -> {name, encode_global(name, value, encode_opts)} end)
+  end
+
+  defp encode_global(name, value, opts) do
+    encode_with(value, opts)
+  rescue
+    error in Protocol.UndefinedError -> reraise Native.in_global(error, name), __STACKTRACE__
   end
 
   defp validate_globals_keys!(globals) do

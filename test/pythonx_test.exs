@@ -179,7 +179,14 @@ defmodule PythonxTest do
     end
 
     test "a value that cannot be encoded is named" do
-      assert_raise Protocol.UndefinedError, fn -> Pythonx.eval("1", %{"x" => 1..2}) end
+      for {value, description} <- [
+            {1..2, ~s(["x"]: cannot encode this value)},
+            {[%{"k" => 1..2}], ~s(["x"][0]["k"]: cannot encode this value)},
+            {<<1::3>>, ~s(["x"]: cannot encode a bitstring as a Python object)}
+          ] do
+        error = assert_raise Protocol.UndefinedError, fn -> Pythonx.eval("1", %{"x" => value, "y" => 1}) end
+        assert error.description == description
+      end
     end
   end
 

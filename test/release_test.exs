@@ -86,7 +86,10 @@ defmodule Pythonx.ReleaseTest do
     ]
 
     command = prefix ++ ["env", "-i"] ++ env ++ [Path.join(context.release, "bin/trend"), "eval", code]
-    System.cmd("sh", ["-c", ~s(input=$1; shift; exec "$@" <"$input"), "sh", file | command], stderr_to_stdout: true)
+    args = ["-c", ~s(input=$1; shift; exec "$@" <"$input"), "sh", file | command]
+    # Not in the folder of the sources, which may be closed to other users, as everything below /root is: processes that
+    # multiprocessing starts enter the folder of the one that started them.
+    System.cmd("sh", args, cd: context.dir, stderr_to_stdout: true)
   end
 
   # Decodes the last line of what the release prints.

@@ -5,6 +5,7 @@ defmodule Pythonx.Cache do
   #     BASE/uv/python/               the Pythons that uv installs
   #     BASE/uv/projects/<id>/        one environment for each pyproject.toml
   #     BASE/uv/locks/                files that are only ever locked
+  #     BASE/uv/cache/                what uv downloads, where the user has no cache folder of their own
   #
   # Neither our own version nor that of uv is part of the way to an environment: an upgrade of either finds what the
   # version before it has downloaded.
@@ -33,6 +34,23 @@ defmodule Pythonx.Cache do
   catch
     _kind, _reason ->
       raise "the cache folder of the user is unknown, because HOME is not set: set PYTHONX_CACHE_DIR to a folder that can be written"
+  end
+
+  @doc "Whether the cache folder of the user, which is not the one of PYTHONX_CACHE_DIR, can be written or made."
+  @spec user_writable?() :: boolean()
+  def user_writable? do
+    :filename.basedir(:user_cache, "pythonx") |> Path.expand() |> writable?()
+  catch
+    # As above.
+    _kind, _reason -> false
+  end
+
+  defp writable?(path) do
+    case File.stat(path) do
+      {:ok, %File.Stat{type: type, access: access}} -> type == :directory and access in [:write, :read_write]
+      {:error, :enoent} -> path |> Path.dirname() |> writable?()
+      {:error, _reason} -> false
+    end
   end
 
   @doc "Makes a folder and its parents."

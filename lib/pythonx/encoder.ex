@@ -209,6 +209,24 @@ defmodule Pythonx.Encoder.Native do
             "got: #{inspect(other)}"
   end
 
+  @doc """
+  An error about a value, or a part of one, that an evaluation was given under a name: says the name.
+  """
+  @spec in_global(Exception.t(), String.t()) :: Exception.t()
+  def in_global(%Protocol.UndefinedError{protocol: Pythonx.Encoder} = error, name) do
+    # The description of a part begins with its own path.
+    what =
+      case error.description do
+        none when none in [nil, ""] -> ": cannot encode this value"
+        "[" <> _path = description -> description
+        description -> ": " <> description
+      end
+
+    %{error | description: "[#{inspect(name)}]#{what}"}
+  end
+
+  def in_global(error, _name), do: error
+
   # The term itself needs no path, and an error about another value is not about this place.
   defp with_path(error, _term, ""), do: error
 

@@ -41,9 +41,15 @@ defmodule Pythonx.Uv do
   defp initialise(toml, private?, opts) do
     project = Project.new(toml, private?, Options.validate!(opts))
     initialised_with?(project)
-    unless private?, do: Fetch.run!(project)
+    unless private?, do: fetch!(project)
     exclusively(fn -> unless initialised_with?(project), do: State.put(project, boot(project)) end)
     :ok
+  end
+
+  # Before anything of what lies there is run, uv to begin with.
+  defp fetch!(project) do
+    unless project.private?, do: Cache.check_owner!(Cache.base_dir(), project.dir)
+    Fetch.run!(project)
   end
 
   # Raises for another project, and for an interpreter that was started in another way. Called before anything is
@@ -69,7 +75,7 @@ defmodule Pythonx.Uv do
   """
   @spec fetch(String.t(), boolean(), keyword()) :: :ok
   def fetch(pyproject_toml, private?, opts \\ []) do
-    pyproject_toml |> Project.new(private?, Options.validate!(opts)) |> Fetch.run!()
+    pyproject_toml |> Project.new(private?, Options.validate!(opts)) |> fetch!()
   end
 
   @doc """
@@ -78,7 +84,7 @@ defmodule Pythonx.Uv do
   @spec prepare(String.t(), boolean(), keyword()) :: :ok
   def prepare(pyproject_toml, private?, opts) do
     project = Project.new(pyproject_toml, private?, Options.validate!(opts))
-    unless private?, do: Fetch.run!(project)
+    unless private?, do: fetch!(project)
     _path = Pythonx.Bridge.ensure_for!(Environment.load!(project).executable)
     :ok
   end

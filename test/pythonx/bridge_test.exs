@@ -227,7 +227,7 @@ defmodule Pythonx.BridgeTest do
 
       assert message =~
                "Pythonx has no bridge for #{Bridge.describe(tag)} yet, and cannot compile it: a C++ compiler not found. " <>
-                 "Install them, for example with: "
+                 "Install what is missing, for example with: "
 
       assert message =~ "mix pythonx.build prebuilds the bridge into priv, for a release"
       assert left_behind(opts) == []

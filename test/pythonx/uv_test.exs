@@ -47,7 +47,7 @@ defmodule Pythonx.UvTest do
       assert visible(dir) == [".venv", "pyproject.toml", "pythonx.config"]
       assert visible(context.projects) == [Path.basename(dir)]
 
-      assert [find, venv, sync] = calls(context.log)
+      assert ["--version", find, venv, sync] = calls(context.log)
       assert find == "python find --no-config --system --no-python-downloads --python-preference managed"
       executable = ask_python!("os.path.realpath(sys.executable)")
       assert venv == "venv --quiet --relocatable --no-config --python #{executable} .venv"
@@ -55,7 +55,7 @@ defmodule Pythonx.UvTest do
 
       System.put_env("PYTHONX_UV", "/nowhere/uv")
       assert fetch(toml) == :ok
-      assert length(calls(context.log)) == 3
+      assert length(calls(context.log)) == 4
     end
 
     test "says which Python it uses, and passes on both outputs of uv as they come", context do
@@ -108,6 +108,28 @@ defmodule Pythonx.UvTest do
       assert fetch(toml()) == :ok
     end
 
+    test "where uv does not trust a certificate, our own option is named", context do
+      advice = "Pythonx: with the option native_tls: true, uv trusts the certificates that this system trusts\n"
+      sync = "echo 'error: Failed to fetch'; echo '  cause: invalid peer certificate: UnknownIssuer'; "
+
+      fake_uv!(context.log, sync: sync <> "exit 2")
+      {_error, output} = with_output(fn -> assert_raise RuntimeError, @failure, fn -> Uv.fetch(toml(), false) end end)
+      assert String.ends_with?(output, "UnknownIssuer\n" <> advice)
+
+      fake_uv!(context.log, sync: sync <> "exit 0")
+      {:ok, output} = with_output(fn -> Uv.fetch(toml(), false) end)
+      refute output =~ "native_tls"
+    end
+
+    test "without any Python, what will do is named", context do
+      fake_uv!(context.log, find: "exit 2", venv: "echo no network; exit 2")
+      {_error, output} = with_output(fn -> assert_raise RuntimeError, @failure, fn -> Uv.fetch(toml(), false) end end)
+
+      assert output ==
+               "no network\nPythonx: no Python was found that fits, and uv could not download one. " <>
+                 "One of the system will do, with its shared library and headers: on Debian, apt-get install python3-dev\n"
+    end
+
     test "a uv that cannot make the environment, or is killed", context do
       fake_uv!(context.log, venv: "exit 2")
       assert_raise RuntimeError, @failure, fn -> fetch(toml()) end
@@ -134,7 +156,7 @@ defmodule Pythonx.UvTest do
     test "options: what is passed on, and which of them make another environment", context do
       fake_uv!(context.log, sync: "env | grep -E '^UV_(NATIVE_TLS|SYSTEM_CERTS)=' | sort >> '#{context.log}'")
       assert fetch(toml(), python: "3.13", native_tls: true) == :ok
-      assert [find, _venv, _sync | tls] = calls(context.log)
+      assert ["--version", find, _venv, _sync | tls] = calls(context.log)
       assert String.ends_with?(find, " --python-preference managed 3.13")
       assert tls == ["UV_NATIVE_TLS=true", "UV_SYSTEM_CERTS=true"]
       assert visible(context.projects) == [Path.basename(project_dir(context, toml(), "3.13"))]
@@ -306,6 +328,38 @@ defmodule Pythonx.UvTest do
                    fn -> fetch(toml()) end
 
       assert calls(context.log) == []
+    end
+
+    # Only root can give files away.
+    @tag skip: match?({"0\n", 0}, System.cmd("id", ["-u"])) == false
+    test "a cache of another user, before anything in it is run", context do
+      fake_uv!(context.log)
+      File.mkdir_p!(context.projects)
+      File.chown!(context.projects, 12_345)
+
+      assert_raise RuntimeError,
+                   "the cache cannot be trusted: #{context.projects} belongs to the user with the id 12345, this is 0. " <>
+                     "Set PYTHONX_CACHE_DIR to a folder of your own",
+                   fn -> fetch(toml()) end
+
+      assert calls(context.log) == []
+    end
+
+    test "a user without a cache folder: what uv downloads is kept in ours", context do
+      saved = for name <- ~w(XDG_CACHE_HOME UV_CACHE_DIR), do: {name, System.get_env(name)}
+      on_exit(fn -> System.put_env(saved) end)
+      System.delete_env("UV_CACHE_DIR")
+      fake_uv!(context.log, sync: ~s(env | grep UV_CACHE_DIR >> '#{context.log}'; true))
+
+      System.put_env("XDG_CACHE_HOME", Path.join(context.tmp_dir, "made/later"))
+      assert fetch(toml(), force: true) == :ok
+      assert calls(context.log, "UV_CACHE_DIR") == []
+
+      file = Path.join(context.tmp_dir, "file")
+      File.write!(file, "")
+      System.put_env("XDG_CACHE_HOME", Path.join(file, "cannot be made"))
+      assert fetch(toml(), force: true) == :ok
+      assert calls(context.log, "UV_CACHE_DIR") == ["UV_CACHE_DIR=" <> Path.join(context.cache, "uv/cache")]
     end
 
     test "wrong options, before anything is done", context do

@@ -73,7 +73,7 @@ defmodule Pythonx.Bridge.Compiler do
     missing = for {nil, name} <- [{make, "make"}, {cxx, "a C++ compiler"}], do: name
 
     "Pythonx has no bridge for #{Pythonx.Bridge.describe(tag)} yet, and cannot compile it: " <>
-      "#{Enum.join(missing, " and ")} not found. Install them, for example with: #{install_hint()}. " <>
+      "#{Enum.join(missing, " and ")} not found. Install what is missing, for example with: #{install_hint()}. " <>
       "On a machine that has them, mix pythonx.build prebuilds the bridge into priv, for a release"
   end
 

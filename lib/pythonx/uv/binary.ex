@@ -27,7 +27,20 @@ defmodule Pythonx.Uv.Binary do
   defp named(name, source) do
     case System.find_executable(if(String.contains?(name, "/"), do: Path.expand(name), else: name)) do
       nil -> {:error, "#{name}, which #{source} names as uv, does not exist or is not executable"}
-      path -> {:ok, path}
+      path -> usable(path, source)
+    end
+  end
+
+  # Asked here, where the answer can say who named it. Whatever else runs it could only say that uv failed.
+  defp usable(path, source) do
+    case version(path) do
+      {:ok, version} ->
+        if Version.compare(version, @oldest) == :lt,
+          do: {:error, "#{path}, which #{source} names as uv, is uv #{version}: Pythonx needs #{@oldest} or later"},
+          else: {:ok, path}
+
+      _other ->
+        {:error, "#{path}, which #{source} names as uv, is not one: it does not answer to --version as uv does"}
     end
   end
 
@@ -63,6 +76,7 @@ defmodule Pythonx.Uv.Binary do
   defp download(path, version) do
     Lock.with_lock(Path.join([Cache.uv_dir(), "locks", "uv-#{version}.lock"]), fn ->
       unless File.exists?(path) do
+        IO.puts("Downloading uv #{version}")
         program = Download.fetch!(version)
         Cache.mkdir!(Path.dirname(path))
         Cache.write_atomically!(path, program, 0o755)
@@ -71,6 +85,9 @@ defmodule Pythonx.Uv.Binary do
 
     {:ok, path}
   rescue
-    error in RuntimeError -> {:error, Exception.message(error)}
+    error in RuntimeError ->
+      # The error itself is what callers match on: it says what failed, not what to do.
+      IO.puts("There is no uv on this machine. Install it, or name one with the option :uv or the variable PYTHONX_UV")
+      {:error, Exception.message(error)}
   end
 end

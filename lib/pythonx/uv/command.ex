@@ -2,7 +2,7 @@ defmodule Pythonx.Uv.Command do
   # Runs uv: in an environment that is ours, with its output where the caller reads, and never longer than the caller lives.
   @moduledoc false
 
-  alias Pythonx.Program
+  alias Pythonx.{Cache, Program}
   alias Pythonx.Uv.Project
 
   # What in the shell of the user would make another environment of the same pyproject.toml. How to reach the network,
@@ -38,7 +38,15 @@ defmodule Pythonx.Uv.Command do
   def env(project) do
     # uv has renamed the setting. A variable that a version does not know does no harm, an option would.
     tls = if project.opts.native_tls, do: [{"UV_NATIVE_TLS", "true"}, {"UV_SYSTEM_CERTS", "true"}], else: []
-    Enum.map(@foreign, &{&1, nil}) ++ [{"UV_PYTHON_INSTALL_DIR", project.python_dir}] ++ tls
+    Enum.map(@foreign, &{&1, nil}) ++ [{"UV_PYTHON_INSTALL_DIR", project.python_dir}] ++ tls ++ cache()
+  end
+
+  # uv keeps downloads in the cache folder of the user, where its other uses find them. Who has no such folder has set
+  # PYTHONX_CACHE_DIR, perhaps for that reason.
+  defp cache do
+    if System.get_env("UV_CACHE_DIR", "") != "" or Cache.user_writable?(),
+      do: [],
+      else: [{"UV_CACHE_DIR", Path.join(Cache.uv_dir(), "cache")}]
   end
 
   @doc "What the user says of the origin of Pythons, in the words of uv, which are all named after this variable."
@@ -65,8 +73,20 @@ defmodule Pythonx.Uv.Command do
   @doc "Runs uv with both its outputs streamed to the group leader of the caller. Returns the exit status."
   @spec stream(Path.t(), [String.t()], Path.t(), env()) :: non_neg_integer()
   def stream(uv, args, dir, env) do
-    Program.apart(fn -> uv |> open(args, dir, env) |> forward("") end)
+    Program.apart(fn ->
+      {status, advice} = uv |> open(args, dir, env) |> forward("", nil)
+      if status != 0 and advice, do: IO.puts(advice)
+      status
+    end)
   end
+
+  # uv names options of its own as the remedy, where its user has ours.
+  @advice [
+    {"invalid peer certificate",
+     "Pythonx: with the option native_tls: true, uv trusts the certificates that this system trusts"}
+  ]
+
+  defp advice(text), do: Enum.find_value(@advice, fn {sign, advice} -> String.contains?(text, sign) && advice end)
 
   defp open(uv, args, dir, env) do
     {program, args} =
@@ -86,16 +106,16 @@ defmodule Pythonx.Uv.Command do
   end
 
   # A character may arrive in two parts.
-  defp forward(port, rest) do
+  defp forward(port, rest, advice) do
     receive do
       {^port, {:data, data}} ->
         {text, rest} = whole_characters(rest <> data)
         show(text)
-        forward(port, rest)
+        forward(port, rest, advice || advice(text))
 
       {^port, {:exit_status, status}} ->
         show(replace_invalid(rest))
-        status
+        {status, advice}
     end
   end
 

@@ -9,6 +9,10 @@ defmodule Pythonx.Uv.Fetch do
   alias Pythonx.{Cache, Lock}
   alias Pythonx.Uv.{Binary, Command, Environment, Interpreter, Paths, Private, Project, PyvenvCfg}
 
+  # uv says why it has none to give. That one of the system would do, it does not say.
+  @no_python "Pythonx: no Python was found that fits, and uv could not download one. One of the system will do, with its " <>
+               "shared library and headers: on Debian, apt-get install python3-dev"
+
   @doc "Raises a `RuntimeError` when the environment cannot be made, and leaves an earlier one alone then."
   @spec run!(Project.t()) :: :ok
   def run!(project) do
@@ -73,8 +77,12 @@ defmodule Pythonx.Uv.Fetch do
         sync!(uv, project, dir, python)
         python
 
+      {:error, nil} ->
+        IO.puts(@no_python)
+        raise failure()
+
       {:error, reason} ->
-        raise reason || failure()
+        raise reason
     end
   end
 

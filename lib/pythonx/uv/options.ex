@@ -34,7 +34,8 @@ defmodule Pythonx.Uv.Options do
   """
   @spec validate!(keyword()) :: t()
   def validate!(opts) do
-    {additional, documented} = Keyword.split(opts, @additional)
+    # What is no keyword list is refused by the same function that refuses unknown keys.
+    {additional, documented} = if Keyword.keyword?(opts), do: Keyword.split(opts, @additional), else: {[], opts}
     Keyword.validate!(documented, @defaults)
     given = for {key, value} <- documented ++ additional, value != nil, into: %{}, do: {key, value}
 

@@ -46,6 +46,20 @@ defmodule Pythonx.Uv.BinaryTest do
                 "#{file}, which the environment variable PYTHONX_UV names as uv, does not exist or is not executable"}
     end
 
+    test "what is named must be a uv, and new enough", context do
+      program!(context.cached)
+      path = Path.join(context.tmp_dir, "named")
+
+      for {content, reason} <- [
+            {"echo nonsense", "is not one: it does not answer to --version as uv does"},
+            {"exit 1", "is not one: it does not answer to --version as uv does"},
+            {"echo uv 0.4.30", "is uv 0.4.30: Pythonx needs 0.5.0 or later"}
+          ] do
+        script!(path, content)
+        assert Uv.find_uv(uv: path) == {:error, "#{path}, which the option :uv names as uv, #{reason}"}
+      end
+    end
+
     test "one on the PATH must run, be new enough, and of the version that is asked for", context do
       program!(context.cached)
       on_path = Path.join(context.bin, "uv")
@@ -92,7 +106,7 @@ defmodule Pythonx.Uv.BinaryTest do
       mirror
     end
 
-    defp find, do: Uv.find_uv(uv_version: @version)
+    defp find, do: quietly(fn -> Uv.find_uv(uv_version: @version) end)
 
     defp nothing_left?(context),
       do: Path.wildcard(Path.join(context.cache, "**/{uv,.tmp-*}"), match_dot: true) |> Enum.all?(&File.dir?/1)
@@ -129,7 +143,7 @@ defmodule Pythonx.Uv.BinaryTest do
       archive = archive([{"uv", "forged"}])
       mirror = mirror!([ok(archive)])
       genuine = Checksums.archive("0.8.5", Target.current!())
-      assert {:error, text} = Uv.find_uv()
+      assert {:error, text} = quietly(fn -> Uv.find_uv() end)
 
       assert text ==
                "what was downloaded from #{url(mirror, "0.8.5")} is not uv: its SHA-256 checksum is #{sum(archive)}, expected #{genuine}"
@@ -165,7 +179,15 @@ defmodule Pythonx.Uv.BinaryTest do
 
     test "that nobody answers is what fetch reports", context do
       System.put_env("PYTHONX_UV_MIRROR", "http://127.0.0.1:1")
-      error = assert_raise RuntimeError, fn -> Uv.fetch(toml(), false, uv_version: @version) end
+
+      {error, output} =
+        with_output(fn -> assert_raise RuntimeError, fn -> Uv.fetch(toml(), false, uv_version: @version) end end)
+
+      assert output == """
+             Downloading uv #{@version}
+             There is no uv on this machine. Install it, or name one with the option :uv or the variable PYTHONX_UV
+             """
+
       assert error.message =~ "failed to fetch #{url("http://127.0.0.1:1")}, error: {:failed_connect, "
       assert File.ls!(context.projects) == []
     end

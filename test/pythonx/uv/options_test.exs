@@ -19,6 +19,10 @@ defmodule Pythonx.Uv.OptionsTest do
     end
   end
 
+  test "what is no keyword list" do
+    assert_raise ArgumentError, ~r/\Aexpected a keyword list.*: :force\z/, fn -> Options.validate!([:force]) end
+  end
+
   test "wrong values" do
     for {opts, message} <- [
           {[force: 1], "expected :force to be a boolean, got: 1"},
