@@ -6,6 +6,40 @@ namespace pythonx {
 namespace {
 
 constexpr std::int64_t seconds_of_day = 86400;
+constexpr std::int64_t last_year = 9999;  // of Elixir's calendar, and the first one negated
+
+bool get_field(ErlNifEnv* env, Term map, Term key, std::int64_t* out) {
+  Term value;
+  ErlNifSInt64 number;
+  if (!enif_get_map_value(env, map, key, &value) || !enif_get_int64(env, value, &number)) return false;
+  *out = number;
+  return true;
+}
+
+// One of the numbers from 0 to `last`. Structs need not be valid: anybody may change a field.
+bool get_part(ErlNifEnv* env, Term map, Term key, std::int64_t last, std::int64_t* out) {
+  return get_field(env, map, key, out) && *out >= 0 && *out <= last;
+}
+
+bool is_iso(ErlNifEnv* env, Term map) {
+  Term calendar;
+  return enif_get_map_value(env, map, arrow_atoms.calendar, &calendar) && calendar == arrow_atoms.iso;
+}
+
+// The day of a struct with a date, counted from 1970.
+bool get_days(ErlNifEnv* env, Term term, std::int64_t* out) {
+  std::int64_t year;
+  std::int64_t month;
+  std::int64_t day;
+  if (!is_iso(env, term) || !get_field(env, term, arrow_atoms.year, &year)) return false;
+  if (!get_part(env, term, arrow_atoms.month, 12, &month)) return false;
+  if (!get_part(env, term, arrow_atoms.day, 31, &day)) return false;
+  if (year > last_year || year < -last_year) return false;
+  *out = days_of_civil({year, static_cast<int>(month), static_cast<int>(day)});
+  // A day that the month has not is one of the next.
+  const CivilDate civil = civil_of_days(*out);
+  return civil.month == month && civil.day == day;
+}
 
 class DateBuilder : public ValueBuilder<std::int32_t> {
  public:
@@ -13,14 +47,10 @@ class DateBuilder : public ValueBuilder<std::int32_t> {
 
  protected:
   bool convert(Term term, std::int32_t* out) override {
-    std::int64_t year;
-    std::int64_t month;
-    std::int64_t day;
-    const bool date = struct_name(env(), term) == arrow_atoms.date_struct && is_iso(term) &&
-                      get_field(term, arrow_atoms.year, &year) &&
-                      get_field(term, arrow_atoms.month, &month) && get_field(term, arrow_atoms.day, &day);
-    if (!date) return fail(term, arrow_atoms.type);
-    *out = static_cast<std::int32_t>(days_of_civil({year, static_cast<int>(month), static_cast<int>(day)}));
+    std::int64_t days;
+    if (struct_name(env(), term) != arrow_atoms.date_struct || !get_days(env(), term, &days))
+      return fail(term, arrow_atoms.type);
+    *out = static_cast<std::int32_t>(days);
     return true;
   }
 };
@@ -71,26 +101,22 @@ class TimedBuilder : public ValueBuilder<T> {
   bool get_clock(Term term, std::int64_t* seconds) {
     std::int64_t hour;
     std::int64_t minute;
-    if (!this->is_iso(term) || !this->get_field(term, arrow_atoms.hour, &hour)) return false;
-    if (!this->get_field(term, arrow_atoms.minute, &minute)) return false;
-    if (!this->get_field(term, arrow_atoms.second, seconds)) return false;
+    if (!is_iso(this->env(), term) || !get_part(this->env(), term, arrow_atoms.hour, 23, &hour)) return false;
+    if (!get_part(this->env(), term, arrow_atoms.minute, 59, &minute)) return false;
+    if (!get_part(this->env(), term, arrow_atoms.second, 59, seconds)) return false;
     *seconds += 60 * minute + 3600 * hour;
     return true;
   }
 
   bool get_instant(Term term, std::int64_t* seconds) {
-    std::int64_t year;
-    std::int64_t month;
-    std::int64_t day;
-    if (!get_clock(term, seconds) || !this->get_field(term, arrow_atoms.year, &year)) return false;
-    if (!this->get_field(term, arrow_atoms.month, &month) || !this->get_field(term, arrow_atoms.day, &day))
-      return false;
-    *seconds += seconds_of_day * days_of_civil({year, static_cast<int>(month), static_cast<int>(day)});
+    std::int64_t days;
+    if (!get_clock(term, seconds) || !get_days(this->env(), term, &days)) return false;
+    *seconds += seconds_of_day * days;
     if (this->type_.zone.empty()) return true;
     std::int64_t utc_offset;
     std::int64_t std_offset;
-    if (!this->get_field(term, arrow_atoms.utc_offset, &utc_offset)) return false;
-    if (!this->get_field(term, arrow_atoms.std_offset, &std_offset)) return false;
+    if (!get_field(this->env(), term, arrow_atoms.utc_offset, &utc_offset)) return false;
+    if (!get_field(this->env(), term, arrow_atoms.std_offset, &std_offset)) return false;
     *seconds -= utc_offset + std_offset;
     return true;
   }
@@ -101,7 +127,7 @@ class TimedBuilder : public ValueBuilder<T> {
     const Term keys[] = {arrow_atoms.year, arrow_atoms.month,  arrow_atoms.week,  arrow_atoms.day,
                          arrow_atoms.hour, arrow_atoms.minute, arrow_atoms.second};
     for (int i = 0; i < 7; ++i) {
-      if (!this->get_field(term, keys[i], &fields[i])) return false;
+      if (!get_field(this->env(), term, keys[i], &fields[i])) return false;
     }
     if (fields[0] != 0 || fields[1] != 0) return false;
     // In 128 bits nothing of this overflows.

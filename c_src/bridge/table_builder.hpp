@@ -122,19 +122,6 @@ class ValueBuilder : public Builder {
   void append_nothing() override { values_.push_back(T{}); }
   void finish(Built& built) override { built.add_buffer(std::move(values_)); }
 
-  bool get_field(Term map, Term key, std::int64_t* out) {
-    Term value;
-    ErlNifSInt64 number;
-    if (!enif_get_map_value(env(), map, key, &value) || !enif_get_int64(env(), value, &number)) return false;
-    *out = number;
-    return true;
-  }
-
-  bool is_iso(Term map) {
-    Term calendar;
-    return enif_get_map_value(env(), map, arrow_atoms.calendar, &calendar) && calendar == arrow_atoms.iso;
-  }
-
  private:
   std::vector<T> values_;
 };
