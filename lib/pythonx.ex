@@ -475,7 +475,7 @@ defmodule Pythonx do
       "$x^2$"
 
   Objects are asked as IPython asks them, by `_repr_mimebundle_` or else by `_repr_html_`, `_repr_png_` and their like.
-  Figures of matplotlib and seaborn, and images of PIL, are `"image/png"`. `"text/plain"` is always there, and is the
+  Figures and axes of matplotlib and seaborn, and images of PIL, are `"image/png"`. `"text/plain"` is always there, and is the
   `repr` unless the object gives another; one of more than 65,536 characters is cut, with a note of its length.
 
   Images and PDF are the bytes of the file, other text is UTF-8, and JSON is decoded.

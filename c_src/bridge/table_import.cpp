@@ -234,39 +234,55 @@ TablePtr read_result(PyObject* result, TablePtr (*read)(PyObject*)) {
   return table;
 }
 
+// Whether the class of an object is one of a library, given as the beginning of a module's name.
+bool is_of(PyObject* object, const char* library) {
+  PyObject* module = PyObject_GetAttrString(reinterpret_cast<PyObject*>(Py_TYPE(object)), "__module__");
+  const char* name = module != nullptr && PyUnicode_Check(module) ? PyUnicode_AsUTF8(module) : nullptr;
+  const bool result = name != nullptr && std::strncmp(name, library, std::strlen(library)) == 0;
+  Py_XDECREF(module);
+  PyErr_Clear();
+  return result;
+}
+
+// Polars ends the process when it is asked for a column of Python objects: those are refused before.
+bool check_polars(PyObject* object) {
+  PyObject* modules = PyImport_GetModuleDict();
+  if (PyDict_GetItemString(modules, "polars") == nullptr) return true;
+  PyObject* module = PyImport_ImportModule("pythonx._tables");
+  PyObject* result = module == nullptr ? nullptr : PyObject_CallMethod(module, "refuse_objects", "O", object);
+  Py_XDECREF(module);
+  Py_XDECREF(result);
+  return result != nullptr;
+}
+
+// What to do with an object of which a table can be had, though not from itself.
+const char* advice(PyObject* object) {
+  if (offers(object, "to_frame")) return "; call its method to_frame() first";
+  if (offers(object, "to_table")) return "; call its method to_table() first";
+  return is_of(object, "polars.") && offers(object, "collect") ? "; call its method collect() first" : "";
+}
+
 }  // namespace
 
 TablePtr import_table(PyObject* object) {
   if (TablePtr table = get_table(object)) return table;
   if (PyCapsule_CheckExact(object)) return read_stream(object);
   if (offers(object, "__arrow_c_stream__")) {
+    if (!check_polars(object)) return nullptr;
     return read_result(PyObject_CallMethod(object, "__arrow_c_stream__", nullptr), read_stream);
   }
   if (offers(object, "__arrow_c_array__")) {
     return read_result(PyObject_CallMethod(object, "__arrow_c_array__", nullptr), read_array);
   }
-  PyErr_Format(PyExc_TypeError, "expected an object with __arrow_c_stream__ or __arrow_c_array__, got: %s",
-               Py_TYPE(object)->tp_name);
+  PyErr_Format(PyExc_TypeError, "expected an object with __arrow_c_stream__ or __arrow_c_array__, got: %s%s",
+               Py_TYPE(object)->tp_name, advice(object));
   return nullptr;
 }
-
-namespace {
-
-bool is_of_pandas(PyObject* object) {
-  PyObject* module = PyObject_GetAttrString(reinterpret_cast<PyObject*>(Py_TYPE(object)), "__module__");
-  const char* name = module != nullptr && PyUnicode_Check(module) ? PyUnicode_AsUTF8(module) : nullptr;
-  const bool result = name != nullptr && std::strncmp(name, "pandas.", 7) == 0;
-  Py_XDECREF(module);
-  PyErr_Clear();
-  return result;
-}
-
-}  // namespace
 
 PyObject* table_of(PyObject* object, Copy copy) {
   TablePtr table = import_table(object);
   if (table == nullptr) return nullptr;
-  if (copy == Copy::always || (copy == Copy::if_mutable && is_of_pandas(object))) {
+  if (copy == Copy::always || (copy == Copy::if_mutable && is_of(object, "pandas."))) {
     const Detach detached;
     table = copy_of(*table);
   }

@@ -53,7 +53,7 @@ defmodule Pythonx.Table do
   '''
 
   alias Pythonx.{Calls, NIF, Options, Telemetry}
-  alias Pythonx.Table.Chunk
+  alias Pythonx.Table.{Arguments, Chunk, Failure, Reading}
 
   @enforce_keys [:object, :names, :types, :row_count]
   defstruct [:object, :names, :types, :row_count]
@@ -143,92 +143,11 @@ defmodule Pythonx.Table do
   @spec new(Enumerable.t(), keyword()) :: t()
   def new(columns, opts \\ []) do
     opts = Keyword.validate!(opts, types: [])
-    types = opts[:types] |> pairs!(":types") |> Map.new(fn {name, type} -> {name!(name), type} end)
-    columns = for {name, data} <- pairs!(columns, "columns"), do: column_argument(name!(name), data, types)
-    names = Enum.map(columns, &elem(&1, 0))
-    refuse_repeated!(names, "a table is made of columns with different names")
-
-    for name <- Map.keys(types), name not in names do
-      raise ArgumentError, "the option :types has a type for #{inspect(name)}, which is no column"
-    end
+    columns = Arguments.columns!(columns, opts[:types])
 
     case NIF.table_new(columns) do
       {:ok, object} -> open(object)
-      {:error, failure} -> raise ArgumentError, Pythonx.Table.Failure.message(failure, names)
-    end
-  end
-
-  defp pairs!(columns, _what) when is_map(columns) and not is_struct(columns), do: Map.to_list(columns)
-
-  defp pairs!(columns, what) do
-    if is_list(columns) and Enum.all?(columns, &match?({_name, _value}, &1)) do
-      columns
-    else
-      raise ArgumentError, "expected #{what} to be a map or a list of pairs, got: #{inspect(columns, limit: 5)}"
-    end
-  end
-
-  defp name!(name) when is_atom(name) and not is_nil(name), do: Atom.to_string(name)
-
-  defp name!(name) when is_binary(name) do
-    if String.valid?(name) and not String.contains?(name, "\0"), do: name, else: refuse_name!(name)
-  end
-
-  defp name!(name), do: refuse_name!(name)
-
-  defp refuse_name!(name) do
-    raise ArgumentError, "expected the name of a column to be an atom or a string without NUL, got: #{inspect(name)}"
-  end
-
-  defp column_argument(name, data, types) do
-    type = types[name]
-
-    cond do
-      is_binary(data) ->
-        {name, plain!(name, type), {:binary, [data]}}
-
-      match?([first | _] when is_binary(first), data) and raw?(type) ->
-        {name, type, {:binary, binaries!(name, data)}}
-
-      is_list(data) and not List.improper?(data) ->
-        {name, type, {:rows, data}}
-
-      is_list(data) ->
-        raise ArgumentError, "column #{inspect(name)}: expected a list or a binary, got an improper list"
-
-      is_struct(data, Range) ->
-        {name, type, {:rows, Enum.to_list(data)}}
-
-      true ->
-        raise ArgumentError, "column #{inspect(name)}: expected a list or a binary, got: #{inspect(data, limit: 5)}"
-    end
-  end
-
-  # Types of which no value is a binary: a list of binaries can only be one of raw values.
-  defp raw?(:date), do: true
-  defp raw?(type) when is_tuple(type), do: elem(type, 0) in ~w(s u f time naive_datetime datetime duration decimal)a
-  defp raw?(_type), do: false
-
-  defp plain!(name, type) do
-    if raw?(type) or match?({:fixed_size_binary, _bytes}, type) do
-      type
-    else
-      raise ArgumentError,
-            "column #{inspect(name)}: a binary of raw values needs a type of numbers, dates or times, got: #{inspect(type)}"
-    end
-  end
-
-  defp binaries!(name, list) do
-    case Enum.find_index(list, &(not is_binary(&1))) do
-      nil -> list
-      index -> raise ArgumentError, "column #{inspect(name)}: expected binaries, got: #{inspect(Enum.at(list, index))}"
-    end
-  end
-
-  defp refuse_repeated!(names, why) do
-    case names -- Enum.uniq(names) do
-      [] -> :ok
-      [name | _rest] -> raise ArgumentError, "two columns are named #{inspect(name)}, and #{why}"
+      {:error, failure} -> raise ArgumentError, Failure.message(failure, Enum.map(columns, &elem(&1, 0)))
     end
   end
 
@@ -266,17 +185,14 @@ defmodule Pythonx.Table do
   """
   @spec to_columns(t(), keyword()) :: %{String.t() => list() | [binary()]}
   def to_columns(%__MODULE__{} = table, opts \\ []) do
-    opts = Keyword.validate!(opts, as: :lists, nanoseconds: :raise)
-    refuse_repeated!(table.names, "a map can hold only one of them; see Pythonx.Table.column/3")
+    {as, opts} = opts |> Keyword.validate!(as: :lists, nanoseconds: :raise) |> Keyword.pop!(:as)
+    Arguments.refuse_repeated!(table.names, "a map can hold only one of them; see Pythonx.Table.column/3")
 
-    read =
-      case opts[:as] do
-        :lists -> &read!(table, &1, 0, table.row_count, read_options!(opts))
-        :binaries -> &raw_values!(table, &1)
-        other -> raise ArgumentError, "expected :as to be :lists or :binaries, got: #{inspect(other)}"
-      end
-
-    for {name, index} <- Enum.with_index(table.names), into: %{}, do: {name, read.(index)}
+    case as do
+      :lists -> table.names |> Enum.zip(Reading.columns!(table, opts)) |> Map.new()
+      :binaries -> table.names |> Enum.zip(Reading.raw_columns!(table)) |> Map.new()
+      other -> raise ArgumentError, "expected :as to be :lists or :binaries, got: #{inspect(other)}"
+    end
   end
 
   @doc """
@@ -292,8 +208,8 @@ defmodule Pythonx.Table do
   """
   @spec column(t(), column(), keyword()) :: list()
   def column(%__MODULE__{} = table, column, opts \\ []) do
-    options = opts |> Keyword.validate!(nanoseconds: :raise) |> read_options!()
-    read!(table, index!(table, column), 0, table.row_count, options)
+    opts = Keyword.validate!(opts, nanoseconds: :raise)
+    Reading.column!(table, index!(table, column), 0, table.row_count, opts)
   end
 
   @doc """
@@ -308,10 +224,9 @@ defmodule Pythonx.Table do
   """
   @spec to_rows(t(), keyword()) :: [%{String.t() => term()}]
   def to_rows(%__MODULE__{} = table, opts \\ []) do
-    options = opts |> Keyword.validate!(nanoseconds: :raise) |> read_options!()
-    refuse_repeated!(table.names, "a map can hold only one of them; see Pythonx.Table.column/3")
-    for index <- 0..(length(table.names) - 1)//1, do: refuse_unsupported!(table, index)
-    table.object |> NIF.local!() |> NIF.table_rows(0, table.row_count, options) |> result!(table)
+    opts = Keyword.validate!(opts, nanoseconds: :raise)
+    Arguments.refuse_repeated!(table.names, "a map can hold only one of them; see Pythonx.Table.column/3")
+    Reading.rows!(table, opts)
   end
 
   @doc """
@@ -324,9 +239,7 @@ defmodule Pythonx.Table do
   """
   @spec chunks(t(), column()) :: [Chunk.t()]
   def chunks(%__MODULE__{} = table, column) do
-    index = index!(table, column)
-    refuse_unsupported!(table, index)
-    table.object |> NIF.local!() |> NIF.table_chunks(index) |> Enum.map(&Chunk.new/1)
+    table |> Reading.chunks!(index!(table, column)) |> Enum.map(&Chunk.new/1)
   end
 
   @doc """
@@ -398,61 +311,6 @@ defmodule Pythonx.Table do
     apply(Explorer.DataFrame, function, arguments)
   end
 
-  @doc false
-  @spec read!(t(), non_neg_integer(), non_neg_integer(), non_neg_integer(), tuple()) :: list()
-  def read!(table, index, offset, length, options) do
-    refuse_unsupported!(table, index)
-    table.object |> NIF.local!() |> NIF.table_column(index, offset, length, options) |> result!(table)
-  end
-
-  @doc false
-  @spec read_options!(keyword()) :: {boolean(), boolean(), boolean()}
-  def read_options!(opts) do
-    nanoseconds = opts[:nanoseconds]
-
-    if nanoseconds not in [:raise, :truncate] do
-      raise ArgumentError, "expected :nanoseconds to be :raise or :truncate, got: #{inspect(nanoseconds)}"
-    end
-
-    {Code.ensure_loaded?(Decimal), Code.ensure_loaded?(Duration), nanoseconds == :truncate}
-  end
-
-  defp result!({:error, {index, row, text}}, table) do
-    raise ArgumentError, "column #{inspect(Enum.at(table.names, index))}, row #{row}: #{text}"
-  end
-
-  defp result!(list, _table), do: list
-
-  defp raw_values!(table, index) do
-    name = inspect(Enum.at(table.names, index))
-
-    case table.object |> NIF.local!() |> NIF.table_binaries(index) do
-      {:error, :type} ->
-        raise ArgumentError, "column #{name}: #{inspect(Enum.at(table.types, index))} has no raw values of a fixed size"
-
-      {:error, nulls} ->
-        raise ArgumentError, "column #{name}: raw values cannot show its #{nulls} nulls; see Pythonx.Table.chunks/2"
-
-      binaries ->
-        binaries
-    end
-  end
-
-  defp refuse_unsupported!(table, index) do
-    with {:unsupported, format} <- unsupported(Enum.at(table.types, index)) do
-      raise ArgumentError,
-            "column #{inspect(Enum.at(table.names, index))}: the Arrow type #{inspect(format)} has no counterpart in Elixir"
-    end
-  end
-
-  # The type itself, or the first one in it.
-  defp unsupported({:unsupported, _format} = type), do: type
-  defp unsupported({:struct, fields}), do: Enum.find_value(fields, fn {_name, type} -> unsupported(type) end)
-  defp unsupported({:list, type}), do: unsupported(type)
-  defp unsupported({:fixed_size_list, type, _length}), do: unsupported(type)
-  defp unsupported({kind, one, other}) when kind in [:map, :dictionary], do: unsupported(one) || unsupported(other)
-  defp unsupported(_type), do: nil
-
   defp index!(table, index) when is_integer(index) do
     if index >= 0 and index < length(table.names), do: index, else: no_column!(table, index)
   end
@@ -463,7 +321,7 @@ defmodule Pythonx.Table do
     case for {^name, index} <- Enum.with_index(table.names), do: index do
       [index] -> index
       [] -> no_column!(table, column)
-      _several -> refuse_repeated!(table.names, "the index of one is wanted")
+      _several -> Arguments.refuse_repeated!(table.names, "the index of one is wanted")
     end
   end
 
@@ -471,151 +329,4 @@ defmodule Pythonx.Table do
     raise ArgumentError,
           "no column #{inspect(column)}, the columns are: #{Enum.map_join(table.names, ", ", &inspect/1)}"
   end
-end
-
-defmodule Pythonx.Table.Chunk do
-  @moduledoc """
-  A piece of a column as Arrow has it in memory; see `Pythonx.Table.chunks/2`.
-
-  The fields are those of the [C data interface](https://arrow.apache.org/docs/format/CDataInterface.html):
-
-    * `type`, `format` - the type, as a term and as Arrow's format string, which tells how it is laid out
-    * `length` - how many values there are
-    * `offset` - where in the buffers they begin, counted in values. Buffers hold `offset + length` values
-    * `null_count` - how many are null, or `nil` where nobody has counted them
-    * `buffers` - binaries over the memory, without a copy. Where the first one is a bitmap of validity, it is `nil` for
-      none
-    * `children` - the chunks of element types
-    * `dictionary` - the chunk with the values that indices refer to, or `nil`
-  """
-
-  @enforce_keys [:type, :format, :length, :offset, :null_count, :buffers, :children, :dictionary]
-  defstruct [:type, :format, :length, :offset, :null_count, :buffers, :children, :dictionary]
-
-  @type t :: %__MODULE__{
-          type: Pythonx.Table.type(),
-          format: String.t(),
-          length: non_neg_integer(),
-          offset: non_neg_integer(),
-          null_count: non_neg_integer() | nil,
-          buffers: [binary() | nil],
-          children: [t()],
-          dictionary: t() | nil
-        }
-
-  @doc false
-  @spec new(tuple() | nil) :: t() | nil
-  def new(nil), do: nil
-
-  def new({type, format, length, offset, null_count, buffers, children, dictionary}) do
-    %__MODULE__{
-      type: type,
-      format: format,
-      length: length,
-      offset: offset,
-      null_count: null_count,
-      buffers: buffers,
-      children: Enum.map(children, &new/1),
-      dictionary: new(dictionary)
-    }
-  end
-end
-
-defmodule Pythonx.Table.Failure do
-  @moduledoc false
-
-  # What `Pythonx.Table.new/2` says of a value that the native side has refused.
-
-  @doc "The message for `{column, row, value, reason, type}`."
-  @spec message({non_neg_integer(), non_neg_integer(), term(), atom(), term()}, [String.t()]) :: String.t()
-  def message({index, rows, first, :length, nil}, [name | _rest] = names) do
-    "column #{inspect(Enum.at(names, index))} has #{rows} rows, but column #{inspect(name)} has #{first}"
-  end
-
-  def message({index, _row, type, :unsupported, _type}, names) do
-    "column #{inspect(Enum.at(names, index))}: no column can be made of the type #{inspect(type)}"
-  end
-
-  def message({index, _row, size, :size, type}, names) when is_integer(size) do
-    "column #{inspect(Enum.at(names, index))}: #{size} bytes are not a whole number of values of #{inspect(type)}"
-  end
-
-  def message({index, row, value, reason, type}, names) do
-    "column #{inspect(Enum.at(names, index))}, row #{row}: #{text(reason, value, type)}"
-  end
-
-  defp text(:type, value, nil), do: "a column cannot hold #{show(value)}"
-  defp text(:type, value, type), do: "expected a value of #{inspect(type)}, got: #{show(value)}"
-  defp text(:mixed, value, _type), do: "#{show(value)} is of another type than the values before it"
-
-  defp text(:range, value, nil) when is_integer(value),
-    do: "#{show(value)} does not fit integers of 64 bits with the others"
-
-  defp text(:range, value, nil), do: "#{show(value)} does not fit a decimal of 76 digits with the others"
-  defp text(:range, value, type), do: "#{show(value)} does not fit #{inspect(type)}"
-  defp text(:precision, value, type), do: "#{show(value)} would lose digits as #{inspect(type)}"
-  defp text(:utf8, value, _type), do: "#{show(value)} is not UTF-8; what is no text needs the type :binary"
-  defp text(:key, value, nil), do: "#{show(value)} cannot be the name of a field"
-  defp text(:key, nil, type), do: "nil cannot be a key of #{inspect(type)}"
-  defp text(:key, value, type), do: "a key is no field of #{inspect(type)}: #{show(value)}"
-  defp text(:length, value, type), do: "#{show(value)} does not have the length of #{inspect(type)}"
-  defp text(:size, value, type), do: "#{show(value)} does not have the size of #{inspect(type)}"
-  defp text(:improper, value, _type), do: "an improper list: #{show(value)}"
-
-  defp show(term), do: inspect(term, limit: 5, printable_limit: 60)
-end
-
-defmodule Pythonx.Table.Column do
-  @moduledoc false
-
-  # A column as an enumerable that reads what it is asked for: a table of a million rows on a page of ten costs ten.
-
-  defstruct [:table, :index]
-
-  @type t :: %__MODULE__{table: Pythonx.Table.t(), index: non_neg_integer()}
-
-  @doc "The values of some rows."
-  @spec read(t(), non_neg_integer(), non_neg_integer()) :: list()
-  def read(%{table: table, index: index}, offset, length) do
-    Pythonx.Table.read!(table, index, offset, length, Pythonx.Table.read_options!(nanoseconds: :truncate))
-  end
-end
-
-defimpl Enumerable, for: Pythonx.Table.Column do
-  alias Pythonx.Table.Column
-
-  @batch 1024
-
-  def count(column), do: {:ok, column.table.row_count}
-  def member?(_column, _value), do: {:error, __MODULE__}
-
-  def slice(column) do
-    read = fn start, length, step -> column |> Column.read(start, (length - 1) * step + 1) |> Enum.take_every(step) end
-    {:ok, column.table.row_count, read}
-  end
-
-  def reduce(column, acc, fun) do
-    0..(column.table.row_count - 1)//@batch
-    |> Stream.flat_map(&Column.read(column, &1, min(@batch, column.table.row_count - &1)))
-    |> Enumerable.reduce(acc, fun)
-  end
-end
-
-defimpl Pythonx.Encoder, for: Pythonx.Table do
-  def encode(table, encoder), do: Pythonx.Encoder.encode(table.object, encoder)
-end
-
-defimpl Inspect, for: Pythonx.Table do
-  import Inspect.Algebra
-
-  def inspect(table, opts) do
-    rows = if table.row_count == 1, do: "1 row", else: "#{table.row_count} rows"
-    columns = for column <- Pythonx.Table.columns(table), do: {:column, column}
-    container_doc("#Pythonx.Table<", [rows | columns], ">", opts, &show/2, separator: ",", break: :flex)
-  end
-
-  defp show({:column, {name, type}}, opts), do: concat([label(name), ": ", to_doc(type, %{opts | limit: :infinity})])
-  defp show(rows, _opts), do: rows
-
-  defp label(name), do: if(name =~ ~r/\A[a-zA-Z_]\w*\z/, do: name, else: Kernel.inspect(name))
 end

@@ -276,6 +276,23 @@ defmodule Pythonx.BufferTest do
       end
     end
 
+    @tag :tmp_dir
+    test "a mapped file, which others may write to or cut off", %{tmp_dir: dir} do
+      path = Path.join(dir, "data")
+      File.write!(path, :binary.copy("a", @size))
+
+      open =
+        "import mmap\nwith open(#{inspect(path)}, 'rb') as f: m = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)\n"
+
+      for code <- ["m", "memoryview(m)[8:]", "np.frombuffer(m)", "np.memmap(#{inspect(path)}, 'u1', 'r')"] do
+        assert %{readonly: true, copied: true} = buffer = buffer(open <> code)
+        File.write!(path, "b", [:read, :write])
+        assert <<"a", _rest::binary>> = if(byte_size(buffer.data) == @size, do: buffer.data, else: "a")
+        File.write!(path, "a", [:read, :write])
+        assert %{copied: false} = open |> Kernel.<>(code) |> object() |> Pythonx.buffer(copy: false)
+      end
+    end
+
     test "nothing that cannot change" do
       for code <- [
             "bytes(#{@size})",

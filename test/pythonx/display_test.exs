@@ -68,6 +68,11 @@ defmodule Pythonx.DisplayTest do
       assert display("import unittest.mock; unittest.mock.MagicMock(name='m')") |> Map.keys() == ["text/plain"]
     end
 
+    test "of a class that has taken a method back is without it" do
+      code = "class A:\n  def _repr_html_(self): return '<b/>'\nclass B(A):\n  _repr_html_ = None\nB()"
+      assert Map.keys(display(code)) == ["text/plain"]
+    end
+
     test "of figures and images of packages is a PNG" do
       code = """
       import sys, types
@@ -86,17 +91,29 @@ defmodule Pythonx.DisplayTest do
           def save(self, file, format):
               file.write(f'{format} {self.mode}'.encode())
       pil.Image = Image
-      sys.modules['matplotlib.figure'], sys.modules['PIL.Image'] = module, pil
-      [Figure(), Image()]
+      class Part:
+          def __init__(self, figure):
+              self.figure = figure
+      class Axes(Part):
+          pass
+      axes = types.ModuleType('matplotlib.axes')
+      axes.Axes = Axes
+      sys.modules.update({'matplotlib.figure': module, 'matplotlib.axes': axes, 'PIL.Image': pil})
+      [Figure(), Image(), Axes(Figure()), Axes(Part(Figure())), Axes(None)]
       """
 
-      [figure, image] = Pythonx.decode(object(code))
+      [figure, image, axes, axes_of_a_part, removed] = Pythonx.decode(object(code))
 
       try do
         assert %{"image/png" => "png tight"} = Pythonx.display(figure)
         assert %{"image/png" => "png RGB"} = Pythonx.display(image)
+        for object <- [axes, axes_of_a_part], do: assert(%{"image/png" => "png tight"} = Pythonx.display(object))
+        assert Map.keys(Pythonx.display(removed)) == ["text/plain"]
       after
-        Pythonx.eval("import sys; del sys.modules['matplotlib.figure'], sys.modules['PIL.Image']", %{})
+        Pythonx.eval(
+          "import sys\nfor name in ('matplotlib.figure', 'matplotlib.axes', 'PIL.Image'): del sys.modules[name]",
+          %{}
+        )
       end
     end
 

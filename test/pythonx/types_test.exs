@@ -88,6 +88,16 @@ defmodule Pythonx.TypesTest do
                {"Etc/UTC", "UTC", 0, 0, 0}
 
       for time <- [summer, fixed], do: assert(round_trip(time) == time)
+
+      # As dateutil has it.
+      utc = """
+      class UTC(datetime.tzinfo):
+          def utcoffset(self, moment): return timedelta(0)
+          def dst(self, moment): return timedelta(0)
+          def tzname(self, moment): return 'UTC'
+      """
+
+      assert rich(utc <> "datetime.datetime(2024, 7, 1, tzinfo=UTC())") == ~U[2024-07-01 00:00:00.000000Z]
     end
 
     test "in an hour that comes twice are told apart" do
@@ -131,6 +141,12 @@ defmodule Pythonx.TypesTest do
       wrong = %{~U[2024-01-01 00:00:00Z] | time_zone: "Europe/Warsaw", zone_abbr: "X", utc_offset: 60}
 
       assert_raise Pythonx.Error, ~r/the offset of 2024-01-01 00:00:00\+01:00 in Europe\/Warsaw is not 0:01:00/, fn ->
+        show(wrong)
+      end
+
+      wrong = %{~U[2024-01-01 00:00:00Z] | utc_offset: 3600}
+
+      assert_raise Pythonx.Error, ~r/the offset of 2024-01-01 00:00:00\+00:00 in Etc\/UTC is not 1:00:00/, fn ->
         show(wrong)
       end
 

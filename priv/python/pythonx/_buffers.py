@@ -270,6 +270,9 @@ def _is_constant(view: memoryview) -> bool:
         return _is_constant(owner)
     if isinstance(owner, bytes):
         return True
+    # Whoever writes to the file changes what is mapped, and who cuts it off takes that away.
+    if isinstance(owner, getattr(sys.modules.get("mmap"), "mmap", ())):
+        return False
     try:
         return memoryview(owner).readonly
     except (TypeError, BufferError):

@@ -46,8 +46,8 @@ def _rich(obj: Any) -> dict[str, Any]:
 
 def _call(obj: Any, name: str, **arguments: Any) -> Any:
     """Return what a method gives, None where there is none. Some give a pair with metadata."""
-    # Of the class: proxies and mocks answer to every name.
-    if not hasattr(type(obj), name):
+    # Of the class: proxies and mocks answer to every name. A class may set the method of its base to None.
+    if not callable(getattr(type(obj), name, None)):
         return None
     try:
         result = getattr(obj, name)(**arguments)
@@ -76,6 +76,10 @@ def _figure(obj: Any) -> Any:
     grid = _loaded("seaborn.axisgrid", "Grid")
     if grid is not None and isinstance(obj, grid):
         return obj.figure
+    # Axes are what the plotting methods of pandas and seaborn return. Theirs may be a part of a figure, or none.
+    axes = _loaded("matplotlib.axes", "Axes")
+    if axes is not None and isinstance(obj, axes):
+        obj = obj.figure if obj.figure is None or isinstance(obj.figure, figure) else obj.figure.figure
     return obj if isinstance(obj, figure) else None
 
 

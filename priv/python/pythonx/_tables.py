@@ -1,8 +1,18 @@
-"""Streams of Arrow's IPC format, for which a library is needed: pyarrow, or else polars."""
+"""What tables need of the libraries whose data they are.
+
+Streams of Arrow's IPC format, for which there is pyarrow, or else polars; and what polars cannot give.
+"""
+
+from __future__ import annotations
 
 import importlib
 import io
-from types import ModuleType
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
+    from typing import Any
 
 
 def _library() -> tuple[str, ModuleType]:
@@ -35,3 +45,18 @@ def write_ipc_stream(table: object) -> bytes:
         for batch in reader:
             writer.write_batch(batch)
     return sink.getvalue()
+
+
+def refuse_objects(data: Any) -> None:
+    """Raise TypeError when a column of a data frame or series of polars holds Python objects."""
+    # Another thread may be importing it.
+    polars: Any = sys.modules.get("polars")
+    if isinstance(data, getattr(polars, "DataFrame", ())):
+        columns = data.schema
+    elif isinstance(data, getattr(polars, "Series", ())):
+        columns = {data.name: data.dtype}
+    else:
+        return
+    for name, dtype in columns.items():
+        if dtype == polars.Object:
+            raise TypeError(f"column {name!r} has the type Object of polars, for which Arrow has none")

@@ -79,9 +79,10 @@ def _zone_names(value: datetime.datetime) -> tuple[str, str]:
         return "Etc/UTC", "UTC"
     name = value.tzname() or ""
     key = getattr(value.tzinfo, "key", None) or getattr(value.tzinfo, "zone", None)
-    if key == "UTC":
-        key = "Etc/UTC"
-    return (key if isinstance(key, str) else name), name
+    if not isinstance(key, str):
+        key = name
+    # The name that Elixir knows without a time zone database; some libraries have a class of their own for it.
+    return ("Etc/UTC" if key == "UTC" and not value.utcoffset() else key), name
 
 
 def _convert_timedelta(value: datetime.timedelta) -> object:
@@ -250,9 +251,9 @@ def _build_datetime(
 ) -> datetime.datetime:
     name = zone.decode()
     value = datetime.datetime(*fields)
-    if name == "Etc/UTC":
-        return value.replace(tzinfo=datetime.timezone.utc)
     wanted = datetime.timedelta(seconds=offset)
+    if name == "Etc/UTC" and not wanted:
+        return value.replace(tzinfo=datetime.timezone.utc)
     if name == abbreviation.decode():
         # Decoded from a fixed offset, which has no other name.
         return value.replace(tzinfo=datetime.timezone(wanted, name))
