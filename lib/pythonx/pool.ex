@@ -168,8 +168,8 @@ defmodule Pythonx.Pool do
     * `:nodes` - the nodes to have workers on, which have the same code and `:pythonx` running. Defaults to this one
 
     * `:max_memory` - how many bytes of data a worker may have beside what it has when it is ready. What goes beyond raises
-      `MemoryError`. It is the system's limit `RLIMIT_DATA`, which holds for programs that the worker starts, too. Defaults
-      to none
+      `MemoryError`. It is the system's limit `RLIMIT_DATA`, which holds for programs that the worker starts, too. A worker
+      of which more than half of that is still in use when code has raised is replaced. Defaults to none
 
     * `:max_uses` - after how many evaluations, or functions of `run/3`, a worker is replaced. One with objects that are
       held is kept beside its successor until they are not. Defaults to `:infinity`
@@ -188,7 +188,8 @@ defmodule Pythonx.Pool do
 
     * `:stderr_limit` - how many bytes of it are kept for the report of a crash. Defaults to `16384`
 
-    * `:boot_timeout` - how many milliseconds a worker may take to start. Defaults to `60000`
+    * `:boot_timeout` - how many milliseconds a worker may take to start. Defaults to `60000`. One that does not take an
+      evaluation in this time, or in ten seconds if that is less, is killed, and the evaluation given to another
 
     * `:kill_after` - how many milliseconds a worker has to stop what it was interrupted in before it is killed. Defaults to
       `1000`

@@ -72,6 +72,9 @@ defmodule Pythonx.Peers do
     end
   end
 
+  @doc "For Python code to call: kills the process that evaluates it."
+  def kill_callers(), do: for(pid <- Process.get(:"$callers"), do: Process.exit(pid, :kill))
+
   @doc "How many Python objects the handles of a node hold just now."
   def handles(node) do
     {_threads, handles} = :erpc.call(node, Pythonx.NIF, :stats, [])

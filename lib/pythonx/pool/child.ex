@@ -8,7 +8,7 @@ defmodule Pythonx.Pool.Child do
   # never does, the pool kills the worker.
   @moduledoc false
 
-  alias Pythonx.Pool.{Device, Frame, Job, Object}
+  alias Pythonx.Pool.{Device, Frame, Job, Memory, Object}
 
   # A message of more bytes is not left to lie about.
   @large 1_000_000
@@ -23,7 +23,7 @@ defmodule Pythonx.Pool.Child do
   defp run do
     Process.flag(:trap_exit, true)
     port = Port.open({:fd, 3, 4}, [:binary, :eof, packet: 4])
-    loop(%{port: port, init: %{}, job: nil})
+    loop(%{port: port, init: %{}, limit: nil, job: nil})
   catch
     kind, reason ->
       IO.puts(:stderr, Exception.format(kind, reason, __STACKTRACE__))
@@ -42,9 +42,9 @@ defmodule Pythonx.Pool.Child do
   end
 
   defp handle({:setup, _job, payload}, state) do
-    globals = payload |> :erlang.binary_to_term() |> boot!(state.port)
+    {globals, limit} = payload |> :erlang.binary_to_term() |> boot!(state.port)
     send_frame(state.port, Frame.from_worker(:ready, 0, Frame.payload(%{os_pid: System.pid()})))
-    %{state | init: globals}
+    %{state | init: globals, limit: limit}
   rescue
     exception ->
       send_frame(state.port, Frame.from_worker(:failed, 0, Exception.message(exception)))
@@ -57,21 +57,25 @@ defmodule Pythonx.Pool.Child do
     state
   end
 
-  defp handle({:job, id, payload}, %{port: port, init: init} = state) do
+  defp handle({:job, id, payload}, %{port: port} = state) do
     send_frame(port, Frame.from_worker(:begun, id))
-    {pid, ref} = spawn_monitor(fn -> Job.run(id, :erlang.binary_to_term(payload), init, port) end)
+    worker = Map.take(state, [:port, :init, :limit])
+    {pid, ref} = spawn_monitor(fn -> Job.run(id, :erlang.binary_to_term(payload), worker) end)
     if byte_size(payload) > @large, do: send(self(), :collect)
-    %{state | job: {id, pid, ref}}
+    %{state | job: {id, pid, ref, :wanted}}
   end
 
   # The reply may be on its way already. The pool knows what it has cancelled.
   defp handle({:cancel, id, _payload}, state) do
     case state.job do
-      {^id, pid, _ref} -> Process.exit(pid, :kill)
-      _ended -> send_done(id, state.port)
-    end
+      {^id, pid, ref, :wanted} ->
+        Process.exit(pid, :kill)
+        %{state | job: {id, pid, ref, :cancelled}}
 
-    state
+      _ended ->
+        send_at_rest(Frame.from_worker(:done, id), state.port)
+        state
+    end
   end
 
   defp handle({:release, _job, payload}, state) do
@@ -85,17 +89,21 @@ defmodule Pythonx.Pool.Child do
     state
   end
 
-  defp job_down(ref, pid, reason, %{job: {id, pid, ref}} = state) do
-    if reason != :normal, do: send_done(id, state.port)
+  defp job_down(ref, pid, reason, %{job: {id, pid, ref, wanted}} = state) do
+    if reason != :normal, do: id |> epitaph(reason, wanted) |> send_at_rest(state.port)
     %{state | job: nil}
   end
 
   defp job_down(_ref, _pid, _reason, state), do: state
 
-  defp send_done(id, port) do
+  # A job that was killed and not cancelled, by something that it has called, owes its caller an answer.
+  defp epitaph(id, _reason, :cancelled), do: Frame.from_worker(:done, id)
+  defp epitaph(id, reason, :wanted), do: Frame.reply(id, 0, 0, {:raised, :exit, reason, []})
+
+  defp send_at_rest(frame, port) do
     spawn_link(fn ->
       await_rest()
-      send_frame(port, Frame.from_worker(:done, id))
+      send_frame(port, frame)
     end)
   end
 
@@ -114,7 +122,7 @@ defmodule Pythonx.Pool.Child do
   @spec send_frame(port(), iodata()) :: true
   def send_frame(port, frame), do: Port.command(port, frame)
 
-  # Returns the globals that the initial code leaves.
+  # Returns the globals that the initial code leaves, and the limit of memory.
   defp boot!(setup, port) do
     Object.new_table()
     Device.start(port)
@@ -123,8 +131,7 @@ defmodule Pythonx.Pool.Child do
     start_python!(setup.environment)
     prepare_python()
     globals = evaluate_init!(setup.init)
-    limit_memory(setup.max_memory)
-    globals
+    {globals, Memory.limit(setup.max_memory)}
   end
 
   defp start_python!({toml, true, opts}), do: Pythonx.Uv.init_from_priv(toml, opts)
@@ -148,20 +155,5 @@ defmodule Pythonx.Pool.Child do
   defp evaluate_init!(code) do
     {_result, globals} = Pythonx.eval(code, %{})
     globals
-  end
-
-  # Of all limits it is the one that counts what is used, not what is reserved: a VM reserves gigabytes.
-  defp limit_memory(nil), do: :ok
-
-  defp limit_memory(bytes) do
-    Pythonx.eval(
-      """
-      import resource
-      with open("/proc/self/status") as status:
-          used = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmData:"))
-      resource.setrlimit(resource.RLIMIT_DATA, (used + limit, used + limit))
-      """,
-      %{"limit" => bytes}
-    )
   end
 end

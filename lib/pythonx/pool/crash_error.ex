@@ -10,6 +10,7 @@ defmodule Pythonx.Pool.CrashError do
         `"SIGKILL"` also when the system ran out of memory
       * `{:exit_status, status}` - it exited, as `os._exit(status)` does
       * `{:timeout, milliseconds}` - the code did not end in its time, nor when it was interrupted then, and was killed
+      * `:not_taken` - it was killed because it had not begun with the code in time, and then had begun after all
       * `:protocol` - it wrote something else than messages on the connection
       * `:gone` - it had died before the call; what was asked for was an object in it
       * `{:down, reason}` - its node or its process on this node is gone
@@ -26,6 +27,7 @@ defmodule Pythonx.Pool.CrashError do
           {:signal, String.t()}
           | {:exit_status, byte()}
           | {:timeout, non_neg_integer()}
+          | :not_taken
           | :protocol
           | :gone
           | {:down, term()}
@@ -45,6 +47,7 @@ defmodule Pythonx.Pool.CrashError do
     "was killed, as the Python code neither ended within #{timeout} ms nor when it was interrupted"
   end
 
+  defp describe(:not_taken), do: "was killed, as it did not begin with the code in time"
   defp describe(:protocol), do: "was killed, as it wrote on the connection to its pool"
   defp describe(:gone), do: "that has the object is gone"
   defp describe({:down, reason}), do: "is out of reach: #{Exception.format_exit(reason)}"

@@ -8,7 +8,7 @@ defmodule Pythonx.Pool.Frame do
   # any more), `halt`.
   #
   # From the worker: `ready`, `failed` (text), `begun` (the job was taken), `reply` (see `reply/4`), `done` (a cancelled
-  # job has ended), `output` (what code has printed).
+  # job has ended), `output` (what code has printed), `spent` (the memory is nearly full: no job after this one).
   #
   # The worker's end is a port with `packet: 4`. This end takes the bytes as they come, because after the last message
   # comes one of the launcher, and the message before that may be incomplete; see `last_words/1`. The mark tells a message
@@ -16,7 +16,7 @@ defmodule Pythonx.Pool.Frame do
   @moduledoc false
 
   @to_worker %{setup: 1, job: 2, cancel: 3, release: 4, halt: 5}
-  @from_worker %{ready: 1, failed: 2, begun: 3, reply: 4, done: 5, output: 6}
+  @from_worker %{ready: 1, failed: 2, begun: 3, reply: 4, done: 5, output: 6, spent: 7}
 
   @kinds Map.values(@from_worker)
 

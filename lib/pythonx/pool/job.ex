@@ -6,7 +6,7 @@ defmodule Pythonx.Pool.Job do
   @moduledoc false
 
   alias Pythonx.Calls
-  alias Pythonx.Pool.{Child, Device, Frame, Object, Terms}
+  alias Pythonx.Pool.{Child, Device, Frame, Memory, Object, Terms}
 
   @type target :: String.t() | Object.t()
 
@@ -22,9 +22,12 @@ defmodule Pythonx.Pool.Job do
           {:eval, code :: String.t(), globals :: %{String.t() => term()}, options()}
           | {:call, target(), args :: list(), kwargs :: keyword() | map(), options()}
 
+  @typedoc "What the worker has: its connection, the globals of the initial code, its limit of memory."
+  @type worker :: %{port: port(), init: %{String.t() => Pythonx.Object.t()}, limit: Memory.limit()}
+
   @doc "Runs a job and writes the reply to the port."
-  @spec run(Frame.job(), t(), %{String.t() => Pythonx.Object.t()}, port()) :: true
-  def run(id, job, init, port) do
+  @spec run(Frame.job(), t(), worker()) :: true
+  def run(id, job, %{port: port, init: init, limit: limit}) do
     options = elem(job, tuple_size(job) - 1)
     {out, err} = options.devices
     out = Device.get(out)
@@ -33,6 +36,10 @@ defmodule Pythonx.Pool.Job do
     {outcome, first, count} = job |> outcome(init, {out, err}) |> keep_objects()
     Device.flush(out)
     if err != out, do: Device.flush(err)
+
+    if match?({:raised, _, _, _}, outcome) and Memory.short?(limit),
+      do: Child.send_frame(port, Frame.from_worker(:spent, id))
+
     Child.send_frame(port, Frame.reply(id, first, count, outcome))
   end
 
@@ -44,10 +51,28 @@ defmodule Pythonx.Pool.Job do
       Child.await_rest()
       {:raised, :error, error, __STACKTRACE__}
 
+    error in Pythonx.Error ->
+      {:raised, :error, forget_memory(error), __STACKTRACE__}
+
     error ->
       {:raised, :error, error, __STACKTRACE__}
   catch
     kind, reason -> {:raised, kind, reason, __STACKTRACE__}
+  end
+
+  # Whoever keeps this error would keep all that has filled the memory, by way of the traceback, and the worker would have
+  # none for others. Its text has the traceback already. The last evaluation's globals are kept until the next one. With
+  # so little memory any of this may fail, too.
+  defp forget_memory(%{lines: lines} = error) do
+    if List.last(lines || []) =~ ~r/\A[\w.]*MemoryError\b/ do
+      Pythonx.setattr(error.value, "__traceback__", nil)
+      Pythonx.eval("", %{})
+      %{error | traceback: Pythonx.encode!(nil)}
+    else
+      error
+    end
+  rescue
+    _another in Pythonx.Error -> %{error | type: nil, value: nil, traceback: nil}
   end
 
   defp perform({:eval, code, globals, options}, init, {out, err}) do

@@ -20,9 +20,20 @@ defmodule Pythonx.Pool.Manager do
   @last_delay_ms 5000
 
   defmodule Entry do
-    # What is known of a worker. `lease` is who has it.
+    # What is known of a worker. `lease` is who has it, `spent` whether it must be replaced after that.
     @moduledoc false
-    defstruct [:node, :monitor, :os_pid, :lease, :since, status: :starting, uses: 0, handles: 0, retired: false]
+    defstruct [
+      :node,
+      :monitor,
+      :os_pid,
+      :lease,
+      :since,
+      status: :starting,
+      uses: 0,
+      handles: 0,
+      spent: false,
+      retired: false
+    ]
   end
 
   defstruct [
@@ -247,6 +258,7 @@ defmodule Pythonx.Pool.Manager do
   end
 
   defp handle_event({:free, _lease, _handles}, _pid, _entry, state), do: state
+  defp handle_event(:spent, pid, entry, state), do: put_in(state.workers[pid], %{entry | spent: true})
 
   defp handle_event(:unpinned, pid, %{retired: true, lease: nil} = entry, state) do
     become_free(pid, %{entry | handles: 0}, state)
@@ -280,7 +292,7 @@ defmodule Pythonx.Pool.Manager do
   end
 
   defp become_free(pid, entry, state) do
-    retire = entry.retired or entry.uses >= state.options.max_uses
+    retire = entry.retired or entry.spent or entry.uses >= state.options.max_uses
 
     cond do
       not retire -> dispatch(%{put_worker(state, pid, entry) | idle: [pid | List.delete(state.idle, pid)]})

@@ -48,7 +48,14 @@ defmodule Pythonx.Pool.Object do
   @spec keep(Pythonx.Object.t(), pos_integer()) :: t()
   def keep(object, id) do
     :ets.insert(@table, {id, object})
-    %__MODULE__{id: id, type: Pythonx.type(object)}
+    %__MODULE__{id: id, type: type(object)}
+  end
+
+  # Asked for where memory may have run out.
+  defp type(object) do
+    Pythonx.type(object)
+  rescue
+    _error in Pythonx.Error -> "object"
   end
 
   @doc false

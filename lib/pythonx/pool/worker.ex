@@ -8,6 +8,7 @@ defmodule Pythonx.Pool.Worker do
   #     {:ready, os_pid}            may be given out
   #     {:failed, text}             did not start; ends
   #     {:free, lease, handles}     the lease is over; so many objects are held
+  #     :spent                      is to be replaced when the lease is over
   #     :unpinned                   none is held any more
   #     {:ended, reason, stderr}    gone
   #
@@ -15,7 +16,10 @@ defmodule Pythonx.Pool.Worker do
   # `once: true` the lease is over when the job is; else the caller ends it. When the caller dies, the pool says
   # `{:abandoned, lease}`: the job is cancelled, then the lease is over.
   #
-  # Once a worker is to be killed, nothing that it says counts any more.
+  # Once a worker is to be killed, nothing that it says counts any more, except that it has begun.
+  #
+  # A worker that is stopped, or whose descriptors Python has closed, takes no job: it is killed, and the job is given to
+  # another.
   #
   # A job that is over its time is interrupted by the worker itself. This process kills what has not come to rest
   # `kill_after` later, interrupted or cancelled.
@@ -34,6 +38,9 @@ defmodule Pythonx.Pool.Worker do
   @end_ms 3000
   # A message of more bytes is not left to lie about.
   @large 1_000_000
+  # How long a worker may take to say that it has taken a job, and how much longer for a large one.
+  @take_ms 10_000
+  @take_bytes_per_ms 10_000
   # Between attempts to write to a worker that does not read.
   @write_ms 10
 
@@ -128,9 +135,11 @@ defmodule Pythonx.Pool.Worker do
       {:reply, :lease_over, state}
     else
       id = state.next_id
-      job = %{id: id, lease: lease, from: from, how: how, begun: false, timer: timer(how.timeout, id, state)}
+      size = IO.iodata_length(payload)
+      timers = [timer(how.timeout, id, state), take_timer(size, id, state)]
+      job = %{id: id, lease: lease, from: from, how: how, begun: false, timers: timers}
       state = write(%{state | job: job, next_id: rem(id, 0xFFFFFFFF) + 1}, Frame.to_worker(:job, id, payload))
-      if IO.iodata_length(payload) > @large, do: send(self(), :collect)
+      if size > @large, do: send(self(), :collect)
       {:noreply, state}
     end
   end
@@ -152,6 +161,10 @@ defmodule Pythonx.Pool.Worker do
   # The time of the job is the worker's to keep; this is for what does not stop then.
   defp timer(:infinity, _id, _state), do: nil
   defp timer(timeout, id, state), do: start_kill_timer(id, timeout + state.options.kill_after, {:timeout, timeout})
+
+  defp take_timer(size, id, state) do
+    start_kill_timer(id, min(@take_ms, state.options.boot_timeout) + div(size, @take_bytes_per_ms), :not_taken)
+  end
 
   defp start_kill_timer(id, delay, why), do: Process.send_after(self(), {:kill, id, why}, delay)
 
@@ -186,9 +199,9 @@ defmodule Pythonx.Pool.Worker do
   def handle_info({:release, ids}, state), do: {:noreply, release(state, ids)}
 
   def handle_info({:abandoned, lease}, %{job: %{lease: lease, id: id} = job} = state) do
-    cancel_timer(job.timer)
+    Enum.each(job.timers, &cancel_timer/1)
     timer = start_kill_timer(id, state.options.kill_after, :abandoned)
-    state = %{state | over: lease, job: %{job | from: nil, timer: timer, how: %{job.how | once: true}}}
+    state = %{state | over: lease, job: %{job | from: nil, timers: [timer], how: %{job.how | once: true}}}
     {:noreply, write(state, Frame.to_worker(:cancel, id))}
   end
 
@@ -197,6 +210,7 @@ defmodule Pythonx.Pool.Worker do
     {:noreply, if(lease == state.over, do: state, else: lease_over(state, lease))}
   end
 
+  def handle_info({:kill, id, :not_taken}, %{job: %{id: id, begun: true}} = state), do: {:noreply, state}
   def handle_info({:kill, id, why}, %{job: %{id: id}} = state), do: {:noreply, kill(state, why)}
   def handle_info({:write_again}, state), do: {:noreply, write_again(state)}
 
@@ -230,6 +244,8 @@ defmodule Pythonx.Pool.Worker do
 
   ## What the worker says
 
+  defp handle_message({:begun, id, _payload}, %{job: %{id: id}} = state), do: put_in(state.job.begun, true)
+
   # It may still say that it is done, but is as good as dead: the next job would die with it.
   defp handle_message({kind, _job, _payload}, %{killed_for: why} = state) when why != nil and kind != :output, do: state
 
@@ -247,8 +263,6 @@ defmodule Pythonx.Pool.Worker do
     %{state | phase: :failed}
   end
 
-  defp handle_message({:begun, id, _payload}, %{job: %{id: id}} = state), do: put_in(state.job.begun, true)
-
   defp handle_message({:reply, id, <<first::64, count::32, term::binary>>}, %{job: %{id: id} = job} = state) do
     state = finish(%{state | held: hold(state.held, first, count)})
     if byte_size(term) > @large, do: send(self(), :collect)
@@ -261,6 +275,11 @@ defmodule Pythonx.Pool.Worker do
 
   defp handle_message({:done, id, _payload}, %{job: %{id: id}} = state), do: finish(state)
 
+  defp handle_message({:spent, _job, _payload}, state) do
+    tell_pool(state, :spent)
+    state
+  end
+
   defp handle_message({:output, _job, <<size::32, device::binary-size(size), text::binary>>}, state) do
     put_chars(:erlang.binary_to_term(device), text)
     state
@@ -269,7 +288,7 @@ defmodule Pythonx.Pool.Worker do
   defp handle_message(_late, state), do: state
 
   defp finish(%{job: job} = state) do
-    cancel_timer(job.timer)
+    Enum.each(job.timers, &cancel_timer/1)
     state = %{state | job: nil}
     if job.how.once, do: lease_over(state, job.lease), else: state
   end
@@ -355,9 +374,10 @@ defmodule Pythonx.Pool.Worker do
 
   defp kill(state, _why), do: state
 
-  # The shell has a `kill` of its own where there is no program of that name.
+  # The shell has a `kill` of its own where there is no program of that name. SIGCONT is for a launcher that Python code has
+  # stopped.
   defp terminate_process(os_pid) do
-    Port.open({:spawn_executable, "/bin/sh"}, args: ["-c", "kill -TERM #{os_pid}"])
+    Port.open({:spawn_executable, "/bin/sh"}, args: ["-c", "kill -TERM #{os_pid}; kill -CONT #{os_pid}"])
     :ok
   end
 
@@ -389,7 +409,8 @@ defmodule Pythonx.Pool.Worker do
   defp answer_job(%{job: nil}, _reason, _stderr), do: :ok
   defp answer_job(%{job: %{from: nil}}, _reason, _stderr), do: :ok
 
-  defp answer_job(%{job: %{begun: false, from: from}, killed_for: nil}, _reason, _stderr) do
+  defp answer_job(%{job: %{begun: false, from: from}, killed_for: why}, _reason, _stderr)
+       when why in [nil, :not_taken] do
     GenServer.reply(from, :not_begun)
   end
 
