@@ -119,18 +119,21 @@ PyObject* load_error_class() {
   return error_class;
 }
 
+// What Elixir says of an error, as a str: the message of an exception may be any binary.
+PyObject* make_message(ErlNifEnv* env, Term term) {
+  std::string_view text;
+  get_binary(env, term, &text);
+  return PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "backslashreplace");
+}
+
 // {:error, class, text, stacktrace, original}
 void raise_elixir_error(ErlNifEnv* env, const Term* parts) {
   PyObject* type = load_error_class();
   if (type == nullptr) return;
-  std::string_view texts[3];
-  for (int i = 0; i < 3; ++i) get_binary(env, parts[i + 1], &texts[i]);
   PyObject* original = make_original(parts[4]);
   if (original == nullptr) return;
-  PyObject* error =
-      PyObject_CallFunction(type, "s#s#s#N", texts[0].data(), static_cast<Py_ssize_t>(texts[0].size()),
-                            texts[1].data(), static_cast<Py_ssize_t>(texts[1].size()), texts[2].data(),
-                            static_cast<Py_ssize_t>(texts[2].size()), original);
+  PyObject* error = PyObject_CallFunction(type, "NNNN", make_message(env, parts[1]),
+                                          make_message(env, parts[2]), make_message(env, parts[3]), original);
   if (error == nullptr) return;
   PyErr_SetObject(type, error);
   Py_DECREF(error);
@@ -156,9 +159,9 @@ PyObject* take_answer(const CallPtr& call, bool binaries_as_str) {
   if (parts[0] == atoms.python) {
     raise_again(get_object(env, parts[1]));
   } else if (parts[0] == atoms.type_error) {
-    std::string_view text;
-    get_binary(env, parts[1], &text);
-    PyErr_SetString(PyExc_TypeError, std::string(text).c_str());
+    PyObject* text = make_message(env, parts[1]);
+    if (text != nullptr) PyErr_SetObject(PyExc_TypeError, text);
+    Py_XDECREF(text);
   } else {
     raise_elixir_error(env, parts);
   }

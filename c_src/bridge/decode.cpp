@@ -100,6 +100,10 @@ bool Decoder::begin_set(PyObject* set, Py_ssize_t held, Term* out) {
     return false;
   }
   std::vector<PyObject*> contents;
+#if PY_VERSION_HEX < 0x030C0000
+  // Where it may, the collector runs when an iterator is made, and with it finalizers, which may change what is being read.
+  if (options_.user_code) pin();
+#endif
   // Code of the class might drop the set from what holds it.
   Py_INCREF(set);
   if (overridden ? iterate(set, &contents) : elements(set, &contents)) {

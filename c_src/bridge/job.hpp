@@ -98,7 +98,7 @@ class Job {
   std::atomic<bool> cancelled_{false};
   bool mute_ = false;  // nobody waits for the reply any more
   Worker* worker_ = nullptr;
-  // How interrupts fare on their way; see thread_pool.cpp.
+  // How interrupts fare on their way; see thread_pool_interrupts.cpp.
   std::atomic<int> signals_{0};          // sent to the main thread for this job
   int signals_seen_ = 0;                 // by the handler; main thread only
   PyFrameObject* put_off_at_ = nullptr;  // where the handler did nothing the last time; never followed

@@ -1,16 +1,11 @@
 #include "thread_pool.hpp"
 
-#include <frameobject.h>
-#include <signal.h>
-#include <time.h>
-
 #include <algorithm>
 #include <utility>
 
 #include "gil.hpp"
 #include "object.hpp"
 #include "pause.hpp"
-#include "safe_point.hpp"
 
 namespace pythonx {
 namespace {
@@ -21,55 +16,6 @@ constexpr auto spin_time = std::chrono::microseconds(30);
 
 thread_local Worker* this_worker = nullptr;
 
-// How long code has to end after an interrupt before it gets the next.
-constexpr auto interrupt_interval = std::chrono::milliseconds(50);
-
-// How often an interrupt is put off at risky places: for about a second.
-constexpr int put_off_limit = 20;
-
-// How long a thread may go on after it was interrupted before somebody is told.
-constexpr auto patience = std::chrono::seconds(1);
-
-Term elapsed_us(ErlNifEnv* env, std::chrono::steady_clock::time_point since) {
-  const auto elapsed = std::chrono::steady_clock::now() - since;
-  return enif_make_int64(env, std::chrono::duration_cast<std::chrono::microseconds>(elapsed).count());
-}
-
-// Asynchronous exceptions are addressed by the thread's number. Up to Python 3.11 a thread that Python code starts has the
-// number of the one that starts it until it runs, and is the first to be found: it would die instead, and whoever waits for
-// it to have started would wait for ever. So there the exception is put where it belongs. The thread finds it: it has to take
-// the GIL, which is held here, before it goes on, and looks for one then. A thread that has not attached yet runs nothing.
-void send_exception(Worker* worker) {
-#if PY_VERSION_HEX < 0x030C0000
-  PyThreadState* state = worker->state;
-  if (state == nullptr || state->async_exc != nullptr) return;
-  Py_INCREF(PyExc_KeyboardInterrupt);
-  state->async_exc = PyExc_KeyboardInterrupt;
-#else
-  PyThreadState_SetAsyncExc(worker->python_id, PyExc_KeyboardInterrupt);
-#endif
-}
-
-// On the worker's own thread.
-void take_back_exception(Worker* worker) {
-#if PY_VERSION_HEX < 0x030C0000
-  PyThreadState* state = worker->state;
-  PyObject* pending = state->async_exc;
-  state->async_exc = nullptr;
-  Py_XDECREF(pending);
-#else
-  PyThreadState_SetAsyncExc(worker->python_id, nullptr);
-#endif
-}
-
-int instruction_of([[maybe_unused]] PyFrameObject* frame) {
-#if PY_VERSION_HEX >= 0x030B0000
-  return frame == nullptr ? 0 : PyFrame_GetLasti(frame);
-#else
-  return frame == nullptr ? 0 : frame->f_lasti;
-#endif
-}
-
 }  // namespace
 
 Worker* ThreadPool::current_worker() { return this_worker; }
@@ -79,14 +25,6 @@ void name_thread(const char* name) {
   pthread_setname_np(name);
 #else
   pthread_setname_np(pthread_self(), name);
-#endif
-}
-
-int interrupt_signal() {
-#ifdef SIGRTMIN
-  return SIGRTMIN + 6;
-#else
-  return SIGUSR2;  // macOS has no real-time signals; the VM does not use this one.
 #endif
 }
 
@@ -370,193 +308,7 @@ void ThreadPool::send_reply(Job* job) {
   enif_send(nullptr, &job->caller_, env, make_tuple(env, reference, job->take_reply(env)));
 }
 
-// --- Cancelling ----------------------------------------------------------------------------------------------------
-
-bool ThreadPool::cancel(Job* job, bool mute) {
-  const auto now = std::chrono::steady_clock::now();
-  Cancelled cancelled{job, now, now};
-  {
-    std::lock_guard<std::mutex> lock(job->mutex);
-    if (mute) job->mute_ = true;
-    if (job->state_ == Job::State::done) return false;
-    job->cancelled_ = true;
-    if (job->state_ != Job::State::running) return true;
-    cancelled.code = job->label();
-    if (job->worker_->is_main && job->call_ == nullptr) {
-      signal_main(job);
-      cancelled.due += interrupt_interval;  // A second one at once would hit the code's own `finally`.
-    }
-  }
-  job->retain();
-  {
-    std::lock_guard<std::mutex> lock(interrupts_mutex_);
-    interrupts_.push_back(std::move(cancelled));
-  }
-  interrupts_wake_.notify_one();
-  return true;
-}
-
-bool ThreadPool::interrupt(const ErlNifPid& pid) {
-  std::vector<Job*> jobs;
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    for (Worker* worker : workers_) {
-      for (Job* job = worker->current.load(); job != nullptr; job = job->outer_) {
-        if (job->state_ != Job::State::running || enif_compare_pids(&job->caller_, &pid) != 0) continue;
-        job->retain();
-        jobs.push_back(job);
-      }
-    }
-  }
-  bool any = false;
-  for (Job* job : jobs) {
-    any = cancel(job, false) || any;
-    job->release();
-  }
-  return any;
-}
-
-void ThreadPool::serve_interrupts() {
-  std::vector<Cancelled> active;
-  for (;;) {
-    take_cancelled(&active);
-    let_go_of_ended(&active);
-    interrupt_again(&active);
-  }
-}
-
-// Waits for news, or until it is time to send interrupts again: code under a bare `except:` swallows one, so
-// each is sent until its job has ended.
-void ThreadPool::take_cancelled(std::vector<Cancelled>* active) {
-  std::unique_lock<std::mutex> lock(interrupts_mutex_);
-  const auto news = [this] { return !interrupts_.empty(); };
-  if (active->empty()) {
-    interrupts_wake_.wait(lock, news);
-  } else {
-    interrupts_wake_.wait_for(lock, interrupt_interval, news);
-  }
-  for (Cancelled& cancelled : interrupts_) {
-    const auto same = [&](const Cancelled& other) { return other.job == cancelled.job; };
-    if (std::none_of(active->begin(), active->end(), same)) {
-      active->push_back(std::move(cancelled));
-    } else {
-      cancelled.job->release();  // cancelled twice: by a caller that gave up, and died
-    }
-  }
-  interrupts_.clear();
-}
-
-void ThreadPool::let_go_of_ended(std::vector<Cancelled>* active) {
-  const auto ended = std::partition(active->begin(), active->end(), [](const Cancelled& cancelled) {
-    return cancelled.job->state_ != Job::State::done;
-  });
-  for (auto it = ended; it != active->end(); ++it) {
-    if (it->reported) report(*it, atoms.freed);
-    it->job->release();
-  }
-  active->erase(ended, active->end());
-}
-
-// One hold of the GIL serves all: with a hundred threads that are stuck in C code, one for each would take
-// long where others compute. What needs no GIL comes first.
-void ThreadPool::interrupt_again(std::vector<Cancelled>* active) {
-  const auto now = std::chrono::steady_clock::now();
-  std::vector<Job*> on_workers;
-  for (Cancelled& cancelled : *active) {
-    if (cancelled.due > now) continue;
-    cancelled.due = now + interrupt_interval;
-    if (!raise_detached(cancelled.job)) on_workers.push_back(cancelled.job);
-    if (cancelled.reported || now - cancelled.since <= patience) continue;
-    cancelled.reported = true;
-    report(cancelled, atoms.stuck);
-  }
-  if (on_workers.empty()) return;
-  Attach attached;
-  for (Job* job : on_workers) raise_on_worker(job);
-}
-
-// Sends {:pythonx_event, :stuck | :freed, thread, caller, elapsed_us, code} to Pythonx.Watch.
-void ThreadPool::report(const Cancelled& cancelled, Term what) {
-  ErlNifPid watch;
-  if (!enif_whereis_pid(nullptr, atoms.watch, &watch)) return;
-  ErlNifEnv* env = enif_alloc_env();
-  const Job* job = cancelled.job;
-  enif_send(nullptr, &watch, env,
-            make_tuple(env, atoms.pythonx_event, what, enif_make_uint64(env, job->thread_id_),
-                       enif_make_pid(env, &job->caller_), elapsed_us(env, cancelled.since),
-                       make_binary(env, cancelled.code)));
-  enif_free_env(env);
-}
-
-// False for a job that can be reached with the GIL only.
-bool ThreadPool::raise_detached(Job* job) {
-  CallPtr call;
-  {
-    std::lock_guard<std::mutex> lock(job->mutex);
-    if (job->state_ == Job::State::done) return true;
-    call = job->call_;
-    if (call == nullptr && !job->worker_->is_main) return false;
-    if (call == nullptr) signal_main(job);
-  }
-  if (call != nullptr) interrupt_call(call);
-  return true;
-}
-
-// With the job's mutex held. Counted first: the handler must not take a signal that it has seen for a new one.
-void ThreadPool::signal_main(Job* job) {
-  ++job->signals_;
-  pthread_kill(job->worker_->thread, interrupt_signal());
-}
-
-// Attached, as SetAsyncExc needs the GIL, which may not be waited for under the lock: hence another look at the
-// state.
-void ThreadPool::raise_on_worker(Job* job) {
-  [[maybe_unused]] const StoppedWorld stopped;
-  std::lock_guard<std::mutex> lock(job->mutex);
-  if (job->state_ == Job::State::done || job->worker_->state == nullptr) return;
-  // It waits below another job by now, which the exception would hit.
-  if (job->call_ != nullptr || job->worker_->current != job) return;
-  if (put_off(job)) return;
-  job->worker_->exception_sent = true;
-  send_exception(job->worker_);
-}
-
-// Whether a worker's job is to be left alone for now. Code that imports a lot is seen in the import system nearly
-// always, as that is where it lets the GIL go; so it looks itself whether it is owed an interrupt.
-bool ThreadPool::put_off(Job* job) {
-  auto owed = Job::Owed::paid;
-  if (job->owed_.compare_exchange_strong(owed, Job::Owed::nothing)) return true;  // It has got one just now.
-  const Safety safety = safety_of(job->worker_->state.load());
-  const bool off = safety == Safety::unsafe || (safety == Safety::risky && ++job->put_off_ <= put_off_limit);
-  job->owed_ = off ? Job::Owed::due : Job::Owed::nothing;
-  return off;
-}
-
-bool ThreadPool::take_owed_interrupt() {
-  Job* job = this_worker == nullptr ? nullptr : this_worker->current.load();
-  auto owed = Job::Owed::due;
-  return job != nullptr && job->owed_.compare_exchange_strong(owed, Job::Owed::paid);
-}
-
-// The handler is called between instructions and, where code waits in C, within one. An interrupt that is put off
-// is looked at again after each instruction that looks at all. So when a new signal finds the thread where it was
-// before, it waits there for something that it has not got yet, such as a lock: no harm is done, and it might wait
-// for ever.
-bool ThreadPool::may_interrupt_main(PyFrameObject* frame) {
-  Job* job = main_ == nullptr ? nullptr : main_->current.load();
-  if (job == nullptr || !job->cancelled_ || job->state_ != Job::State::running) return false;
-  const int signals = job->signals_;
-  const bool is_new = std::exchange(job->signals_seen_, signals) != signals;
-  const int instruction = instruction_of(frame);
-  const bool waits = is_new && job->put_off_at_ == frame && job->put_off_instruction_ == instruction;
-  const Safety safety = safety_of(frame);
-  const bool late = safety == Safety::risky && is_new && ++job->put_off_ > put_off_limit;
-  const bool strike = safety == Safety::safe || waits || late;
-  job->put_off_at_ = strike ? nullptr : frame;
-  job->put_off_instruction_ = instruction;
-  if (!strike) PyErr_SetInterruptEx(interrupt_signal());
-  return strike;
-}
+// --- Halt ----------------------------------------------------------------------------------------------------------
 
 void ThreadPool::shut_down() {
   std::vector<Job*> jobs;
@@ -601,6 +353,11 @@ void ThreadPool::say_farewell(std::unique_lock<std::mutex>& lock) {
 std::size_t ThreadPool::thread_count() {
   std::lock_guard<std::mutex> lock(mutex_);
   return workers_.size();
+}
+
+Term elapsed_us(ErlNifEnv* env, std::chrono::steady_clock::time_point since) {
+  const auto elapsed = std::chrono::steady_clock::now() - since;
+  return enif_make_int64(env, std::chrono::duration_cast<std::chrono::microseconds>(elapsed).count());
 }
 
 Term ThreadPool::running(ErlNifEnv* env) {

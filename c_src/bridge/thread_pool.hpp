@@ -92,7 +92,8 @@ class ThreadPool {
   // The calling thread as one of the pool's, nullptr for any other.
   static Worker* current_worker();
 
-  // The cancellation thread's loop: sends each interrupt again until its job ends.
+  // The loop of the thread that sends interrupts, each again until its job ends. This, and whatever else stops jobs, is in
+  // thread_pool_interrupts.cpp.
   [[noreturn]] void serve_interrupts();
 
  private:
@@ -141,6 +142,7 @@ class ThreadPool {
   void report(const Cancelled& cancelled, Term what);
   bool raise_detached(Job* job);
   static void raise_on_worker(Job* job);
+  static void take_back_exception(Worker* worker);
   static bool put_off(Job* job);
   static void signal_main(Job* job);
   static void* thread_main(void* worker);
@@ -168,6 +170,9 @@ class ThreadPool {
   // How long one job may spend on dropping what others left behind.
   static constexpr long drop_budget_us = 2000;
 };
+
+// How many microseconds have passed since then.
+Term elapsed_us(ErlNifEnv* env, std::chrono::steady_clock::time_point since);
 
 // Names the calling thread, for debuggers and the like.
 void name_thread(const char* name);

@@ -99,6 +99,13 @@ defmodule Pythonx.CallbackTest do
   end
 
   describe "an exception of Elixir's" do
+    test "is an ElixirError whatever bytes its message has" do
+      f = fn -> raise "bad \xff\0 text" end
+      code = "try: f()\nexcept Exception as e: r = [type(e).__name__, e.message]\nr"
+      assert eval!(code, %{"f" => f}) == ["ElixirError", "bad \\xff\0 text"]
+      assert_raise RuntimeError, "bad \xff\0 text", fn -> eval!("f()", %{"f" => f}) end
+    end
+
     test "is an ElixirError in Python, with class, message and stack" do
       f = fn -> raise ArgumentError, "no good" end
 

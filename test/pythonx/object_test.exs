@@ -35,6 +35,38 @@ defmodule Pythonx.ObjectTest do
                {List.to_tuple(Enum.to_list(1..1000)), many}
     end
 
+    test "decodes a dict that a finalizer changes meanwhile" do
+      # Up to Python 3.11 the collector may run when the set is read. The dict is large enough for a pause after that.
+      code = """
+      import gc
+
+      class Cycle:
+          def __init__(self, dict):
+              self.me = self
+              self.dict = dict
+          def __del__(self):
+              for key in list(self.dict)[100_000:]: del self.dict[key]
+
+      def make():
+          result = {0: {1}, **{n: str(n) for n in range(1, 200_000)}}
+          gc.collect()
+          make.thresholds = gc.get_threshold()
+          gc.disable()
+          gc.set_threshold(1)
+          Cycle(result)
+          gc.enable()
+          return result
+      """
+
+      {nil, %{"make" => make}} = Pythonx.eval(code, %{})
+      decoded = Pythonx.call(make, [], [], decode: true)
+      eval!("import gc; gc.set_threshold(*make.thresholds); gc.collect()", %{"make" => make})
+      assert {zero, rest} = Map.pop(decoded, 0)
+      assert zero == MapSet.new([1])
+      assert map_size(rest) in [99_999, 199_999]
+      assert Enum.all?(rest, fn {key, value} -> value == Integer.to_string(key) end)
+    end
+
     test "passes objects by reference and returns them" do
       identity = object("lambda x: x")
       value = object("object()")
