@@ -102,7 +102,7 @@ defmodule Pythonx do
   @spec uv_init(String.t() | atom(), keyword()) :: :ok
   def uv_init(pyproject_toml, opts \\ [])
 
-  def uv_init(template, opts) when is_atom(template) and is_list(opts) do
+  def uv_init(template, opts) when is_atom(template) and template not in [nil, false, true] and is_list(opts) do
     uv_init(Pythonx.Uv.Templates.fetch!(template), opts)
   end
 

@@ -94,8 +94,11 @@ defmodule Pythonx.NIF do
 
   # The VM runs the destructors of what a garbage collection found between two processes, not in the collection. A caller
   # that gets its reply without waiting never lets go of the scheduler, so it does here: the evaluation drops then what
-  # the caller has let go of before.
-  defp run_destructors(), do: :erlang.yield()
+  # the caller has let go of before. Where others wait for the scheduler it does not: it would have to wait for them, for
+  # a thousand times as long as an evaluation takes, and is soon made to let go anyway.
+  defp run_destructors() do
+    if :erlang.statistics(:total_run_queue_lengths) == 0, do: :erlang.yield()
+  end
 
   defp eval_result({:ok, result, globals, relayed}, relay) do
     await_relay(relayed, relay)

@@ -24,4 +24,10 @@ defmodule Pythonx.Uv.TemplatesTest do
                  "unknown template :pandas, the available ones are: :data_science, :machine_learning, :minimal, :numpy",
                  fn -> Templates.fetch!(:pandas) end
   end
+
+  test "what is neither the text of a project nor a name" do
+    for arguments <- [[nil], [true], [1], [~c"text"], ["text", %{}], [:numpy, %{}]] do
+      assert_raise FunctionClauseError, fn -> apply(Pythonx, :uv_init, arguments) end
+    end
+  end
 end
