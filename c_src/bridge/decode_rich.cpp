@@ -117,7 +117,7 @@ Term decode_with(ErlNifEnv* env, PyObject* object, RichTypes* rich) {
     return make_tuple(env, atoms.argument_error, make_binary(env, message));
   }
   if (status == DecodeStatus::object) return make_tuple(env, atoms.ok, atoms.unchanged);
-  if (status != DecodeStatus::ok) return error_reply(env, Frames::internal);
+  if (status != DecodeStatus::ok) return error_reply(env);
   if (rich->pending.empty()) return make_tuple(env, atoms.ok, make_tuple(env, atoms.done, term));
   return make_tuple(env, atoms.ok, make_tuple(env, atoms.more, pending_list(env, *rich)));
 }

@@ -364,6 +364,26 @@ defmodule Pythonx.ConversionTest do
       assert binary_part(text, 50_000, 3) == "xxx"
     end
 
+    test "a small binary is a copy, a large one keeps its object" do
+      for {size, kept} <- [{500, 0}, {100_000, 1}] do
+        object = object("b'x' * n", %{"n" => size})
+        count = fn -> Task.await(Task.async(fn -> eval!("import sys; sys.getrefcount(o)", %{"o" => object}) end)) end
+
+        settled = fn ->
+          collect_free_threaded()
+          count.()
+        end
+
+        before = Enum.min(for _ <- 1..20, do: settled.())
+
+        part = object |> Pythonx.decode() |> binary_part(0, 400)
+        :erlang.garbage_collect()
+        # What a part belongs to is kept whole.
+        wait_until(fn -> settled.() == before + kept end)
+        assert part == String.duplicate("x", 400)
+      end
+    end
+
     test "a lone surrogate is a UnicodeEncodeError" do
       for code <- ["'\\ud800'", "['a', {'k': 'x\\udfff'}]", "{'\\ud800': 1}", "'ż' * 200_000 + '\\ud800'"] do
         assert python_error(fn -> Pythonx.decode(object(code)) end) =~

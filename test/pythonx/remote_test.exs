@@ -161,11 +161,15 @@ defmodule Pythonx.RemoteTest do
     end
 
     test "of Elixir are raised here, with the stacks of both sides", %{node: node} do
+      foreign = :erpc.call(node, Process, :whereis, [:init])
+
       message =
         "decode failed, expected a local pid, but got a remote one. " <>
           "NIFs can only send messages to local PIDs and remote PIDs cannot be decoded"
 
       assert_raise ArgumentError, message, fn -> remote!(node, "x", %{"x" => self()}) end
+      assert_raise ArgumentError, ~s([0]["k"]: ) <> message, fn -> remote!(node, "x", %{"x" => [%{"k" => self()}]}) end
+      assert_raise ArgumentError, ~s([0]["k"]: ) <> message, fn -> Pythonx.encode!([%{"k" => foreign}]) end
 
       stacktrace =
         try do

@@ -358,7 +358,30 @@ defmodule Pythonx.TypesTest do
       [b]
       """
 
-      assert_raise Pythonx.Error, ~r/AttributeError: 'Broken' object has no attribute 'x'/, fn -> rich(code) end
+      error = assert_raise Pythonx.Error, fn -> rich(code) end
+      assert error.lines == ["AttributeError: 'Broken' object has no attribute 'x'\n", "while decoding [0]\n"]
+    end
+
+    test "of which an attribute is code that raises, show the line" do
+      code = """
+      import dataclasses
+      @dataclasses.dataclass
+      class Odd:
+          x: int
+          def __getattribute__(self, name):
+              if name == "x": raise ValueError("mine")
+              return super().__getattribute__(name)
+      {"k": Odd(1)}
+      """
+
+      {object, _globals} = Pythonx.eval(code, %{})
+      error = assert_raise Pythonx.Error, fn -> Pythonx.decode(object, types: :rich) end
+
+      assert ["Traceback (most recent call last):\n", "  File \"<string>\", line 6, in __getattribute__\n" | rest] =
+               error.lines
+
+      assert rest == ["ValueError: mine\n", ~s/while decoding ["k"]\n/]
+      assert eval!("t.tb_lineno", %{"t" => error.traceback}) == 6
     end
 
     test "subclasses that hold more stay objects" do
