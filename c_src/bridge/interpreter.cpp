@@ -21,6 +21,7 @@
 #include "object.hpp"
 #include "output.hpp"
 #include "pid.hpp"
+#include "signal_right.hpp"
 #include "subinterpreter.hpp"
 #include "table.hpp"
 #include "thread_pool.hpp"
@@ -157,6 +158,7 @@ void* main_thread(void* memory) {
     for (;;) pause();
   }
   adopt_thread_state(PyThreadState_Get());
+  find_signal_right();
   PyEval_SaveThread();
   booted_with = &boot->config;
   booted = true;

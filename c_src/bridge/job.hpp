@@ -99,8 +99,8 @@ class Job {
   bool mute_ = false;  // nobody waits for the reply any more
   Worker* worker_ = nullptr;
   // How interrupts fare on their way; see thread_pool_interrupts.cpp.
-  std::atomic<int> signals_{0};          // sent to the main thread for this job
-  int signals_seen_ = 0;                 // by the handler; main thread only
+  std::atomic<int> signals_{0};          // sent to its thread for this job
+  std::atomic<int> signals_seen_{0};     // by the handler
   PyFrameObject* put_off_at_ = nullptr;  // where the handler did nothing the last time; never followed
   int put_off_instruction_ = 0;
   int put_off_ = 0;  // how many came at risky places; belongs to the GIL

@@ -99,7 +99,7 @@ py::object memory(const py::object& owner, std::uintptr_t address, const py::str
 void on_interrupt(int, const py::object& frame) {
   const bool has_frame = PyFrame_Check(frame.ptr());
   auto* innermost = has_frame ? reinterpret_cast<PyFrameObject*>(frame.ptr()) : nullptr;
-  if (!ThreadPool::instance().may_interrupt_main(innermost)) return;
+  if (!ThreadPool::instance().may_interrupt(innermost)) return;
   PyErr_SetNone(PyExc_KeyboardInterrupt);
   throw py::error_already_set();
 }

@@ -51,9 +51,8 @@ Safety safety_of_innermost(PyFrameObject* frame, PyCodeObject* code) {
   return is(code->co_name, "__exit__") ? Safety::risky : Safety::safe;
 }
 
-// Takes the reference to the frame. What the import system calls, but for the code of modules, are finders and
-// loaders: an exception out of those is nothing new to it, but hits them at work. It calls little of the kind, so
-// it is near or there is none; and to look makes objects of frames, of which a deep recursion has many.
+// Takes the reference to the frame. What the import system calls is the code of modules, and finders and loaders, which it is
+// near: modules call functions, of which a deep recursion has many, and to look makes objects of their frames.
 Safety look(PyFrameObject* frame) {
   constexpr int farthest = 100;
   Safety safety = Safety::safe;
@@ -68,7 +67,7 @@ Safety look(PyFrameObject* frame) {
     frame = back;
   }
   Py_XDECREF(frame);
-  return place == Place::import_system && safety == Safety::safe ? Safety::risky : safety;
+  return place != Place::elsewhere && safety == Safety::safe ? Safety::loading : safety;
 }
 
 }  // namespace
@@ -76,6 +75,22 @@ Safety look(PyFrameObject* frame) {
 Safety safety_of(PyFrameObject* frame) {
   Py_XINCREF(frame);
   return look(frame);
+}
+
+bool is_in_module_body(PyFrameObject* frame) {
+  constexpr int farthest = 300;
+  Place place = Place::elsewhere;
+  Py_XINCREF(frame);
+  for (int depth = 0; frame != nullptr && place != Place::module_body && depth < farthest; ++depth) {
+    PyCodeObject* code = PyFrame_GetCode(frame);
+    place = place_of(code);
+    PyFrameObject* back = PyFrame_GetBack(frame);
+    Py_DECREF(code);
+    Py_DECREF(frame);
+    frame = back;
+  }
+  Py_XDECREF(frame);
+  return place == Place::module_body;
 }
 
 #ifdef Py_GIL_DISABLED

@@ -74,9 +74,9 @@ class ThreadPool {
   // Runs `farewell`, attached, on the main thread as the last thing it ever does; waits for it, `deadline` at most.
   void run_last(void (*farewell)(), std::chrono::milliseconds deadline);
 
-  // Whether the main thread's job was cancelled, is still running, and may be interrupted where its innermost
-  // frame is (for the signal handler; main thread only).
-  bool may_interrupt_main(PyFrameObject* frame);
+  // Whether the calling thread's job was cancelled, is still running, and may be interrupted where its innermost frame is:
+  // for the signal handler.
+  bool may_interrupt(PyFrameObject* frame);
 
   // Whether the calling thread's job is owed an interrupt, which it then has got.
   static bool take_owed_interrupt();
@@ -133,7 +133,10 @@ class ThreadPool {
     Job* job;
     std::chrono::steady_clock::time_point since;
     std::chrono::steady_clock::time_point due;  // when it gets the next interrupt
+    std::chrono::steady_clock::time_point
+        look_due;  // when to look whether it waits in C: never, or before `due`
     std::string code{};
+    int fruitless = 0;  // looks in a row after which it waited still
     bool reported = false;
   };
   void take_cancelled(std::vector<Cancelled>* active);
@@ -143,8 +146,10 @@ class ThreadPool {
   bool raise_detached(Job* job);
   static void raise_on_worker(Job* job);
   static void take_back_exception(Worker* worker);
+  void end_wait_in_c(Cancelled* cancelled);
+  static bool waits_below_exception(const Job* job);
   static bool put_off(Job* job);
-  static void signal_main(Job* job);
+  static void signal_thread(Job* job);
   static void* thread_main(void* worker);
 
   std::mutex mutex_;

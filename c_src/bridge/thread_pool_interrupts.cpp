@@ -8,6 +8,7 @@
 
 #include "gil.hpp"
 #include "safe_point.hpp"
+#include "signal_right.hpp"
 #include "thread_pool.hpp"
 
 namespace pythonx {
@@ -16,11 +17,19 @@ namespace {
 // How long code has to end after an interrupt before it gets the next.
 constexpr auto interrupt_interval = std::chrono::milliseconds(50);
 
-// How often an interrupt is put off at risky places: for about a second.
-constexpr int put_off_limit = 20;
+// How long a thread has to take an exception before it is looked whether it waits in C, how long it is then given to run
+// the handler of a signal, and how often that is tried in vain: what holds out is no wait, and gets no more signals.
+constexpr auto look_interval = std::chrono::milliseconds(10);
+constexpr auto handler_time = std::chrono::milliseconds(10);
+constexpr int fruitless_limit = 10;
+
+// How often an interrupt is put off: at risky places for about a second, in imports for five.
+constexpr int put_off_limit(Safety safety) { return safety == Safety::loading ? 100 : 20; }
 
 // How long a thread may go on after it was interrupted before somebody is told.
 constexpr auto patience = std::chrono::seconds(1);
+
+constexpr auto never = std::chrono::steady_clock::time_point::max();
 
 // Asynchronous exceptions are addressed by the thread's number. Up to Python 3.11 a thread that Python code starts has the
 // number of the one that starts it until it runs, and is the first to be found: it would die instead, and whoever waits for
@@ -69,7 +78,7 @@ void ThreadPool::take_back_exception(Worker* worker) {
 
 bool ThreadPool::cancel(Job* job, bool mute) {
   const auto now = std::chrono::steady_clock::now();
-  Cancelled cancelled{job, now, now};
+  Cancelled cancelled{job, now, now, never};
   {
     std::lock_guard<std::mutex> lock(job->mutex);
     if (mute) job->mute_ = true;
@@ -78,7 +87,7 @@ bool ThreadPool::cancel(Job* job, bool mute) {
     if (job->state_ != Job::State::running) return true;
     cancelled.code = job->label();
     if (job->worker_->is_main && job->call_ == nullptr) {
-      signal_main(job);
+      signal_thread(job);
       cancelled.due += interrupt_interval;  // A second one at once would hit the code's own `finally`.
     }
   }
@@ -123,12 +132,14 @@ void ThreadPool::serve_interrupts() {
 // Waits for news, or until it is time to send interrupts again: code under a bare `except:` swallows one, so
 // each is sent until its job has ended.
 void ThreadPool::take_cancelled(std::vector<Cancelled>* active) {
+  auto due = never;
+  for (const Cancelled& cancelled : *active) due = std::min({due, cancelled.due, cancelled.look_due});
   std::unique_lock<std::mutex> lock(interrupts_mutex_);
   const auto news = [this] { return !interrupts_.empty(); };
   if (active->empty()) {
     interrupts_wake_.wait(lock, news);
   } else {
-    interrupts_wake_.wait_for(lock, interrupt_interval, news);
+    interrupts_wake_.wait_until(lock, due, news);
   }
   for (Cancelled& cancelled : interrupts_) {
     const auto same = [&](const Cancelled& other) { return other.job == cancelled.job; };
@@ -157,17 +168,64 @@ void ThreadPool::let_go_of_ended(std::vector<Cancelled>* active) {
 void ThreadPool::interrupt_again(std::vector<Cancelled>* active) {
   const auto now = std::chrono::steady_clock::now();
   std::vector<Job*> on_workers;
+  std::vector<Cancelled*> waiting;
   for (Cancelled& cancelled : *active) {
+    if (cancelled.look_due <= now) waiting.push_back(&cancelled);
+    if (cancelled.look_due <= now) cancelled.look_due = never;
     if (cancelled.due > now) continue;
     cancelled.due = now + interrupt_interval;
-    if (!raise_detached(cancelled.job)) on_workers.push_back(cancelled.job);
+    if (!raise_detached(cancelled.job)) {
+      on_workers.push_back(cancelled.job);
+      if (can_lend_signal_right() && cancelled.fruitless < fruitless_limit)
+        cancelled.look_due = now + look_interval;
+    }
     if (cancelled.reported || now - cancelled.since <= patience) continue;
     cancelled.reported = true;
     report(cancelled, atoms.stuck);
   }
-  if (on_workers.empty()) return;
+  if (on_workers.empty() && waiting.empty()) return;
   Attach attached;
   for (Job* job : on_workers) raise_on_worker(job);
+  for (Cancelled* cancelled : waiting) end_wait_in_c(cancelled);
+}
+
+// A thread that has not taken its exception yet runs no Python code: it waits in C, or for the GIL. A signal ends the
+// wait, and its handler raises, if this thread may run it meanwhile. Attached, but for the time that is given to it.
+void ThreadPool::end_wait_in_c(Cancelled* cancelled) {
+  Job* job = cancelled->job;
+  unsigned long python_id;
+  {
+    std::lock_guard<std::mutex> lock(job->mutex);
+    if (shut_down_ || !waits_below_exception(job)) return;
+    python_id = job->worker_->python_id;
+  }
+  const SignalRight right(python_id);
+  {
+    // It may have begun to wait for Elixir, which takes no GIL.
+    std::lock_guard<std::mutex> lock(job->mutex);
+    if (!waits_below_exception(job)) return;
+    signal_thread(job);
+  }
+  const Detach detached;
+  const auto deadline = std::chrono::steady_clock::now() + handler_time;
+  const auto answered = [job] {
+    return job->signals_seen_ == job->signals_ || job->state_ == Job::State::done;
+  };
+  while (!answered() && std::chrono::steady_clock::now() < deadline) {
+    const timespec moment{0, 100000};
+    nanosleep(&moment, nullptr);
+  }
+  cancelled->fruitless = answered() ? 0 : cancelled->fruitless + 1;
+  cancelled->due = std::chrono::steady_clock::now() + interrupt_interval;
+}
+
+// Attached, with the job's mutex held: whether an exception that was sent to it has not been taken.
+bool ThreadPool::waits_below_exception(const Job* job) {
+  if (job->state_ != Job::State::running || job->call_ != nullptr) return false;
+  const Worker* worker = job->worker_;
+  const PyThreadState* state = worker->state;
+  return !worker->is_main && worker->current == job && worker->exception_sent && state != nullptr &&
+         state->async_exc != nullptr;
 }
 
 // Sends {:pythonx_event, :stuck | :freed, thread, caller, elapsed_us, code} to Pythonx.Watch.
@@ -191,14 +249,15 @@ bool ThreadPool::raise_detached(Job* job) {
     if (job->state_ == Job::State::done) return true;
     call = job->call_;
     if (call == nullptr && !job->worker_->is_main) return false;
-    if (call == nullptr) signal_main(job);
+    if (call == nullptr) signal_thread(job);
   }
   if (call != nullptr) interrupt_call(call);
   return true;
 }
 
-// With the job's mutex held. Counted first: the handler must not take a signal that it has seen for a new one.
-void ThreadPool::signal_main(Job* job) {
+// With the mutex of the job held, which runs. Counted first: the handler must not take a signal that it has seen for a new
+// one.
+void ThreadPool::signal_thread(Job* job) {
   ++job->signals_;
   pthread_kill(job->worker_->thread, interrupt_signal());
 }
@@ -222,7 +281,9 @@ bool ThreadPool::put_off(Job* job) {
   auto owed = Job::Owed::paid;
   if (job->owed_.compare_exchange_strong(owed, Job::Owed::nothing)) return true;  // It has got one just now.
   const Safety safety = safety_of(job->worker_->state.load());
-  const bool off = safety == Safety::unsafe || (safety == Safety::risky && ++job->put_off_ <= put_off_limit);
+  const bool off =
+      safety == Safety::unsafe || (safety != Safety::safe && job->put_off_ < put_off_limit(safety));
+  if (off) ++job->put_off_;
   job->owed_ = off ? Job::Owed::due : Job::Owed::nothing;
   return off;
 }
@@ -230,27 +291,37 @@ bool ThreadPool::put_off(Job* job) {
 bool ThreadPool::take_owed_interrupt() {
   const Worker* worker = current_worker();
   Job* job = worker == nullptr ? nullptr : worker->current.load();
+  if (job == nullptr || job->owed_ != Job::Owed::due) return false;
+  if (job->put_off_ < put_off_limit(Safety::loading) && is_in_module_body(PyEval_GetFrame())) return false;
   auto owed = Job::Owed::due;
-  return job != nullptr && job->owed_.compare_exchange_strong(owed, Job::Owed::paid);
+  return job->owed_.compare_exchange_strong(owed, Job::Owed::paid);
 }
 
 // The handler is called between instructions and, where code waits in C, within one. An interrupt that is put off
 // is looked at again after each instruction that looks at all. So when a new signal finds the thread where it was
 // before, it waits there for something that it has not got yet, such as a lock: no harm is done, and it might wait
 // for ever.
-bool ThreadPool::may_interrupt_main(PyFrameObject* frame) {
-  Job* job = main_ == nullptr ? nullptr : main_->current.load();
+bool ThreadPool::may_interrupt(PyFrameObject* frame) {
+  Worker* worker = current_worker();
+  Job* job = worker == nullptr ? nullptr : worker->current.load();
   if (job == nullptr || !job->cancelled_ || job->state_ != Job::State::running) return false;
   const int signals = job->signals_;
-  const bool is_new = std::exchange(job->signals_seen_, signals) != signals;
+  const bool is_new = job->signals_seen_.exchange(signals) != signals;
   const int instruction = instruction_of(frame);
   const bool waits = is_new && job->put_off_at_ == frame && job->put_off_instruction_ == instruction;
   const Safety safety = safety_of(frame);
-  const bool late = safety == Safety::risky && is_new && ++job->put_off_ > put_off_limit;
-  const bool strike = safety == Safety::safe || waits || late;
+  const bool loads = safety == Safety::loading;
+  const bool late =
+      safety != Safety::safe && safety != Safety::unsafe && is_new && ++job->put_off_ > put_off_limit(safety);
+  const bool strike = safety == Safety::safe || (waits && !loads) || late;
   job->put_off_at_ = strike ? nullptr : frame;
   job->put_off_instruction_ = instruction;
-  if (!strike) PyErr_SetInterruptEx(interrupt_signal());
+  if (!worker->is_main) {
+    // The same interrupt, and no second one. Where it does not strike it is tried again when the next is due.
+    if (strike) take_back_exception(worker);
+  } else if (!strike && !loads) {
+    PyErr_SetInterruptEx(interrupt_signal());
+  }
   return strike;
 }
 

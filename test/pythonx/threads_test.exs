@@ -270,6 +270,90 @@ defmodule Pythonx.ThreadsTest do
       assert eval!("import pythonx_test_slow\npythonx_test_slow.x") == 5
     end
 
+    @patient """
+    import time
+    from pythonx_test_shared import go, starts
+    starts.append(1)
+    while not go.is_set(): time.sleep(0.005)
+    """
+
+    test "lets the code of a module that is being imported come to its end, unless that takes long" do
+      for where <- [:main, :other] do
+        if where == :main, do: await_main_thread()
+        # A busy machine may take longer than the five seconds that there are for it.
+        assert Enum.any?(1..5, fn n -> executed_once?("pythonx_test_patient_#{where}_#{n}", where) end)
+      end
+    end
+
+    # Interrupts the import of a module while its code waits to be told to go on.
+    defp executed_once?(name, where) do
+      {nil, globals} =
+        Pythonx.eval(
+          """
+          import importlib.machinery, sys, threading, types
+          go, starts = threading.Event(), []
+          class Finder:
+              @staticmethod
+              def find_spec(wanted, path, target=None):
+                  if wanted == name.decode(): return importlib.machinery.ModuleSpec(wanted, Loader())
+          class Loader(importlib.machinery.SourceFileLoader):
+              def __init__(self): super().__init__(name.decode(), "module.py")
+              def create_module(self, spec): return None
+              def get_code(self, _): return compile(text.decode(), "module.py", "exec")
+          sys.meta_path.append(Finder)
+          shared = sys.modules["pythonx_test_shared"] = types.ModuleType("pythonx_test_shared")
+          shared.go, shared.starts = go, starts
+          """,
+          %{"name" => name, "text" => @patient}
+        )
+
+      holder = if where == :other, do: hold_main_thread()
+
+      in_process(fn ->
+        assert_raise Pythonx.TimeoutError, fn -> Pythonx.eval("import #{name}", %{}, timeout: 100) end
+        in_process(fn -> Pythonx.call_method(globals["go"], :set) end)
+      end)
+
+      wait_until(fn -> length(Pythonx.running()) == if(holder, do: 1, else: 0) end)
+      if holder, do: Process.exit(holder, :kill)
+      Pythonx.import_module(name)
+      Pythonx.getattr(globals["starts"], :__len__) |> Pythonx.call([], [], decode: true) == 1
+    end
+
+    defp hold_main_thread do
+      test = self()
+      f = fn -> send(test, :held) && Process.sleep(:infinity) end
+      holder = spawn(fn -> Pythonx.eval("f()", %{"f" => f}) end)
+      assert_receive :held
+      holder
+    end
+
+    test "frees code that waits, on whatever thread" do
+      await_main_thread()
+      holder = hold_main_thread()
+      assert [%{main_thread: true, process: ^holder}] = Pythonx.running()
+
+      for code <- [
+            "import time; time.sleep(600)",
+            "import threading; threading.Event().wait()",
+            "import threading; lock = threading.Lock(); lock.acquire(); lock.acquire()",
+            "import socket; a, b = socket.socketpair(); a.recv(1)",
+            "import select; select.select([], [], [], 600)",
+            "import subprocess; subprocess.run(['sleep', '600'])",
+            "import asyncio; asyncio.run(asyncio.sleep(600))",
+            "import queue; queue.SimpleQueue().get()"
+          ] do
+        in_process(fn -> assert_raise Pythonx.TimeoutError, fn -> Pythonx.eval(code, %{}, timeout: 50) end end)
+        wait_until(fn -> length(Pythonx.running()) == 1 end)
+      end
+
+      # The thread that was interrupted is as good as before, and the main thread is the main thread.
+      assert in_process(fn -> eval!("import time; time.sleep(0.001); 5") end) == 5
+      Process.exit(holder, :kill)
+      await_main_thread()
+      assert in_process(fn -> eval!("import signal; signal.signal(signal.SIGWINCH, signal.SIG_DFL); 1") end) == 1
+    end
+
     test "frees code that stays where one is put off" do
       for code <- [
             "class C:\n  def __enter__(self): pass\n  def __exit__(self, *_):\n    while True: len('')\nwith C(): pass",
