@@ -73,7 +73,13 @@ defmodule Pythonx do
   and touches no network. uv's output goes to the caller's group leader.
 
   Python can be started once in a VM. Calling this again with the same project and options returns `:ok`; another
-  project raises a `RuntimeError`.
+  project raises a `RuntimeError`:
+
+      iex> Pythonx.uv_init("[project]\\nname = 'another'\\nversion = '0.0.0'\\n")
+      ** (RuntimeError) Python interpreter has already been initialized
+
+  So does an environment that cannot be made, after uv has said why. Unknown options, and values of a wrong type, raise an
+  `ArgumentError` before anything is done.
 
   ## Options
 
@@ -306,18 +312,15 @@ defmodule Pythonx do
   Names that the code uses and that are variables of the Elixir code around it are passed in. Every global name that
   the code defines becomes an Elixir variable, bound to an object.
 
-      import Pythonx
-
-      x = 1
-
-      ~PY"""
-      y = x + 10
-      """
-
-      y
-      #=> #Pythonx.Object<
-      #=>   11
-      #=> >
+      iex> import Pythonx
+      iex> x = 1
+      iex> ~PY"""
+      ...> y = x + 10
+      ...> """
+      iex> y
+      #Pythonx.Object<
+        11
+      >
 
   The result is that of `eval/2`. Variables that the code may define but did not (in a branch that was not taken) keep
   their value, or are `nil` if they had none.
@@ -493,7 +496,18 @@ defmodule Pythonx do
   def display(%Object{} = object, opts \\ []) when is_list(opts), do: Pythonx.Display.display(object, opts)
 
   @doc """
-  Prints Python's documentation of an object. The only option is `:timeout`, as for `call/4`.
+  Prints Python's documentation of an object, as `help` does in Python. The only option is `:timeout`, as for `call/4`.
+
+      iex> {double, _} = Pythonx.eval("def double(x):\\n  'Twice x.'\\n  return 2 * x\\ndouble", %{})
+      iex> Pythonx.help(double)
+      :ok
+
+  prints
+
+      function double in module __main__
+
+      double(x)
+          Twice x.
   """
   @spec help(Object.t(), keyword()) :: :ok
   def help(%Object{} = object, opts \\ []), do: Pythonx.Help.print(object, opts)

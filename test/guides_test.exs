@@ -47,6 +47,14 @@ defmodule Pythonx.GuidesTest do
              )
   end
 
+  # ExDoc warns about them too, but nobody runs it with the tests.
+  test "the modules that the documents name are documented" do
+    for path <- ["README.md", "CHANGELOG.md" | @guides],
+        [_all, name] <- Regex.scan(~r/`(Pythonx(?:\.[A-Z]\w*)+)`/, File.read!(path)) do
+      assert {:docs_v1, _, _, _, %{}, _, _} = Code.fetch_docs(Module.concat([name])), "#{path} names #{name}"
+    end
+  end
+
   # Messages are quoted as they are in the source; `...` stands for what is filled in.
   test "the messages that the documents quote are those of the code" do
     source = "lib/**/*.ex" |> Path.wildcard() |> Enum.map_join(&File.read!/1) |> String.replace(~r/" <>\s*"/, "")

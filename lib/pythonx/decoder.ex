@@ -33,6 +33,14 @@ defmodule Pythonx.Decoder do
   notebook, keeps its decoder. The function may be `&Module.function/1`, which survives a new version of its module.
 
   Raises `ArgumentError` for the types that are always decoded as they are: `int`, `str`, `list` and so on.
+
+      iex> Pythonx.Decoder.register("pathlib.PurePosixPath", &to_string/1)
+      :ok
+      iex> {path, _} = Pythonx.eval("import pathlib; pathlib.PurePosixPath('/usr')", %{})
+      iex> Pythonx.decode(path, types: :rich)
+      "/usr"
+      iex> Pythonx.Decoder.unregister("pathlib.PurePosixPath")
+      true
   """
   @spec register(String.t() | Object.t(), (Object.t() -> term())) :: :ok
   def register(class, function) when is_function(function, 1) do
@@ -46,12 +54,21 @@ defmodule Pythonx.Decoder do
 
   @doc """
   Takes the decoder of a class back. Returns whether there was one.
+
+      iex> Pythonx.Decoder.unregister("no.Such")
+      false
   """
   @spec unregister(String.t() | Object.t()) :: boolean()
   def unregister(class), do: ask("unregister", {name!(class)})
 
   @doc """
   The names of the classes that have a decoder.
+
+      iex> Pythonx.Decoder.register("uuid.UUID", &to_string/1)
+      iex> "uuid.UUID" in Pythonx.Decoder.registered()
+      true
+      iex> Pythonx.Decoder.unregister("uuid.UUID")
+      true
   """
   @spec registered() :: [String.t()]
   def registered, do: ask("registered", {})

@@ -26,6 +26,11 @@ defprotocol Pythonx.Encoder do
 
   Implementations for containers call `encoder.(child, encoder)` for what they hold, so that a function given to
   `Pythonx.encode!/2` may treat any nested term in its own way.
+
+      iex> Pythonx.Encoder.encode({:ok, 1}, &Pythonx.Encoder.encode/2)
+      #Pythonx.Object<
+        ('ok', 1)
+      >
   """
   @spec encode(term(), Pythonx.encoder()) :: Pythonx.Object.t()
   def encode(term, encoder)

@@ -63,9 +63,14 @@ defmodule Pythonx.Lock do
 
   defp try_lock!(path) do
     case Loader.lock_file(path) do
-      {:ok, handle} -> handle
-      :busy -> :busy
-      {:error, reason} -> raise "could not lock #{path}: #{reason}"
+      {:ok, handle} ->
+        handle
+
+      :busy ->
+        :busy
+
+      {:error, reason} ->
+        raise "could not lock #{path}: #{reason}. Set PYTHONX_CACHE_DIR to a folder that can be written"
     end
   end
 

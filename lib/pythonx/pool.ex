@@ -68,7 +68,8 @@ defmodule Pythonx.Pool do
 
   ## Telemetry
 
-  Events are emitted if `:telemetry` is loaded. All have `:pool` in their metadata.
+  Events are emitted if `:telemetry` is loaded. All have `:pool` in their metadata. Durations are in native time units, see
+  `System.convert_time_unit/3`.
 
     * `[:pythonx, :pool, :queue]` - a caller has to wait; `:length` is how many do now
 
@@ -200,6 +201,12 @@ defmodule Pythonx.Pool do
     * `:max_restarts`, `:max_seconds` - the pool stops with an error when more workers than that fail to start, or end without
       having had anything to do, in that time. Workers that die at work do not count. Default to `5` in `60` seconds
 
+  Returns when the first worker is ready, or with the reason why none can be started.
+
+      iex> {:ok, pool} = Pythonx.Pool.start_link(size: 1, init: "import math")
+      iex> {result, _globals} = Pythonx.Pool.eval(pool, "math.floor(x)", %{"x" => 2.5})
+      iex> result
+      2
   """
   @spec start_link([option()]) :: GenServer.on_start()
   def start_link(opts), do: opts |> Options.validate!() |> Manager.start_link()

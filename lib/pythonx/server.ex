@@ -102,6 +102,10 @@ defmodule Pythonx.Server do
     * `:timeout` - how long to wait for the result, in milliseconds, or `:infinity`. When the time is over,
       `Pythonx.TimeoutError` is raised in the caller, and the method is interrupted, or not called any more if others are
       being served; the server goes on. Defaults to `:infinity`
+
+      iex> {:ok, server} = Pythonx.Server.start_link(module: "math")
+      iex> Pythonx.Server.call(server, :gcd, [12, 18])
+      6
   """
   @spec call(GenServer.server(), atom() | String.t(), list(), keyword() | map(), keyword()) :: term()
   def call(server, method, args \\ [], kwargs \\ [], opts \\ []) when is_list(args) do
@@ -124,6 +128,12 @@ defmodule Pythonx.Server do
   Calls a method of the object and returns at once. An exception is logged.
 
   The options are `:binaries` and `:timeout`, as for `call/5`.
+
+      iex> {:ok, server} = Pythonx.Server.start_link(code: "def List(): return []", class: "List")
+      iex> Pythonx.Server.cast(server, :append, [1])
+      :ok
+      iex> Pythonx.Server.call(server, :copy)
+      [1]
   """
   @spec cast(GenServer.server(), atom() | String.t(), list(), keyword() | map(), keyword()) :: :ok
   def cast(server, method, args \\ [], kwargs \\ [], opts \\ []) when is_list(args) do

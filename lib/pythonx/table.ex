@@ -93,6 +93,10 @@ defmodule Pythonx.Table do
 
   @doc """
   The table of a Python object; see `Pythonx.table/2`.
+
+      iex> {frame, _} = Pythonx.eval("import polars\\npolars.DataFrame({'a': [1, 2]})", %{})
+      iex> Pythonx.Table.from_object(frame).row_count
+      2
   """
   @spec from_object(Pythonx.Object.t(), keyword()) :: t()
   def from_object(%Pythonx.Object{} = object, opts \\ []) do

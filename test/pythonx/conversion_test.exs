@@ -5,6 +5,8 @@ defmodule Pythonx.ConversionTest do
 
   alias Pythonx.Case.Complex
 
+  doctest Pythonx.Encoder
+
   defmodule Point do
     defstruct [:x, :y]
   end

@@ -77,7 +77,9 @@ defmodule Pythonx.LockTest do
     error = assert_raise RuntimeError, fn -> Lock.with_lock(under_file, fn -> flunk("locked") end) end
     assert error.message =~ "could not create the folder #{file}: "
 
-    assert_raise RuntimeError, "could not lock #{dir}: Is a directory", fn ->
+    message = "could not lock #{dir}: Is a directory. Set PYTHONX_CACHE_DIR to a folder that can be written"
+
+    assert_raise RuntimeError, message, fn ->
       Lock.with_lock(dir, fn -> flunk("locked") end)
     end
   end
