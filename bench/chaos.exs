@@ -217,17 +217,25 @@ defmodule Chaos do
     }
   end
 
-  # Workers of this project's folder, their launchers, what they have started, and zombies of any of these.
+  # Workers of this project's folder, their launchers, what they have started, and zombies that are this VM's to reap, or that
+  # of one of these. What is left to process 1 is not.
   defp system_processes do
-    for "/proc/" <> pid = dir <- Path.wildcard("/proc/[0-9]*"),
-        {:ok, stat} <- [File.read(dir <> "/stat")],
-        [name, rest] = stat |> String.split("(", parts: 2) |> List.last() |> String.split(") ", parts: 2),
-        command = dir |> Path.join("cmdline") |> File.read() |> elem_or(""),
-        (command =~ "pythonx_worker" and command =~ File.cwd!()) or (String.starts_with?(rest, "Z") and ours?(name)),
-        do: pid
+    processes =
+      for "/proc/" <> pid = dir <- Path.wildcard("/proc/[0-9]*"),
+          {:ok, stat} <- [File.read(dir <> "/stat")],
+          [state, parent | _] = stat |> String.split(") ") |> List.last() |> String.split(" "),
+          command = dir |> Path.join("cmdline") |> File.read() |> elem_or(""),
+          do: %{pid: pid, zombie: state == "Z", parent: parent, command: command}
+
+    workers = for %{command: text, pid: pid} <- processes, text =~ "pythonx_worker" and text =~ File.cwd!(), do: pid
+
+    setup =
+      for %{parent: parent, command: text, pid: pid} <- processes, parent == System.pid(), text =~ "setup", do: pid
+
+    parents = [System.pid() | setup ++ workers]
+    workers ++ for %{zombie: true, parent: parent, pid: pid} <- processes, parent in parents, do: pid
   end
 
-  defp ours?(name), do: name in ["pythonx_launche", "beam.smp", "sh", "erl_child_setup"]
   defp elem_or({:ok, text}, _default), do: text
   defp elem_or({:error, _reason}, default), do: default
 

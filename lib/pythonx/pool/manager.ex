@@ -47,6 +47,7 @@ defmodule Pythonx.Pool.Manager do
     idle: [],
     queue: :queue.new(),
     queued: 0,
+    pinned: 0,
     leases: %{},
     leased: 0,
     failures: [],
@@ -227,8 +228,13 @@ defmodule Pythonx.Pool.Manager do
     queued = state.queued + 1
     Telemetry.execute([:pythonx, :pool, :queue], %{length: queued}, %{pool: state.name})
     queue = :queue.in(%{request | timer: timer}, state.queue)
-    %{state | queue: queue, queued: queued, leases: Map.put(state.leases, lease, :queued)}
+    pinned = state.pinned + pinned(request)
+    %{state | queue: queue, queued: queued, pinned: pinned, leases: Map.put(state.leases, lease, :queued)}
   end
+
+  # How many in line want a worker of their own is counted, as the line may be long and has to be searched only for these.
+  defp pinned(%{need: nil}), do: 0
+  defp pinned(_request), do: 1
 
   defp overloaded(state), do: {:reply, {:error, :overloaded}, count(state, :overloads)}
 
@@ -403,7 +409,8 @@ defmodule Pythonx.Pool.Manager do
          worker when worker != nil <- find_worker(nil, state) do
       {request, worker}
     else
-      _ -> Enum.find_value(:queue.to_list(state.queue), &pair(&1, state))
+      # Where nobody has a wish, who is first is served or nobody.
+      _ -> if state.pinned > 0, do: Enum.find_value(:queue.to_list(state.queue), &pair(&1, state))
     end
   end
 
@@ -419,9 +426,15 @@ defmodule Pythonx.Pool.Manager do
     end
   end
 
-  defp remove(state, %{lease: lease}) do
-    queue = :queue.filter(&(&1.lease != lease), state.queue)
-    %{state | queue: queue, queued: state.queued - 1, leases: Map.delete(state.leases, lease)}
+  defp remove(state, %{lease: lease} = request) do
+    queue =
+      case :queue.peek(state.queue) do
+        {:value, %{lease: ^lease}} -> :queue.drop(state.queue)
+        _other -> :queue.filter(&(&1.lease != lease), state.queue)
+      end
+
+    pinned = state.pinned - pinned(request)
+    %{state | queue: queue, queued: state.queued - 1, pinned: pinned, leases: Map.delete(state.leases, lease)}
   end
 
   defp refuse(state, which?, reason) do
