@@ -456,7 +456,9 @@ defmodule Pythonx.InterpreterTest do
 
     test "recursion without end is an exception", %{i: i} do
       assert last_line(fn -> Interpreter.eval(i, "def f(): f()\nf()", %{}) end) =~ "RecursionError"
-      assert last_line(fn -> Interpreter.eval(i, "import json; json.loads('[' * 1_000_000)", %{}) end) =~ "RecursionError"
+
+      assert last_line(fn -> Interpreter.eval(i, "import json; json.loads('[' * 1_000_000)", %{}) end) =~
+               "RecursionError"
     end
 
     describe "time" do
