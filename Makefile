@@ -69,7 +69,7 @@ bench: setup ## measure conversions, evaluations and output against plain C loop
 stress: setup ## everything at once, at random, from many processes: ten minutes, or STRESS_SECONDS
 	$(ENV); mix run bench/stress.exs
 
-chaos: setup ## a pool among crashes of every kind: ten minutes, or CHAOS_SECONDS
+chaos: setup ## a pool among crashes of every kind: ten minutes, CHAOS_SECONDS, or CHAOS_EACH of each
 	$(ENV); mix run bench/chaos.exs
 
 # Debian's Erlang has PropEr among its own libraries; another has to be told, once it is installed.

@@ -2,8 +2,10 @@
 # outside, and good jobs among them. Every good job must be answered right and have run once, and when the pool is gone,
 # nothing of it may be left: no process, zombie, port, descriptor, file or memory.
 #
-#     make chaos                     ten minutes
+#     make chaos                     ten minutes of all of it at random
 #     CHAOS_SECONDS=60 make chaos    one
+#     CHAOS_EACH=100 make chaos      a hundred crashes of each kind, kind by kind, while others run a thousand good jobs; then
+#                                    it counts what was left after each kind
 Logger.configure(level: :emergency)
 
 defmodule Chaos do
@@ -23,7 +25,9 @@ defmodule Chaos do
     endless_except: {"while True:\n  try:\n    while True: pass\n  except BaseException: pass", {:timeout, 50}},
     in_reply:
       {"import threading\nthreading.Timer(0.02, os._exit, (4,)).start()\n[str(n) for n in range(10**7)]",
-       {:exit_status, 4}}
+       {:exit_status, 4}},
+    # Python may be told of it, or the worker's VM find none itself.
+    memory_filled: {"x = []\nwhile True: x.append(bytearray(10**6))", :memory}
   }
 
   @others [:memory, :timeout, :dead_caller, :shot_worker, :object]
@@ -44,7 +48,56 @@ defmodule Chaos do
     IO.puts("level before and after: #{inspect(before)}, #{inspect(level())}")
   end
 
-  defp round(log, deadline) do
+  # All crashes of a kind are those of one client, each as soon as the last was told. The good jobs are done by three others,
+  # until there were enough of them and the crashes are over.
+  def each(count, good) do
+    log = Path.join(System.tmp_dir!(), "pythonx-chaos-#{System.pid()}")
+    in_a_row(:exit, 5, 0, log)
+    settle(fn -> system_processes() end)
+    before = level()
+
+    for kind <- Map.keys(@crashes) do
+      {time, {ran, died}} = :timer.tc(fn -> in_a_row(kind, count, good, log) end)
+      check(died >= count or kind == :memory_filled, "#{count} workers have died of #{kind}: #{died}")
+      settle(fn -> compare(before, level()) end)
+      line = "#{count} times #{kind}: #{died} workers died, #{ran} good jobs right and once"
+      IO.puts("#{line}, #{div(time, 1_000_000)} s, left: #{inspect(level())}")
+    end
+
+    IO.puts("before: #{inspect(before)}")
+  end
+
+  defp in_a_row(kind, count, good, log) do
+    File.write!(log, "")
+    pool = start_pool()
+    bad = Task.async(fn -> for n <- 1..count, do: crash(kind, pool, n) end)
+    clients = for n <- 1..3, do: Task.async(fn -> good_jobs(pool, log, n, 0, div(good, 3) + 1, bad) end)
+    done = clients |> Task.await_many(:infinity) |> Enum.sum()
+    Task.await(bad, :infinity)
+    info = Pool.info(pool)
+    check(info.queued == 0 and info.busy == 0, "nothing waits and nothing runs")
+    GenServer.stop(pool)
+    ran = log |> File.read!() |> String.split("\n", trim: true)
+    File.rm!(log)
+    check(length(ran) == done and ran == Enum.uniq(ran), "#{done} good jobs have run #{length(ran)} times")
+    {done, info.crashes}
+  end
+
+  # A timeout may find Python before the endless code has begun: then the worker lives on, and it is not counted.
+  defp crash(kind, pool, n) do
+    with :alive <- act(kind, pool, nil, nil), do: crash(kind, pool, n)
+  end
+
+  defp good_jobs(pool, log, n, job, least, bad) do
+    if job < least or Process.alive?(bad.pid) do
+      act(:good, pool, log, "#{n}-#{job}")
+      good_jobs(pool, log, n, job + 1, least, bad)
+    else
+      job
+    end
+  end
+
+  defp start_pool do
     {:ok, pool} =
       Pool.start_link(
         size: 3,
@@ -54,6 +107,12 @@ defmodule Chaos do
         max_memory: 300_000_000,
         kill_after: 200
       )
+
+    pool
+  end
+
+  defp round(log, deadline) do
+    pool = start_pool()
 
     counts =
       for(n <- 1..@clients, do: Task.async(fn -> client(pool, log, n, 0, deadline, %{good: 0}) end))
@@ -120,12 +179,20 @@ defmodule Chaos do
     end)
   end
 
+  defp act(:memory_filled, pool, _log, _id) do
+    {code, _reason} = @crashes.memory_filled
+    error = raised(fn -> Pool.eval(pool, code, %{}) end)
+    true = match?(%CrashError{}, error) or List.last(error.lines) =~ "MemoryError"
+    :crashed
+  end
+
   defp act(kind, pool, _log, _id) do
     {code, reason} = Map.fetch!(@crashes, kind)
     timeout = if match?({:timeout, _}, reason), do: elem(reason, 1), else: :infinity
     error = raised(fn -> Pool.eval(pool, code, %{}, timeout: timeout) end)
     # The interrupt may come before the code has begun, or where it catches nothing.
     true = match?(%CrashError{reason: ^reason}, error) or match?(%Pythonx.TimeoutError{timeout: ^timeout}, error)
+    if match?(%CrashError{}, error), do: :crashed, else: :alive
   end
 
   defp raised(fun) do
@@ -150,17 +217,25 @@ defmodule Chaos do
     }
   end
 
-  # Workers, their launchers, what they have started, and zombies of any of these.
+  # Workers of this project's folder, their launchers, what they have started, and zombies that are this VM's to reap, or that
+  # of one of these. What is left to process 1 is not.
   defp system_processes do
-    for "/proc/" <> pid = dir <- Path.wildcard("/proc/[0-9]*"),
-        {:ok, stat} <- [File.read(dir <> "/stat")],
-        [name, rest] = stat |> String.split("(", parts: 2) |> List.last() |> String.split(") ", parts: 2),
-        command = dir |> Path.join("cmdline") |> File.read() |> elem_or(""),
-        command =~ "pythonx_worker" or (String.starts_with?(rest, "Z") and ours?(name)),
-        do: pid
+    processes =
+      for "/proc/" <> pid = dir <- Path.wildcard("/proc/[0-9]*"),
+          {:ok, stat} <- [File.read(dir <> "/stat")],
+          [state, parent | _] = stat |> String.split(") ") |> List.last() |> String.split(" "),
+          command = dir |> Path.join("cmdline") |> File.read() |> elem_or(""),
+          do: %{pid: pid, zombie: state == "Z", parent: parent, command: command}
+
+    workers = for %{command: text, pid: pid} <- processes, text =~ "pythonx_worker" and text =~ File.cwd!(), do: pid
+
+    setup =
+      for %{parent: parent, command: text, pid: pid} <- processes, parent == System.pid(), text =~ "setup", do: pid
+
+    parents = [System.pid() | setup ++ workers]
+    workers ++ for %{zombie: true, parent: parent, pid: pid} <- processes, parent in parents, do: pid
   end
 
-  defp ours?(name), do: name in ["pythonx_launche", "beam.smp", "sh", "erl_child_setup"]
   defp elem_or({:ok, text}, _default), do: text
   defp elem_or({:error, _reason}, default), do: default
 
@@ -188,4 +263,7 @@ defmodule Chaos do
   defp check(false, what), do: raise("not so: #{what}")
 end
 
-"CHAOS_SECONDS" |> System.get_env("600") |> String.to_integer() |> Chaos.run()
+case System.get_env("CHAOS_EACH") do
+  nil -> "CHAOS_SECONDS" |> System.get_env("600") |> String.to_integer() |> Chaos.run()
+  each -> each |> String.to_integer() |> Chaos.each(1000)
+end

@@ -811,6 +811,12 @@ defmodule Pythonx do
             "rather than expression"
   end
 
+  def decode(%Pythonx.Pool.Object{} = handle, _opts) do
+    raise ArgumentError,
+          "#{inspect(handle)} lives in a worker of a pool, where Pythonx.Pool.eval/4 and Pythonx.Pool.call/5 make terms " <>
+            "of what can be one"
+  end
+
   def decode(%Object{} = object, []), do: Telemetry.operation(:decode, fn -> decode_here(object) end)
 
   def decode(%Object{} = object, opts) do

@@ -10,6 +10,8 @@ defmodule Pythonx.KinoPythonxTest do
 
   # The first run downloads packages of some 150 MB.
   @moduletag timeout: 1_200_000
+  # There are no wheels of some of them for free-threaded Pythons.
+  @moduletag :arrow
   @timeout 900_000
 
   @classes [

@@ -2,7 +2,7 @@
 # uv would not find, or would not prefer, is named by PYTHONX_TEST_UV_PYTHON.
 minor = System.get_env("PYTHONX_TEST_PYTHON_MINOR", "13")
 
-# What has no wheels for free-threaded Pythons yet, and the tests that need it.
+# What has no wheels for free-threaded Pythons yet, and the tests that need it. Others are about the lock that these lack.
 free_threaded? = String.ends_with?(System.get_env("PYTHONX_TEST_UV_PYTHON", ""), "t")
 arrow = if free_threaded?, do: [], else: ~w(pyarrow==22.0.0 polars==1.35.2 pandas==2.3.3 duckdb==1.4.2)
 
@@ -23,4 +23,4 @@ Pythonx.uv_init(
   python: System.get_env("PYTHONX_TEST_UV_PYTHON")
 )
 
-ExUnit.start(exclude: [:large, :abandons_interpreter | if(free_threaded?, do: [:arrow], else: [])])
+ExUnit.start(exclude: [:large, :abandons_interpreter | if(free_threaded?, do: [:arrow, :gil], else: [])])

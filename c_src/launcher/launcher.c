@@ -127,7 +127,8 @@ static void reset_signals(void) {
 
 // Each of these is a courtesy to the machine that may be refused without harm.
 static void limit_worker(const options* chosen) {
-  if (chosen->nice != 0) setpriority(PRIO_PROCESS, 0, (int)chosen->nice);
+  // From where the VM is, which may have been started with less than others already.
+  if (chosen->nice != 0 && nice((int)chosen->nice) == -1) errno = 0;
   struct rlimit no_core = {0, 0};
   if (getrlimit(RLIMIT_CORE, &no_core) == 0) {
     no_core.rlim_cur = 0;

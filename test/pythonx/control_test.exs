@@ -142,6 +142,7 @@ defmodule Pythonx.ControlTest do
       ]
     end
 
+    @tag :gil
     test "raises at once in every function, however busy Python is, and nothing comes late" do
       test = self()
       operations = operations()

@@ -75,6 +75,7 @@ defmodule Pythonx.TelemetryTest do
     wait_until(fn -> Pythonx.running() == [] end)
   end
 
+  @tag :gil
   test "the time of waiting for the GIL is told" do
     test = self()
     held = "import ctypes, pythonx\npythonx.send(test, pythonx.Atom('held'))\nctypes.PyDLL(None).usleep(100000)"

@@ -210,7 +210,7 @@ defmodule Pythonx.UvTest do
       System.delete_env("UV_MANAGED_PYTHON")
       pythons = Path.join(context.tmp_dir, "pythons")
       System.put_env(%{"UV_PYTHON_INSTALL_DIR" => pythons, "UV_PYTHON_PREFERENCE" => "only-system"})
-      fake_uv!(context.log, sync: ~s(env | grep UV_PYTHON >> '#{context.log}'))
+      fake_uv!(context.log, sync: ~s(env | grep ^UV_PYTHON >> '#{context.log}'))
       assert fetch(toml("other")) == :ok
       assert calls(context.log) |> List.last() == "UV_PYTHON_INSTALL_DIR=#{pythons}"
       assert calls(context.log, "python find") |> List.last() =~ "--python-preference only-system"

@@ -6,6 +6,9 @@ defmodule Pythonx.Pool.Client do
   alias Pythonx.Pool.{CrashError, Handles, Job, Object, Terms, Worker}
   alias Pythonx.Telemetry
 
+  # How long the process of a worker may take to end.
+  @end_ms 500
+
   @typedoc "A worker that was checked out, with the time that each evaluation has by default."
   @type lease :: {:lease, GenServer.server(), pid(), reference(), timeout()}
 
@@ -38,7 +41,7 @@ defmodule Pythonx.Pool.Client do
   end
 
   defp run_on(pool, need, payload, opts) do
-    with {:ok, worker, ref} <- checkout(pool, need, opts.queue_timeout) do
+    with {:ok, worker, ref} <- checkout(pool, need, opts.queue_timeout, false) do
       case run_job(worker, ref, payload, %{timeout: opts.timeout, once: true}) do
         :not_begun -> run_on(pool, need, payload, opts)
         result -> result
@@ -46,14 +49,35 @@ defmodule Pythonx.Pool.Client do
     end
   end
 
-  @doc "Gets a worker, at least one that has the objects."
-  @spec checkout(GenServer.server(), pid() | nil, timeout()) :: {:ok, pid(), reference()} | {:error, :overloaded}
-  def checkout(pool, need, queue_timeout) do
-    case GenServer.call(pool, {:checkout, need, queue_timeout}, :infinity) do
+  # Gets a worker, the one that has the objects if there are any. `hold?` says that it is for a function.
+  defp checkout(pool, need, queue_timeout, hold?) do
+    case GenServer.call(pool, {:checkout, need, queue_timeout, hold?}, :infinity) do
       {:error, :gone} -> raise CrashError, reason: :gone
+      {:error, :unknown} -> raise_not_there!(need)
+      {:error, :deadlock} -> raise_deadlock!()
       {:error, :stopping} -> exit({:shutdown, {__MODULE__, :checkout, [pool]}})
       other -> other
     end
+  end
+
+  # One of this pool that has ended is soon seen to be dead, if it is not yet.
+  @spec raise_not_there!(pid()) :: no_return()
+  defp raise_not_there!(worker) do
+    monitor = Process.monitor(worker)
+
+    receive do
+      {:DOWN, ^monitor, :process, ^worker, _reason} -> raise CrashError, reason: :gone
+    after
+      @end_ms ->
+        Process.demonitor(monitor, [:flush])
+        raise ArgumentError, "the object is in a worker of another pool, and can be used in that pool only"
+    end
+  end
+
+  @spec raise_deadlock!() :: no_return()
+  defp raise_deadlock! do
+    raise "this would wait for ever: all workers that it could get are held by functions of Pythonx.Pool.run/3 that wait " <>
+            "for workers themselves. Such a function evaluates with the worker that it is given"
   end
 
   # What has been told to a worker that is not there any more has not begun.
@@ -167,7 +191,7 @@ defmodule Pythonx.Pool.Client do
   @spec with_worker(GenServer.server(), map(), (lease() -> result)) :: {:ok, result} | {:error, :overloaded}
         when result: term()
   def with_worker(pool, opts, fun) do
-    with {:ok, worker, ref} <- checkout(pool, nil, opts.queue_timeout) do
+    with {:ok, worker, ref} <- checkout(pool, nil, opts.queue_timeout, true) do
       if answers?(worker, ref),
         do: call_with({:lease, pool, worker, ref, opts.timeout}, fun),
         else: with_worker(pool, opts, fun)
@@ -179,9 +203,12 @@ defmodule Pythonx.Pool.Client do
     call_worker(worker, ref, [], %{timeout: :infinity, once: false}) != :not_begun
   end
 
-  defp call_with({:lease, _pool, worker, ref, _timeout} = lease, fun) do
+  defp call_with({:lease, pool, worker, ref, _timeout} = lease, fun) do
     {:ok, fun.(lease)}
   after
+    # The pool hears from the worker when it is free. That this process holds it no more, it must know before it is asked for
+    # the next one.
+    GenServer.cast(pool, {:returned, worker, ref})
     Worker.end_lease(worker, ref)
   end
 end

@@ -77,9 +77,10 @@ defmodule Pythonx.Pool.Command do
 
   defp erlexec, do: Path.join(erts_bin(), "erlexec")
 
-  # The one that is there for large structures reserves a gigabyte at a time, which the limit counts as used.
+  # The one that is there for large structures reserves a gigabyte at a time, which the limit counts as used. A free-threaded
+  # Python has no other, but one may tell it not to.
   defp allocator(%{max_memory: nil}), do: %{}
-  defp allocator(_options), do: %{"PYTHONMALLOC" => "default"}
+  defp allocator(_options), do: %{"PYTHONMALLOC" => "default", "MIMALLOC_ARENA_RESERVE" => "0"}
 
   # What the script `erl` would set, and what would make the worker's VM or its Python other than this one means them to be.
   defp env(options) do

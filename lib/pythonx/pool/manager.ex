@@ -20,13 +20,15 @@ defmodule Pythonx.Pool.Manager do
   @last_delay_ms 5000
 
   defmodule Entry do
-    # What is known of a worker. `lease` is who has it, `spent` whether it must be replaced after that.
+    # What is known of a worker. `lease` is who has it, `holder` the process if it has it for a function, `spent` whether the
+    # worker must be replaced after that.
     @moduledoc false
     defstruct [
       :node,
       :monitor,
       :os_pid,
       :lease,
+      :holder,
       :since,
       status: :starting,
       uses: 0,
@@ -45,6 +47,7 @@ defmodule Pythonx.Pool.Manager do
     idle: [],
     queue: :queue.new(),
     queued: 0,
+    pinned: 0,
     leases: %{},
     leased: 0,
     failures: [],
@@ -81,7 +84,25 @@ defmodule Pythonx.Pool.Manager do
 
   # Output of uv goes to whoever starts the pool.
   defp prepare!(:local, {toml, private?, opts}), do: Pythonx.Uv.prepare(toml, private?, opts)
-  defp prepare!(node, {toml, private?, opts}), do: :erpc.call(node, Pythonx.Uv, :prepare, [toml, private?, opts])
+
+  defp prepare!(node, {toml, private?, opts}) do
+    :erpc.call(node, Pythonx.Uv, :prepare, [toml, private?, opts])
+  rescue
+    error in ErlangError ->
+      case error.original do
+        {:erpc, :noconnection} ->
+          raise "the node #{inspect(node)} of the option :nodes cannot be reached"
+
+        {:exception, %{__exception__: true} = reason, _stack} ->
+          raise RuntimeError, "on the node #{inspect(node)}: #{Exception.message(reason)}"
+
+        {:exception, :undef, [{Pythonx.Uv, _, _, _} | _]} ->
+          raise "the node #{inspect(node)} of the option :nodes does not have Pythonx"
+
+        _other ->
+          reraise error, __STACKTRACE__
+      end
+  end
 
   defp await_first(state) do
     receive do
@@ -149,16 +170,16 @@ defmodule Pythonx.Pool.Manager do
   ## Calls
 
   @impl true
-  def handle_call({:checkout, _need, _timeout}, _from, %{draining: true} = state) do
+  def handle_call({:checkout, _need, _timeout, _hold?}, _from, %{draining: true} = state) do
     {:reply, {:error, :stopping}, state}
   end
 
-  def handle_call({:checkout, need, timeout}, {caller, _tag} = from, state) do
+  def handle_call({:checkout, need, timeout, hold?}, from, state) do
     case find_worker(need, state) do
-      :gone -> {:reply, {:error, :gone}, state}
+      why when why in [:gone, :unknown] -> {:reply, {:error, why}, state}
       nil when timeout == 0 or state.queued >= state.options.max_queue -> overloaded(state)
-      nil -> {:noreply, caller |> request(from, need) |> enqueue(timeout, state)}
-      worker -> {:noreply, caller |> request(from, need) |> grant(worker, state)}
+      nil -> wait_in_line(from, need, timeout, hold?, state)
+      worker -> {:noreply, from |> request(need, hold?) |> grant(worker, state)}
     end
   end
 
@@ -171,13 +192,35 @@ defmodule Pythonx.Pool.Manager do
     case state.workers do
       %{^need => %{lease: nil, status: :ready}} -> need
       %{^need => %{status: status}} when status not in [:stopping, :failed] -> nil
-      _other -> :gone
+      %{^need => _ending} -> :gone
+      _none -> :unknown
     end
   end
 
   # A number is smaller than any atom, so a line may be `:infinity` long.
-  defp request(caller, from, need) do
-    %{from: from, need: need, timer: nil, lease: Process.monitor(caller), since: System.monotonic_time()}
+  defp request({caller, _tag} = from, need, hold?) do
+    holder = if hold?, do: caller
+    lease = Process.monitor(caller)
+    %{from: from, need: need, timer: nil, lease: lease, holder: holder, since: System.monotonic_time()}
+  end
+
+  defp wait_in_line({caller, _tag} = from, need, timeout, hold?, state) do
+    if timeout == :infinity and deadlock?(caller, need, state),
+      do: {:reply, {:error, :deadlock}, state},
+      else: {:noreply, from |> request(need, hold?) |> enqueue(timeout, state)}
+  end
+
+  defp deadlock?(caller, need, state) do
+    concerned? = fn pid, entry -> if need, do: pid == need, else: not entry.retired end
+    busy = for {pid, %{lease: lease} = entry} <- state.workers, lease != nil, concerned?.(pid, entry), do: entry
+    full? = need != nil or state.leased == state.options.size
+
+    full? and Enum.any?(busy, &(&1.holder == caller)) and
+      Enum.all?(busy, &(&1.holder == caller or waits_for_ever?(&1.holder, state)))
+  end
+
+  defp waits_for_ever?(holder, state) do
+    holder != nil and Enum.any?(:queue.to_list(state.queue), &(elem(&1.from, 0) == holder and &1.timer == nil))
   end
 
   defp enqueue(%{lease: lease} = request, timeout, state) do
@@ -185,8 +228,13 @@ defmodule Pythonx.Pool.Manager do
     queued = state.queued + 1
     Telemetry.execute([:pythonx, :pool, :queue], %{length: queued}, %{pool: state.name})
     queue = :queue.in(%{request | timer: timer}, state.queue)
-    %{state | queue: queue, queued: queued, leases: Map.put(state.leases, lease, :queued)}
+    pinned = state.pinned + pinned(request)
+    %{state | queue: queue, queued: queued, pinned: pinned, leases: Map.put(state.leases, lease, :queued)}
   end
+
+  # How many in line want a worker of their own is counted, as the line may be long and has to be searched only for these.
+  defp pinned(%{need: nil}), do: 0
+  defp pinned(_request), do: 1
 
   defp overloaded(state), do: {:reply, {:error, :overloaded}, count(state, :overloads)}
 
@@ -195,7 +243,7 @@ defmodule Pythonx.Pool.Manager do
     waited = System.monotonic_time() - request.since
     Telemetry.execute([:pythonx, :pool, :checkout], %{duration: waited}, %{pool: state.name, worker: worker})
     GenServer.reply(request.from, {:ok, worker, request.lease})
-    entry = %{Map.fetch!(state.workers, worker) | lease: request.lease}
+    entry = %{Map.fetch!(state.workers, worker) | lease: request.lease, holder: request.holder}
 
     %{
       state
@@ -204,6 +252,14 @@ defmodule Pythonx.Pool.Manager do
         leases: Map.put(state.leases, request.lease, worker),
         leased: state.leased + if(entry.retired, do: 0, else: 1)
     }
+  end
+
+  @impl true
+  def handle_cast({:returned, worker, lease}, state) do
+    case state.workers do
+      %{^worker => %{lease: ^lease}} -> {:noreply, put_in(state.workers[worker].holder, nil)}
+      _other -> {:noreply, state}
+    end
   end
 
   ## What workers say
@@ -251,7 +307,7 @@ defmodule Pythonx.Pool.Manager do
 
   defp handle_event({:free, lease, handles}, pid, %{lease: lease} = entry, state) do
     Process.demonitor(lease, [:flush])
-    entry = %{entry | lease: nil, handles: handles, uses: entry.uses + 1}
+    entry = %{entry | lease: nil, holder: nil, handles: handles, uses: entry.uses + 1}
     leased = state.leased - if(entry.retired, do: 0, else: 1)
     state = count(%{state | leases: Map.delete(state.leases, lease), leased: leased}, :runs)
     become_free(pid, entry, state)
@@ -285,8 +341,9 @@ defmodule Pythonx.Pool.Manager do
     metadata = %{pool: state.name, worker: pid, os_pid: entry.os_pid, reason: reason, stderr: stderr}
     Telemetry.execute([:pythonx, :pool, :crash], %{uses: entry.uses}, metadata)
     state = count(state, :crashes)
-    # With work to do it may be the work's fault. A worker that dies without any will do so again.
-    if entry.lease == nil and entry.uses == 0,
+
+    # With work to do it may be the work's fault. A worker that dies without any will do so again, unless its node is gone.
+    if entry.lease == nil and entry.uses == 0 and reason != {:down, :noconnection},
       do: state |> count_failure("a worker ended without having done anything, #{inspect(reason)}") |> fill_later(),
       else: state |> fill() |> dispatch()
   end
@@ -352,7 +409,8 @@ defmodule Pythonx.Pool.Manager do
          worker when worker != nil <- find_worker(nil, state) do
       {request, worker}
     else
-      _ -> Enum.find_value(:queue.to_list(state.queue), &pair(&1, state))
+      # Where nobody has a wish, who is first is served or nobody.
+      _ -> if state.pinned > 0, do: Enum.find_value(:queue.to_list(state.queue), &pair(&1, state))
     end
   end
 
@@ -368,9 +426,15 @@ defmodule Pythonx.Pool.Manager do
     end
   end
 
-  defp remove(state, %{lease: lease}) do
-    queue = :queue.filter(&(&1.lease != lease), state.queue)
-    %{state | queue: queue, queued: state.queued - 1, leases: Map.delete(state.leases, lease)}
+  defp remove(state, %{lease: lease} = request) do
+    queue =
+      case :queue.peek(state.queue) do
+        {:value, %{lease: ^lease}} -> :queue.drop(state.queue)
+        _other -> :queue.filter(&(&1.lease != lease), state.queue)
+      end
+
+    pinned = state.pinned - pinned(request)
+    %{state | queue: queue, queued: state.queued - 1, pinned: pinned, leases: Map.delete(state.leases, lease)}
   end
 
   defp refuse(state, which?, reason) do

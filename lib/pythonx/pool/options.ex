@@ -43,6 +43,7 @@ defmodule Pythonx.Pool.Options do
     |> check!(:init, &(is_nil(&1) or is_binary(&1)), "Python code")
     |> check!(:uv, &Keyword.keyword?/1, "a keyword list")
     |> check!(:env, &env?/1, "a map or list of names and values, both strings")
+    |> check_names!()
     |> Map.update!(:env, &Map.new/1)
     |> Map.update!(:nodes, fn nodes -> Enum.map(nodes, &if(&1 == node(), do: :local, else: &1)) end)
     |> check_project!()
@@ -88,6 +89,15 @@ defmodule Pythonx.Pool.Options do
 
   defp env?(_other), do: false
 
+  # What no environment can have, which the system says with less words.
+  defp check_names!(options) do
+    for {name, value} <- options.env, name == "" or name =~ ~r/[=\0]/ or (value || "") =~ "\0" do
+      refuse!(:env, "names and values without NUL, and names neither empty nor with \"=\"", {name, value})
+    end
+
+    options
+  end
+
   defp check!(options, key, valid?, expected) do
     value = options[key]
     if valid?.(value), do: options, else: refuse!(key, expected, value)
@@ -99,6 +109,10 @@ defmodule Pythonx.Pool.Options do
 
   defp check_project!(%{pyproject: pyproject, template: template}) when pyproject != nil and template != nil do
     raise ArgumentError, "expected one of the options :pyproject and :template, not both"
+  end
+
+  defp check_project!(%{template: template}) when not is_atom(template) do
+    refuse!(:template, "one of #{Enum.map_join(Pythonx.Uv.Templates.names(), ", ", &inspect/1)}", template)
   end
 
   defp check_project!(%{template: template} = options) when template != nil do

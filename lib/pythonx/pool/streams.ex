@@ -154,11 +154,14 @@ defmodule Pythonx.Pool.Streams do
     check!(opts, :max_concurrency, &(&1 == nil or (is_integer(&1) and &1 > 0)), "a positive integer")
     check!(opts, :ordered, &is_boolean/1, "a boolean")
     check!(opts, :as, &is_binary/1, "a string")
-    check!(opts, :globals, &is_map/1, "a map")
+    check!(opts, :globals, &globals?/1, "a map with strings as keys")
+    check!(opts, :binaries, &(&1 in [:bytes, :str]), ":bytes or :str")
     check!(opts, :progress, &(&1 == nil or is_function(&1, 2)), "a function of two arguments")
     Pythonx.Calls.timeout!(opts.timeout)
     opts
   end
+
+  defp globals?(globals), do: is_map(globals) and Enum.all?(Map.keys(globals), &is_binary/1)
 
   defp check!(opts, key, valid?, expected) do
     value = Map.fetch!(opts, key)
