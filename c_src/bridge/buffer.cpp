@@ -115,19 +115,35 @@ bool is_one_piece(const Py_buffer& view, bool c_order) {
   return PyBuffer_IsContiguous(&view, 'C') != 0 || (!c_order && PyBuffer_IsContiguous(&view, 'F') != 0);
 }
 
+// A binary with a copy of the memory. 0 with MemoryError set: an array may be larger than all memory there is, when its
+// elements lie in one place, and the VM ends itself where a binary that it has to make does not fit.
+Term make_copy_of(ErlNifEnv* env, const Export& exported, bool one_piece) {
+  const auto size = static_cast<std::size_t>(exported.view->len);
+  Term data;
+  if (exported.view->len < large_copy) {
+    unsigned char* out = enif_make_new_binary(env, size, &data);
+    if (size > 0) copy_out(exported, one_piece, reinterpret_cast<char*>(out));
+    return data;
+  }
+  ErlNifBinary binary;
+  if (!enif_alloc_binary(size, &binary)) {
+    PyErr_Format(PyExc_MemoryError, "unable to allocate %zu bytes for a copy", size);
+    return 0;
+  }
+  copy_out(exported, one_piece, reinterpret_cast<char*>(binary.data));
+  return enif_make_binary(env, &binary);
+}
+
+// 0 with an exception set when there is no memory for it.
 Term make_reply(ErlNifEnv* env, const Export& exported, Wanted wanted) {
   const Py_buffer& view = *exported.view;
   const bool one_piece = is_one_piece(view, wanted.c_order);
   const bool shared =
       one_piece && exported.swap == 0 && view.len >= smallest_shared && (exported.constant || !wanted.copy);
-  Term data;
-  if (shared) {
-    data = make_binary_over(env, exported.owner, static_cast<const char*>(view.buf),
-                            static_cast<std::size_t>(view.len));
-  } else {
-    unsigned char* out = enif_make_new_binary(env, static_cast<std::size_t>(view.len), &data);
-    if (view.len > 0) copy_out(exported, one_piece, reinterpret_cast<char*>(out));
-  }
+  const Term data = shared ? make_binary_over(env, exported.owner, static_cast<const char*>(view.buf),
+                                              static_cast<std::size_t>(view.len))
+                           : make_copy_of(env, exported, one_piece);
+  if (data == 0) return 0;
   const Term strides = one_piece ? sizes(env, view.strides, view.ndim) : c_strides(env, view);
   return make_tuple(
       env, atoms.ok,
@@ -153,11 +169,14 @@ Term buffer(ErlNifEnv* env, Term arguments) {
   PyObject* object = get_object(env, items[0]);
   PyObject* result = export_object(object);
   if (result == nullptr) return error_reply(env, Frames::internal);
-  const Term reply = PyTuple_Check(result) ? make_reply(env, read_export(result),
-                                                        {items[1] == atoms.true_, items[2] == atoms.true_})
-                                           : make_tuple(env, atoms.argument_error, make_text(env, result));
+  Term reply;
+  if (PyTuple_Check(result)) {
+    reply = make_reply(env, read_export(result), {items[1] == atoms.true_, items[2] == atoms.true_});
+  } else {
+    reply = make_tuple(env, atoms.argument_error, make_text(env, result));
+  }
   Py_DECREF(result);
-  return reply;
+  return reply == 0 ? error_reply(env, Frames::internal) : reply;
 }
 
 }  // namespace pythonx

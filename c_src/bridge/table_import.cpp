@@ -234,12 +234,25 @@ TablePtr read_result(PyObject* result, TablePtr (*read)(PyObject*)) {
   return table;
 }
 
-// Whether the class of an object is one of a library, given as the beginning of a module's name.
-bool is_of(PyObject* object, const char* library) {
-  PyObject* module = PyObject_GetAttrString(reinterpret_cast<PyObject*>(Py_TYPE(object)), "__module__");
+// Whether a class is one of a library, given as the beginning of a module's name.
+bool is_class_of(PyObject* cls, const char* library) {
+  PyObject* module = PyObject_GetAttrString(cls, "__module__");
   const char* name = module != nullptr && PyUnicode_Check(module) ? PyUnicode_AsUTF8(module) : nullptr;
   const bool result = name != nullptr && std::strncmp(name, library, std::strlen(library)) == 0;
   Py_XDECREF(module);
+  PyErr_Clear();
+  return result;
+}
+
+// Whether an object is an instance of a class of a library, or of one that is derived from it.
+bool is_of(PyObject* object, const char* library) {
+  PyObject* classes = PyObject_GetAttrString(reinterpret_cast<PyObject*>(Py_TYPE(object)), "__mro__");
+  bool result = false;
+  if (classes != nullptr && PyTuple_Check(classes)) {
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(classes) && !result; ++i)
+      result = is_class_of(PyTuple_GET_ITEM(classes, i), library);
+  }
+  Py_XDECREF(classes);
   PyErr_Clear();
   return result;
 }

@@ -203,6 +203,7 @@ defmodule Pythonx.BufferTest do
             {"np.ma.array([1], mask=[True])",
              "a numpy.ma.MaskedArray: its mask would be lost; call its method filled() first"},
             {"import array; array.array('w' if 'w' in array.typecodes else 'u', 'a')", "an array.array: #{why}w"},
+            {"np.ndarray", "a type: it has neither the buffer protocol, nor the array interface, nor DLPack"},
             {"class S:\n  def to_numpy(self): pass\nS()",
              "a S: it has neither the buffer protocol, nor the array interface, nor DLPack; call its method to_numpy() first"}
           ] do
@@ -514,6 +515,15 @@ defmodule Pythonx.BufferTest do
       code = "m = memoryview(b'abc'); m.release(); m"
       error = assert_raise Pythonx.Error, fn -> buffer(code) end
       assert List.last(error.lines) == "ValueError: operation forbidden on released memoryview object\n"
+    end
+
+    test "an array that says it is larger than all memory there is" do
+      for size <- [Integer.pow(2, 62), Integer.pow(2, 50)] do
+        error = assert_raise Pythonx.Error, fn -> buffer("np.broadcast_to(np.int8(1), (#{size},))") end
+        assert List.last(error.lines) == "MemoryError: unable to allocate #{size} bytes for a copy\n"
+      end
+
+      assert %{shape: {0, _}, data: ""} = buffer("np.broadcast_to(np.int8(1), (0, 2**50))")
     end
   end
 

@@ -844,13 +844,16 @@ defmodule Pythonx.TableTest do
     end
 
     test "what pandas changes later does not change here" do
-      frame = python("pd.DataFrame({'a': [1.5, 2.5]})")
-      [copied] = Table.to_columns(Pythonx.table(frame), as: :binaries)["a"]
-      [shared] = Table.to_columns(Pythonx.table(frame, copy: false), as: :binaries)["a"]
-      assert copied == shared
-      python("f['a'].to_numpy().flags.writeable = True\nf['a'].to_numpy()[0] = 9.0", %{"f" => frame})
-      assert copied == <<1.5::float-native, 2.5::float-native>>
-      assert is_binary(shared)
+      # Classes of others are derived from that of pandas, as that of geopandas.
+      for code <- ["pd.DataFrame", "class Frame(pd.DataFrame): pass\nFrame"] do
+        frame = python(code <> "({'a': [1.5, 2.5]})")
+        [copied] = Table.to_columns(Pythonx.table(frame), as: :binaries)["a"]
+        [shared] = Table.to_columns(Pythonx.table(frame, copy: false), as: :binaries)["a"]
+        assert copied == shared
+        python("f['a'].to_numpy().flags.writeable = True\nf['a'].to_numpy()[0] = 9.0", %{"f" => frame})
+        assert copied == <<1.5::float-native, 2.5::float-native>>
+        assert is_binary(shared)
+      end
     end
 
     test "raw values are refused where there are none" do

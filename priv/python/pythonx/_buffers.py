@@ -110,13 +110,15 @@ def _export(obj: Any) -> Export:
     view, error = _view(obj)
     if view is not None:
         return _from_view(view)
-    if hasattr(obj, "__array_interface__"):
-        return _from_interface(obj, obj.__array_interface__)
-    if hasattr(obj, "__dlpack__"):
-        return _from_dlpack(obj)
+    # A class has what its instances have, but no memory.
+    if not isinstance(obj, type):
+        if hasattr(obj, "__array_interface__"):
+            return _from_interface(obj, obj.__array_interface__)
+        if hasattr(obj, "__dlpack__"):
+            return _from_dlpack(obj)
     if not isinstance(error, TypeError):
         raise error
-    hint = "; call its method to_numpy() first" if hasattr(obj, "to_numpy") else ""
+    hint = "; call its method to_numpy() first" if hasattr(type(obj), "to_numpy") else ""
     raise _RefusedError(f"it has neither the buffer protocol, nor the array interface, nor DLPack{hint}")
 
 
