@@ -340,6 +340,18 @@ defmodule PythonxTest do
       assert eval!("value.lineno", %{"value" => error.value}) == 2
     end
 
+    test "of code that is too complex to parse shows no frame, and names no line" do
+      code = String.duplicate("-", 100_000) <> "1"
+
+      for fun <- [fn -> Pythonx.eval(code, %{}) end, fn -> Pythonx.AST.scan_globals(code) end] do
+        error = catch_error(fun.())
+        assert [line] = error.lines
+        assert line =~ ~r/MemoryError|RecursionError|SyntaxError/
+        globals = %{"value" => error.value, "traceback" => error.traceback}
+        assert eval!("isinstance(value, SyntaxError) or traceback is None", globals)
+      end
+    end
+
     test "whose __str__ or __repr__ raises are reported all the same" do
       code = "class Bad(Exception):\n  def __str__(self): 1/0\n  __repr__ = __str__\nraise Bad()"
       message = Exception.message(catch_error(Pythonx.eval(code, %{})))

@@ -44,7 +44,9 @@ PyObject* without_own_frames(PyObject* traceback) {
 }
 
 // The exception that is set, normalised: on 3.10 and 3.11 what C code raised is a bare class and arguments. What the
-// package does before user code is entered is nobody's business, so its frames there are left out.
+// package does before user code is entered is nobody's business, so its frames there are left out, except where code is
+// no Python: Livebook marks the line that a SyntaxError names, but only of an exception that has a traceback. Of any other it
+// marks the line of the first frame.
 struct Raised {
   py::object type, value, traceback;
 
@@ -53,7 +55,8 @@ struct Raised {
     PyObject *t = nullptr, *v = nullptr, *tb = nullptr;
     PyErr_Fetch(&t, &v, &tb);
     PyErr_NormalizeException(&t, &v, &tb);
-    if (frames == Frames::user) tb = without_own_frames(tb);
+    const bool keep = frames == Frames::internal && PyErr_GivenExceptionMatches(t, PyExc_SyntaxError) != 0;
+    if (!keep) tb = without_own_frames(tb);
     if (v != nullptr) PyException_SetTraceback(v, tb == nullptr ? Py_None : tb);
     type = reinterpret(t);
     value = reinterpret(v);

@@ -10,7 +10,8 @@
 namespace pythonx {
 
 // Whether the frames of an exception's traceback belong to the user or to the bridge's own Python side, as they do
-// when source text does not compile: those are kept in the traceback object and left out of the lines.
+// when source text does not compile: those are left out of the lines, and only a SyntaxError keeps them in its traceback
+// object.
 enum class Frames { user, internal };
 
 // Names the folder that the package `pythonx` is in. Called once at boot, before anything can raise.
