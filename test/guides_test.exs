@@ -84,7 +84,7 @@ defmodule Pythonx.GuidesTest do
           {"a stack of 16 MiB", "thread_pool.cpp", "stack_size = 16 << 20"},
           {"There are 2048 at most", "thread_pool.hpp", "max_threads = 2048"},
           {"idle for five seconds", "thread_pool.hpp", "idle_time{5000}"},
-          {"every 50 ms", "thread_pool.cpp", "std::chrono::milliseconds(50)"},
+          {"every 50 ms", "thread_pool_interrupts.cpp", "std::chrono::milliseconds(50)"},
           {"for about 2 ms at most", "thread_pool.hpp", "drop_budget_us = 2000"},
           {"about every millisecond", "gil.cpp", "std::chrono::milliseconds(1)"},
           {"two seconds", "interpreter.cpp", "halt_deadline = std::chrono::milliseconds(2000)"},

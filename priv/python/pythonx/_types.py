@@ -247,33 +247,31 @@ def converter(durations: bool, decimals: bool) -> Callable[[object], object]:
 
 
 def _build_datetime(
-    fields: tuple[int, ...], zone: bytes, abbreviation: bytes, offset: int
+    fields: tuple[int, ...], zone: str, abbreviation: str, offset: int
 ) -> datetime.datetime:
-    name = zone.decode()
     value = datetime.datetime(*fields)
     wanted = datetime.timedelta(seconds=offset)
-    if name == "Etc/UTC" and not wanted:
+    if zone == "Etc/UTC" and not wanted:
         return value.replace(tzinfo=datetime.timezone.utc)
-    if name == abbreviation.decode():
+    if zone == abbreviation:
         # Decoded from a fixed offset, which has no other name.
-        return value.replace(tzinfo=datetime.timezone(wanted, name))
+        return value.replace(tzinfo=datetime.timezone(wanted, zone))
     import zoneinfo
 
-    value = value.replace(tzinfo=zoneinfo.ZoneInfo(name))
+    value = value.replace(tzinfo=zoneinfo.ZoneInfo(zone))
     # An hour that a change of the clocks repeats.
     if value.utcoffset() != wanted:
         value = value.replace(fold=1)
     if value.utcoffset() != wanted:
         raise ValueError(
-            f"the offset of {value.replace(fold=0)} in {name} is not {wanted} in Python's database"
+            f"the offset of {value.replace(fold=0)} in {zone} is not {wanted} in Python's database"
         )
     return value
 
 
-def _build_decimal(negative: bool, digits: bytes, exponent: int) -> decimal.Decimal:
+def _build_decimal(negative: bool, digits: str, exponent: int) -> decimal.Decimal:
     sign = "-" if negative else ""
-    text = digits.decode()
-    return decimal.Decimal(f"{sign}{text}E{exponent}" if text.isdigit() else sign + text)
+    return decimal.Decimal(f"{sign}{digits}E{exponent}" if digits.isdigit() else sign + digits)
 
 
 def _build_timedelta(days: int, seconds: int, microseconds: int) -> datetime.timedelta:
