@@ -12,6 +12,31 @@ defmodule Pythonx.Program do
     apart(fn -> run_here(program, args, [stderr_to_stdout: true] ++ opts) end)
   end
 
+  # The pipe from the VM ends when the calling process or the VM does, and most programs never look at it. They must not read
+  # from it either. The whole group is ended, of which the VM makes one for each program that it starts: make ends its own
+  # children, but not theirs.
+  @watched """
+  exec 3<&0
+  "$@" 3<&- </dev/null &
+  program=$!
+  { while read -r _; do :; done; kill 0; } <&3 >/dev/null 2>&1 &
+  watch=$!
+  exec 3<&-
+  wait "$program"
+  status=$?
+  kill "$watch" 2>/dev/null
+  exit $status
+  """
+
+  @doc "What to run instead of a program so that it ends with whoever waits for it, however that ends."
+  @spec watched(Path.t(), [String.t()]) :: {Path.t(), [String.t()]}
+  def watched(program, args) do
+    case :os.type() do
+      {:unix, _} -> {"/bin/sh", ["-c", @watched, Path.basename(program), program | args]}
+      _other -> {program, args}
+    end
+  end
+
   defp run_here(program, args, opts) do
     {output, status} = System.cmd(program, args, opts)
     {:ok, output, status}

@@ -112,7 +112,10 @@ defmodule Pythonx.Bridge.Compiler do
   defp make!(programs, build_dir, includes, path, tag) do
     args = ["-j#{System.schedulers_online()}", "CXX=" <> String.replace(programs.cxx, "$", "$$")]
 
-    case Program.run(programs.make, args, cd: build_dir, env: make_env(includes) ++ @make_env) do
+    # Otherwise the compilers of a VM that ends meanwhile go on, beside those of the next one.
+    {program, args} = Program.watched(programs.make, args)
+
+    case Program.run(program, args, cd: build_dir, env: make_env(includes) ++ @make_env) do
       {:ok, _output, 0} -> :ok
       {:ok, output, _status} -> raise failure(output, Path.rootname(path, ".so") <> ".log", tag)
       {:error, reason} -> raise "#{programs.make} cannot be run: #{reason}"

@@ -16,21 +16,6 @@ defmodule Pythonx.Uv.Command do
               VIRTUAL_ENV CONDA_PREFIX CONDA_DEFAULT_ENV PYTHONHOME PYTHONPATH PYTHONSTARTUP PYTHONEXECUTABLE
               PYTHONPLATLIBDIR PYTHONUSERBASE __PYVENV_LAUNCHER__)
 
-  # Ends uv with whoever waits for it: the pipe from the VM ends when the calling process or the VM does, and uv itself
-  # never looks at it. uv must not read from the pipe either.
-  @watched """
-  exec 3<&0
-  "$@" 3<&- </dev/null &
-  program=$!
-  { while read -r _; do :; done; kill "$program"; } <&3 >/dev/null 2>&1 &
-  watch=$!
-  exec 3<&-
-  wait "$program"
-  status=$?
-  kill "$watch" 2>/dev/null
-  exit $status
-  """
-
   @type env :: [{String.t(), String.t() | nil}]
 
   @doc "The environment variables of a uv that works on `project`."
@@ -89,12 +74,7 @@ defmodule Pythonx.Uv.Command do
   defp advice(text), do: Enum.find_value(@advice, fn {sign, advice} -> String.contains?(text, sign) && advice end)
 
   defp open(uv, args, dir, env) do
-    {program, args} =
-      case :os.type() do
-        {:unix, _} -> {"/bin/sh", ["-c", @watched, "uv", uv | args]}
-        _other -> {uv, args}
-      end
-
+    {program, args} = Program.watched(uv, args)
     options = [:binary, :exit_status, :stderr_to_stdout, :hide, :use_stdio, args: args, cd: dir, env: charlists(env)]
     Port.open({:spawn_executable, program}, options)
   rescue
