@@ -47,6 +47,7 @@ bool Job::is_abandoned() {
 }
 
 void Job::note_attached() {
+  begun_.store(true, std::memory_order_relaxed);
   if (observed_) attached_at_ = std::chrono::steady_clock::now();
 }
 

@@ -96,7 +96,8 @@ class Job {
   std::mutex mutex;
   std::atomic<State> state_{State::queued};
   std::atomic<bool> cancelled_{false};
-  bool mute_ = false;  // nobody waits for the reply any more
+  std::atomic<bool> begun_{false};  // has had the GIL
+  bool mute_ = false;               // nobody waits for the reply any more
   Worker* worker_ = nullptr;
   // How interrupts fare on their way; see thread_pool_interrupts.cpp.
   std::atomic<int> signals_{0};          // sent to its thread for this job

@@ -179,7 +179,8 @@ void ThreadPool::interrupt_again(std::vector<Cancelled>* active) {
       if (can_lend_signal_right() && cancelled.fruitless < fruitless_limit)
         cancelled.look_due = now + look_interval;
     }
-    if (cancelled.reported || now - cancelled.since <= patience) continue;
+    // What still waits for the GIL will not begin; it is another that does not end.
+    if (cancelled.reported || !cancelled.job->begun_ || now - cancelled.since <= patience) continue;
     cancelled.reported = true;
     report(cancelled, atoms.stuck);
   }
