@@ -246,9 +246,7 @@ def converter(durations: bool, decimals: bool) -> Callable[[object], object]:
     return convert
 
 
-def _build_datetime(
-    fields: tuple[int, ...], zone: str, abbreviation: str, offset: int
-) -> datetime.datetime:
+def _build_datetime(fields: tuple[int, ...], zone: str, abbreviation: str, offset: int) -> datetime.datetime:
     value = datetime.datetime(*fields)
     wanted = datetime.timedelta(seconds=offset)
     if zone == "Etc/UTC" and not wanted:
