@@ -349,11 +349,19 @@ defmodule Pythonx.BufferTest do
 
     test "and a part of the binary keeps the whole" do
       array = object("bytearray(b'ab' * #{@size})")
-      part = binary_part(Pythonx.buffer(array, copy: false).data, 1000, 4)
-      :erlang.garbage_collect()
+      held = handles()
+      # Since OTP 27 the VM copies one of up to 64 bytes.
+      part = binary_part(Pythonx.buffer(array, copy: false).data, 1000, 100)
+
+      # What is let go of has gone by then.
+      wait_until(fn ->
+        :erlang.garbage_collect()
+        handles() == held + 1
+      end)
+
       error = assert_raise Pythonx.Error, fn -> eval!("a.clear()", %{"a" => array}) end
       assert List.last(error.lines) == "BufferError: Existing exports of data: object cannot be re-sized\n"
-      assert part == "abab"
+      assert part == String.duplicate("ab", 50)
     end
   end
 
