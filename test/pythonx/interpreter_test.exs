@@ -192,8 +192,8 @@ defmodule Pythonx.InterpreterTest do
         """
 
         Interpreter.eval(i, code, %{}, opts)
-        for text <- ["a\n", "ż", "\\udcff\0\n", "thread\n"], do: assert_received({:device, :out, ^text})
-        assert_received {:device, :err, "e\n"}
+        for text <- ["a\n", "ż", "\\udcff\0\n", "thread\n"], do: assert_receive({:device, :out, ^text})
+        assert_receive {:device, :err, "e\n"}
 
         # A thread prints to the evaluation that started it.
         code =

@@ -96,4 +96,17 @@ defmodule Pythonx.PoolCrashTest do
     launcher = File.read!(path)
     wait_until(fn -> not File.exists?("/proc/#{launcher}") end, 20_000)
   end
+
+  @tag :tmp_dir
+  test "a job that ends its worker at once has run once", %{tmp_dir: dir} do
+    pool = start_pool!(max_restarts: 1000)
+    log = Path.join(dir, "log")
+    code = "fd = os.open(log, os.O_APPEND | os.O_CREAT | os.O_WRONLY)\nos.write(fd, b'x')\nos._exit(3)"
+
+    for _ <- 1..10 do
+      assert %CrashError{reason: {:exit_status, 3}} = raised(fn -> Pool.eval(pool, code, %{"log" => log}) end)
+    end
+
+    assert File.read!(log) == String.duplicate("x", 10)
+  end
 end

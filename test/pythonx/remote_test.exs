@@ -331,7 +331,7 @@ defmodule Pythonx.RemoteTest do
       go = remote!(node, code, %{}, stdout_device: start_device())
       remote!(node, "print('other')\ngo.set()", %{"go" => go}, stdout_device: start_device(:other))
       assert_receive {:device, :out, "late"}, 2000
-      assert_received {:device, :other, "other\n"}
+      assert_receive {:device, :other, "other\n"}
       refute_received {:device, :other, _}
     end
 

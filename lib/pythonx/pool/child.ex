@@ -122,6 +122,27 @@ defmodule Pythonx.Pool.Child do
   @spec send_frame(port(), iodata()) :: true
   def send_frame(port, frame), do: Port.command(port, frame)
 
+  # How often to look at once, before it is done with pauses: the other side may be busy.
+  @looks 1000
+
+  @doc """
+  Returns when all messages so far have been written.
+
+  The VM writes on a thread of its own. What it has not written is lost when code ends the worker, and that a job has begun
+  must not be: it would be given to another.
+  """
+  @spec await_written(port(), non_neg_integer()) :: :ok
+  def await_written(port, looks \\ @looks) do
+    case :erlang.port_info(port, :queue_size) do
+      {:queue_size, size} when size > 0 ->
+        if looks == 0, do: Process.sleep(1), else: :erlang.yield()
+        await_written(port, max(looks - 1, 0))
+
+      _written_or_closed ->
+        :ok
+    end
+  end
+
   # Returns the globals that the initial code leaves, and the limit of memory.
   defp boot!(setup, port) do
     Object.new_table()

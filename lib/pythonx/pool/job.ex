@@ -33,6 +33,7 @@ defmodule Pythonx.Pool.Job do
     out = Device.get(out)
     err = if err == elem(options.devices, 0), do: out, else: Device.get(err)
     Process.group_leader(self(), out)
+    Child.await_written(port)
     {outcome, first, count} = job |> outcome(init, {out, err}) |> keep_objects()
     Device.flush(out)
     if err != out, do: Device.flush(err)
