@@ -11,13 +11,6 @@ defmodule Pythonx.PoolCrashTest do
     start_supervised!({Pool, Keyword.merge([size: 1, kill_after: 300, init: "import os"], opts)}, id: make_ref())
   end
 
-  defp raised(fun) do
-    fun.()
-    flunk("nothing was raised")
-  rescue
-    error -> error
-  end
-
   describe "memory that is filled up" do
     @limit 150_000_000
 

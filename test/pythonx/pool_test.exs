@@ -18,13 +18,6 @@ defmodule Pythonx.PoolTest do
 
   defp start_pool!(opts), do: start_supervised!({Pool, Keyword.merge([size: 1, kill_after: 300], opts)}, id: make_ref())
 
-  defp raised(fun) do
-    fun.()
-    flunk("nothing was raised")
-  rescue
-    error -> error
-  end
-
   defp worker_os_pids(pool), do: for(worker <- Pool.info(pool).workers, do: worker.os_pid)
   defp alive?(os_pid), do: File.exists?("/proc/#{os_pid}")
 

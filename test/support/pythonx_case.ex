@@ -18,6 +18,15 @@ defmodule Pythonx.Case do
     Pythonx.decode(result)
   end
 
+  @doc "What a function raises."
+  @spec raised((-> term())) :: Exception.t()
+  def raised(fun) do
+    fun.()
+    ExUnit.Assertions.flunk("nothing was raised")
+  rescue
+    error -> error
+  end
+
   @doc "The minor version of the Python in use."
   def python_minor, do: eval!("import sys; sys.version_info[1]")
 

@@ -377,7 +377,10 @@ defmodule Pythonx.Pool.Worker do
   # The shell has a `kill` of its own where there is no program of that name. SIGCONT is for a launcher that Python code has
   # stopped.
   defp terminate_process(os_pid) do
-    Port.open({:spawn_executable, "/bin/sh"}, args: ["-c", "kill -TERM #{os_pid}; kill -CONT #{os_pid}"])
+    Port.open({:spawn_executable, "/bin/sh"},
+      args: ["-c", "exec 2>/dev/null; kill -TERM #{os_pid}; kill -CONT #{os_pid}"]
+    )
+
     :ok
   end
 
