@@ -12,9 +12,9 @@
 namespace pythonx {
 namespace {
 
-// How often an interrupt is put off, a millisecond each: what waits in the import system would otherwise wait for ever. Its
-// locks are those of this interpreter alone.
-constexpr int put_off_limit = 1000;
+// How often an interrupt is put off, some milliseconds each: what waits in the import system would otherwise wait for ever. Its
+// locks, and a module that is spoilt, are those of this interpreter alone.
+constexpr int put_off_limit(Safety safety) { return safety == Safety::loading ? 30 : 1000; }
 
 ErlNifResourceType* job_type = nullptr;
 
@@ -206,7 +206,8 @@ SubinterpreterJob::Raised SubinterpreterJob::raise_in(PyThreadState* state) {
   [[maybe_unused]] const StoppedWorld stopped;
   std::lock_guard<std::mutex> lock(mutex_);
   if (state_ != State::running) return Raised::too_late;
-  if (put_off_ < put_off_limit && safety_of(state) != Safety::safe) {
+  const Safety safety = safety_of(state);
+  if (safety != Safety::safe && put_off_ < put_off_limit(safety)) {
     ++put_off_;
     return Raised::put_off;
   }
