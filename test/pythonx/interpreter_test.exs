@@ -506,6 +506,8 @@ defmodule Pythonx.InterpreterTest do
         end
       end
 
+      # Nearly all of this code is at places where interrupts are put off, for up to some seconds on a busy machine.
+      @tag timeout: 300_000
       test "that is over in an import leaves the import system usable", %{i: i} do
         code =
           "import sys\nwhile True:\n  for name in ['json', 'json.decoder', 'json.scanner', 'csv']: sys.modules.pop(name, None)\n  import json, csv"
