@@ -328,6 +328,8 @@ defmodule Pythonx.ThreadsTest do
       holder
     end
 
+    # Without the GIL, other threads than the main one are not woken.
+    @tag :gil
     test "frees code that waits, on whatever thread" do
       await_main_thread()
       holder = hold_main_thread()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import sys
 
 import _pythonx
 
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator as AnyIterator
 
 _MAX_BATCH = 4096
+
+# Once there is a GIL, it stays.
+_HAS_GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
 class Iterator:
@@ -37,8 +41,10 @@ class Iterator:
         return self
 
     def __next__(self) -> object:
-        for item in self._items:
-            return item
+        # The iterator of a list is safe for threads only where they take turns.
+        if _HAS_GIL:
+            for item in self._items:
+                return item
         with self._lock:
             return self._next_read()
 
