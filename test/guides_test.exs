@@ -13,7 +13,7 @@ defmodule Pythonx.GuidesTest do
   doctest_file("guides/environments.md")
   doctest_file("guides/livebook.md")
   doctest_file("guides/parallelism.md")
-  doctest_file("guides/tables.md")
+  doctest_file("guides/tables.md", tags: [:arrow])
 
   {minor, _globals} = Pythonx.eval("import sys; sys.version_info[1]", %{})
   if Pythonx.decode(minor) >= 12, do: doctest_file("guides/interpreters.md")
