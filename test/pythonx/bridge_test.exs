@@ -264,7 +264,8 @@ defmodule Pythonx.BridgeTest do
     test "PYTHONX_PYTHON_INCLUDE stands in for missing headers", %{opts: opts, dir: dir, tag: tag} do
       put_env("PYTHONX_PYTHON_INCLUDE", ask_python!("sysconfig.get_path('include')"))
       version = ask_python!("'.'.join(map(str, sys.version_info[:3]))")
-      capture_io(:stderr, fn -> assert Bridge.ensure!(tag, fake_python!(dir, version: version), opts) =~ tag end)
+      python = fake_python!(dir, version: version, free_threaded: if(String.ends_with?(tag, "t"), do: "t", else: ""))
+      capture_io(:stderr, fn -> assert Bridge.ensure!(tag, python, opts) =~ tag end)
     end
 
     test "a Python of another version than the libpython", %{opts: opts, dir: dir} do
