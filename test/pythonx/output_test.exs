@@ -168,6 +168,8 @@ defmodule Pythonx.OutputTest do
     assert eval!("go.set(); t.join(); t.is_alive()", globals) == false
   end
 
+  # Without a GIL, what belongs to a namespace goes when Python collects, which may be in a later evaluation.
+  @tag :gil
   test "of a __repr__ that Elixir asks for, and of a finalizer, goes where the latest evaluation's went" do
     device = start_device()
 
