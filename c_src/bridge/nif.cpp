@@ -2,6 +2,8 @@
 #include <erl_nif.h>
 
 #include <chrono>
+#include <new>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -32,6 +34,17 @@ std::vector<std::string> get_strings(ErlNifEnv* env, Term list) {
   std::vector<std::string> strings;
   for (Term head; enif_get_list_cell(env, list, &head, &list);) strings.push_back(get_string(env, head));
   return strings;
+}
+
+// A native function that asks for as much memory as its arguments say. An exception that left it would end the VM.
+template <Term (*nif)(ErlNifEnv*, int, const Term[])>
+Term or_enomem(ErlNifEnv* env, int argc, const Term argv[]) {
+  try {
+    return nif(env, argc, argv);
+  } catch (const std::bad_alloc&) {
+  } catch (const std::length_error&) {
+  }
+  return enif_raise_exception(env, enif_make_atom(env, "enomem"));
 }
 
 Term not_initialized(ErlNifEnv* env) { return make_tuple(env, atoms.error, atoms.not_initialized); }
@@ -252,13 +265,13 @@ ErlNifFunc functions[] = {
     {"running", 0, nif_running, 0},
     {"observe", 1, nif_observe, 0},
     {"stats", 0, nif_stats, 0},
-    {"table_info", 1, nif_table_info, 0},
-    {"table_new", 1, nif_table_new, ERL_NIF_DIRTY_JOB_CPU_BOUND},
-    {"table_part", 4, nif_table_part, ERL_NIF_DIRTY_JOB_CPU_BOUND},
-    {"table_column", 5, nif_table_column, ERL_NIF_DIRTY_JOB_CPU_BOUND},
-    {"table_rows", 4, nif_table_rows, ERL_NIF_DIRTY_JOB_CPU_BOUND},
-    {"table_binaries", 2, nif_table_binaries, ERL_NIF_DIRTY_JOB_CPU_BOUND},
-    {"table_chunks", 2, nif_table_chunks, ERL_NIF_DIRTY_JOB_CPU_BOUND},
+    {"table_info", 1, or_enomem<nif_table_info>, 0},
+    {"table_new", 1, or_enomem<nif_table_new>, ERL_NIF_DIRTY_JOB_CPU_BOUND},
+    {"table_part", 4, or_enomem<nif_table_part>, ERL_NIF_DIRTY_JOB_CPU_BOUND},
+    {"table_column", 5, or_enomem<nif_table_column>, ERL_NIF_DIRTY_JOB_CPU_BOUND},
+    {"table_rows", 4, or_enomem<nif_table_rows>, ERL_NIF_DIRTY_JOB_CPU_BOUND},
+    {"table_binaries", 2, or_enomem<nif_table_binaries>, ERL_NIF_DIRTY_JOB_CPU_BOUND},
+    {"table_chunks", 2, or_enomem<nif_table_chunks>, ERL_NIF_DIRTY_JOB_CPU_BOUND},
     {"table_arrays", 0, nif_table_arrays, 0},
     {"open_interpreter", 2, nif_open_interpreter, ERL_NIF_DIRTY_JOB_IO_BOUND},
     {"submit_to_interpreter", 8, nif_submit_to_interpreter, 0},

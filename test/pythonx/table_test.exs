@@ -1206,4 +1206,22 @@ defmodule Pythonx.TableTest do
       assert Table.column(part, 0) == ["a", nil, "żółw"]
     end
   end
+
+  # In a VM of its own, which may have no more than some memory.
+  @tag skip: System.get_env("LD_PRELOAD", "") =~ "libasan" && "the sanitizer itself takes more address space than that"
+  test "a column that there is no memory for is an error" do
+    code = """
+    Application.ensure_all_started(:pythonx)
+
+    try do
+      Pythonx.Table.new(%{a: List.duplicate(nil, 100_000)}, types: %{a: {:fixed_size_binary, 2_000_000_000}})
+    rescue
+      error -> IO.write(Exception.message(error))
+    end
+    """
+
+    args = ["-c", "ulimit -v 8000000; exec \"$@\"", "sh", "elixir", "-pa", Application.app_dir(:pythonx, "ebin")]
+    result = System.cmd("sh", args ++ ["-e", code], env: Map.to_list(Pythonx.install_env()))
+    assert result == {"Erlang error: :enomem", 0}
+  end
 end
