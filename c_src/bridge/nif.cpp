@@ -39,12 +39,14 @@ std::vector<std::string> get_strings(ErlNifEnv* env, Term list) {
 // A native function that asks for as much memory as its arguments say. An exception that left it would end the VM.
 template <Term (*nif)(ErlNifEnv*, int, const Term[])>
 Term or_enomem(ErlNifEnv* env, int argc, const Term argv[]) {
+  const auto refuse = [env] { return enif_raise_exception(env, enif_make_atom(env, "enomem")); };
   try {
     return nif(env, argc, argv);
   } catch (const std::bad_alloc&) {
+    return refuse();
   } catch (const std::length_error&) {
+    return refuse();
   }
-  return enif_raise_exception(env, enif_make_atom(env, "enomem"));
 }
 
 Term not_initialized(ErlNifEnv* env) { return make_tuple(env, atoms.error, atoms.not_initialized); }
