@@ -11,7 +11,9 @@ import sys
 bridge = pathlib.Path(__file__).parent.parent / "c_src" / "bridge"
 lines = (bridge / "ORDER").read_text().split("\n")
 order = [line for line in lines if line and not line.startswith("#")]
-faults = [f"{path.name}/ is not in ORDER" for path in bridge.iterdir() if path.is_dir() and path.name not in order]
+faults = [
+    f"{path.name}/ is not in ORDER" for path in bridge.iterdir() if path.is_dir() and path.name not in order
+]
 counts = collections.Counter()
 
 for path in sorted(bridge.glob("*/*.[ch]pp")):
@@ -29,7 +31,9 @@ for path in sorted(bridge.glob("*/*.[ch]pp")):
         elif target != folder:
             counts[folder, target] += 1
 
-for (folder, target), count in sorted(counts.items(), key=lambda entry: [order.index(name) for name in entry[0]]):
+for (folder, target), count in sorted(
+    counts.items(), key=lambda entry: [order.index(name) for name in entry[0]]
+):
     print(f"{folder} -> {target}: {count}")
 print(f"includes from folder to folder: {sum(counts.values())}, upward: {len(faults)}")
 print(*faults, sep="\n", end="\n" if faults else "")
