@@ -31,13 +31,14 @@ Py_ssize_t size_of(PyObject* object) {
   return Py_TYPE(object) == &PySet_Type ? PySet_GET_SIZE(object) : -1;
 }
 
-// Whether `holds` is true of an element of a list, tuple or dict; sets are not looked into.
+// Whether `holds` is true of an element of a list, tuple or dict; sets are not looked into. A list or tuple that was given up
+// while it was made has places without an element.
 template <typename Holds>
 bool any_element(PyObject* object, Holds holds) {
   if (PyList_CheckExact(object) || PyTuple_CheckExact(object)) {
     PyObject** elements = PySequence_Fast_ITEMS(object);
     for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(object); ++i)
-      if (holds(elements[i])) return true;
+      if (elements[i] != nullptr && holds(elements[i])) return true;
     return false;
   }
   PyObject *key, *value;
@@ -59,7 +60,7 @@ bool is_large(PyObject* object, int depth = look_depth) {
 bool take_from_list(PyObject* list, std::vector<PyObject*>* portion) {
   const Py_ssize_t size = PyList_GET_SIZE(list);
   const Py_ssize_t first = size > portion_size ? size - portion_size : 0;
-  for (Py_ssize_t i = first; i < size; ++i) portion->push_back(Py_NewRef(PyList_GET_ITEM(list, i)));
+  for (Py_ssize_t i = first; i < size; ++i) portion->push_back(Py_XNewRef(PyList_GET_ITEM(list, i)));
   return PyList_SetSlice(list, first, size, nullptr) == 0 && first > 0;
 }
 
@@ -120,13 +121,13 @@ bool take_portion(Dying* dying, std::vector<PyObject*>* portion) {
 #ifdef Py_GIL_DISABLED
 
 // Nobody waits for a GIL, and a count of references says little.
-void drop_in_portions(PyObject* object) { Py_XDECREF(object); }
+void drop_in_portions(PyObject* object, const std::function<void()>&) { Py_XDECREF(object); }
 
 bool is_harmless_to_drop(PyObject* object) { return is_plain_scalar(object); }
 
 #else
 
-void drop_in_portions(PyObject* object) {
+void drop_in_portions(PyObject* object, const std::function<void()>& after_portion) {
   if (object == nullptr || !is_large(object)) return Py_XDECREF(object);
   std::vector<Dying> dying{{object, 0}};
   std::vector<PyObject*> portion;
@@ -141,6 +142,7 @@ void drop_in_portions(PyObject* object) {
       Py_DECREF(current.object);
     }
     for (PyObject* element : portion) {
+      if (element == nullptr) continue;
       if (is_large(element)) {
         dying.push_back({element, 0});
       } else {
@@ -148,6 +150,7 @@ void drop_in_portions(PyObject* object) {
       }
       handoff.tick();
     }
+    if (after_portion) after_portion();
   }
 }
 
@@ -155,9 +158,10 @@ void drop_in_portions(PyObject* object) {
 bool is_harmless_to_drop(PyObject* object) {
   if (!is_last(object) || is_plain_scalar(object)) return true;
   const Py_ssize_t size = size_of(object);
-  return size >= 0 && size <= few && Py_TYPE(object) != &PySet_Type && !any_element(object, [](PyObject* element) {
-    return !is_plain_scalar(element) && Py_REFCNT(element) <= 2 * few;
-  });
+  return size >= 0 && size <= few && Py_TYPE(object) != &PySet_Type &&
+         !any_element(object, [](PyObject* element) {
+           return !is_plain_scalar(element) && Py_REFCNT(element) <= 2 * few;
+         });
 }
 
 #endif

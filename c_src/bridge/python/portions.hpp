@@ -8,6 +8,8 @@
 
 #include <Python.h>
 
+#include <functional>
+
 namespace pythonx {
 
 // Whether the object is of a built-in type whose instances hold no others: to drop, hash, compare or show one
@@ -19,8 +21,8 @@ inline bool is_plain_scalar(PyObject* object) {
 }
 
 // Drops a reference that the caller owns (nullptr is none). On a bridge thread, attached, with no exception set: it may run
-// code of users, and lets others have the GIL.
-void drop_in_portions(PyObject* object);
+// code of users, and lets others have the GIL. `after_portion` is called after each portion of a large container.
+void drop_in_portions(PyObject* object, const std::function<void()>& after_portion = {});
 
 // Whether to drop this reference runs nobody's code, and takes next to no time: others hold the object too, or it is a scalar
 // or a small container of such. To be asked while attached; without a GIL only scalars are known to be harmless.
