@@ -302,6 +302,8 @@ defmodule Pythonx.Interpreter do
     raise "what was to run in the interpreter #{inspect(name)} was cancelled"
   end
 
+  defp result!({:raise, reason}, _name, _root, _relay, _closed), do: NIF.raise_error!({:raise, reason})
+
   defp result!({kind, value, relayed}, name, root, relay, _closed) do
     # What the relay passes on has been handed to its device once the relay has answered.
     if relayed, do: GenServer.call(relay, :ping, :infinity)

@@ -213,6 +213,8 @@ defmodule Pythonx.NIF do
   defp result!(:unchanged), do: :unchanged
   defp result!({:python_error, error}), do: raise_python_error(error)
   defp result!({:argument_error, message}), do: raise(ArgumentError, message)
+  # What C++ threw; see c_src/bridge/vm/exception.hpp.
+  defp result!({:raise, reason}), do: :erlang.error(reason)
   defp result!({:error, :cancelled}), do: raise("the Python interpreter is shutting down")
   defp result!({:observed, reply, times}), do: reply |> noted(times) |> result!()
 
@@ -226,10 +228,10 @@ defmodule Pythonx.NIF do
   end
 
   @doc """
-  Raises what a reply says that went wrong: `{:python_error, error}` or `{:argument_error, text}`.
+  Raises what a reply says that went wrong: `{:python_error, error}`, `{:argument_error, text}` or `{:raise, reason}`.
   """
   @spec raise_error!({atom(), term()}) :: no_return()
-  def raise_error!({kind, _what} = error) when kind in [:python_error, :argument_error], do: result!(error)
+  def raise_error!({kind, _what} = error) when kind in [:python_error, :argument_error, :raise], do: result!(error)
 
   @doc """
   The Python `repr` of an object, as an object that holds a `str`.

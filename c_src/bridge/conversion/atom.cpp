@@ -3,6 +3,8 @@
 #include <atomic>
 #include <string>
 
+#include "python/no_throw.hpp"
+
 namespace pythonx {
 namespace {
 
@@ -120,7 +122,7 @@ void* slot(Slot* function) noexcept {
 
 PyType_Slot slots[] = {
     {Py_tp_doc, const_cast<char*>(doc)},
-    {Py_tp_new, slot(make)},
+    {Py_tp_new, slot(no_throw<make>)},
     {Py_tp_repr, slot(repr)},
     {Py_tp_str, slot(str)},
     {Py_tp_hash, slot(hash)},

@@ -1,5 +1,7 @@
 #include "conversion/function.hpp"
 
+#include "python/no_throw.hpp"
+
 namespace pythonx {
 namespace {
 
@@ -76,7 +78,7 @@ void* slot(Slot* function) noexcept {
 }
 
 PyType_Slot slots[] = {
-    {Py_tp_doc, const_cast<char*>(doc)}, {Py_tp_repr, slot(repr)}, {Py_tp_call, slot(call)},
+    {Py_tp_doc, const_cast<char*>(doc)}, {Py_tp_repr, slot(repr)}, {Py_tp_call, slot(no_throw<call>)},
     {Py_tp_dealloc, slot(dealloc)},      {Py_tp_methods, methods}, {0, nullptr},
 };
 

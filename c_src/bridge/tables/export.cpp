@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <new>
 
+#include "python/no_throw.hpp"
 #include "tables/arrow_abi.hpp"
 #include "tables/table.hpp"
 
@@ -213,9 +214,9 @@ PyCFunction method(Function* function) noexcept {
 }
 
 PyMethodDef methods[] = {
-    {"__arrow_c_stream__", method(arrow_stream), METH_VARARGS | METH_KEYWORDS,
+    {"__arrow_c_stream__", method(no_throw<arrow_stream>), METH_VARARGS | METH_KEYWORDS,
      "The table as a stream of record batches, which share its memory."},
-    {"__arrow_c_schema__", arrow_schema, METH_NOARGS, "The names and types of the columns."},
+    {"__arrow_c_schema__", no_throw<arrow_schema>, METH_NOARGS, "The names and types of the columns."},
     {nullptr, nullptr, 0, nullptr},
 };
 

@@ -6,6 +6,8 @@
 #include "conversion/object.hpp"
 #include "python/gil.hpp"
 #include "python/pause.hpp"
+#include "python/runtime.hpp"
+#include "vm/exception.hpp"
 
 namespace pythonx {
 namespace {
@@ -70,8 +72,8 @@ Worker* ThreadPool::pick(const Job* job) {
 }
 
 void ThreadPool::assign(Worker* worker, Job* job) {
+  affinity_.try_emplace(key_of(job->caller_), worker);  // First: it may find no memory.
   if (worker->idle) take_from_idle(worker);
-  affinity_.try_emplace(key_of(job->caller_), worker);
   if (affinity_.size() > affinity_limit_) forget_dead_callers();
   worker->current = job;
   worker->inbox = job;
@@ -253,21 +255,33 @@ void ThreadPool::retire(Worker* worker) {
 // Returns the next job in line, if there is one. The thread is free before the reply is sent: a caller that comes
 // back at once must find its own thread idle, or it would be given another.
 Job* ThreadPool::run(Worker* worker, Job* job) {
-  Term reply;
-  if (start(worker, job)) {
-    Attach attached;
-    worker->state = PyThreadState_Get();
-    job->note_attached();
-    // What has not begun need not be interrupted.
-    reply = job->is_abandoned() ? cancelled_reply(job) : job->run();
-    finish(worker, job);
-    if (has_pending()) drop_harmless(drop_budget_us);
-  } else {
-    reply = cancelled_reply(job);
-  }
+  const Term reply = perform(worker, job);
   Job* next = next_or_idle(worker);
   deliver(job, reply);
   return next;
+}
+
+Term ThreadPool::perform(Worker* worker, Job* job) {
+  if (!start(worker, job)) return cancelled_reply(job);
+  Attach attached;
+  worker->state = PyThreadState_Get();
+  job->note_attached();
+  // What has not begun need not be interrupted.
+  const Term reply = job->is_abandoned() ? cancelled_reply(job) : reply_of(job);
+  finish(worker, job);
+  if (has_pending()) drop_harmless(drop_budget_us);
+  return reply;
+}
+
+Term ThreadPool::reply_of(Job* job) {
+  const auto env = [job] {
+    // A copy of the process that the job's code has made ends with it, as after any other exception.
+    if (PyErr_Occurred() == nullptr) PyErr_NoMemory();
+    end_if_forked();
+    PyErr_Clear();
+    return job->env();
+  };
+  return reply_or_raise(env, [job] { return job->run(); });
 }
 
 // Returns false for a job that was cancelled while it waited.

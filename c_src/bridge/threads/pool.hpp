@@ -113,6 +113,8 @@ class ThreadPool {
   void retire(Worker* worker);
   Job* run(Worker* worker, Job* job);
   bool start(Worker* worker, Job* job);
+  Term perform(Worker* worker, Job* job);
+  static Term reply_of(Job* job);
   static Term cancelled_reply(Job* job);
   void finish(Worker* worker, Job* job);
   void deliver(Job* job, Term reply);

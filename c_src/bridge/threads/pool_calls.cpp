@@ -119,16 +119,7 @@ void ThreadPool::run_nested(Worker* worker, Job* job) {
     job->outer_ = worker->current;
     worker->current = job;
   }
-  Term reply;
-  if (start(worker, job)) {
-    Attach attached;
-    job->note_attached();
-    reply = job->is_abandoned() ? cancelled_reply(job) : job->run();
-    finish(worker, job);
-    if (has_pending()) drop_harmless(drop_budget_us);
-  } else {
-    reply = cancelled_reply(job);
-  }
+  const Term reply = perform(worker, job);
   {
     std::lock_guard<std::mutex> lock(mutex_);
     worker->current = job->outer_;

@@ -34,6 +34,11 @@ using Term = ERL_NIF_TERM;
   X(needs_thread, "needs_thread")                \
   X(python_error, "python_error")                \
   X(argument_error, "argument_error")            \
+  X(raise, "raise")                              \
+  X(enomem, "enomem")                            \
+  X(exception, "__exception__")                  \
+  X(message, "message")                          \
+  X(runtime_error_struct, "Elixir.RuntimeError") \
   X(runtime_error, "runtime_error")              \
   X(io_request, "io_request")                    \
   X(put_chars, "put_chars")                      \

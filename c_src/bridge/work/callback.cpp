@@ -1,7 +1,6 @@
 #include "work/callback.hpp"
 
 #include <atomic>
-#include <new>
 #include <utility>
 #include <vector>
 
@@ -13,6 +12,7 @@
 #include "conversion/pid.hpp"
 #include "python/gil.hpp"
 #include "threads/pool.hpp"
+#include "vm/resource.hpp"
 #include "work/output.hpp"
 
 namespace pythonx {
@@ -20,23 +20,13 @@ namespace {
 
 struct CallResource {
   CallPtr call;
+
+  void collected(ErlNifEnv*) { ThreadPool::instance().end_call(call, CallState::abandoned); }
 };
 
-ErlNifResourceType* call_type = nullptr;
+ResourceType<CallResource> call_type;
 std::atomic<std::uint64_t> loop_call{0};
 thread_local bool is_loop_thread = false;
-
-void destroy(ErlNifEnv*, void* memory) {
-  auto* resource = static_cast<CallResource*>(memory);
-  ThreadPool::instance().end_call(resource->call, CallState::abandoned);
-  resource->~CallResource();
-}
-
-CallPtr get_call(ErlNifEnv* env, Term term) {
-  void* memory;
-  if (!enif_get_resource(env, term, call_type, &memory)) return nullptr;
-  return static_cast<CallResource*>(memory)->call;
-}
 
 // The arguments as a list of terms, or 0 with an exception set.
 Term decode_arguments(ErlNifEnv* env, PyObject* arguments) {
@@ -118,43 +108,37 @@ PyObject* take_answer(const CallPtr& call, bool binaries_as_str) {
 
 }  // namespace
 
-bool open_call_type(ErlNifEnv* env) {
-  call_type = enif_open_resource_type(env, nullptr, "pythonx_call", destroy, ERL_NIF_RT_CREATE, nullptr);
-  return call_type != nullptr;
-}
+bool open_call_type(ErlNifEnv* env) { return call_type.open(env, "pythonx_call"); }
 
 Term make_call(ErlNifEnv* env, const CallPtr& call) {
-  void* memory = enif_alloc_resource(call_type, sizeof(CallResource));
-  new (memory) CallResource{call};
-  const Term term = enif_make_resource(env, memory);
-  enif_release_resource(memory);
+  CallResource* resource = call_type.make(call);
+  const Term term = enif_make_resource(env, resource);
+  enif_release_resource(resource);
   return term;
 }
 
-Term begin_call(ErlNifEnv* env, Term term) {
-  const CallPtr call = get_call(env, term);
-  if (call == nullptr) return enif_make_badarg(env);
+CallPtr get_call(ErlNifEnv* env, Term term) {
+  const CallResource* resource = call_type.get(env, term);
+  return resource == nullptr ? nullptr : resource->call;
+}
+
+Term begin_call(ErlNifEnv* env, const CallPtr& call) {
   ErlNifPid handler;
   enif_self(env, &handler);
   ThreadPool::instance().host(call, handler);
   return enif_make_copy(env, call->request);
 }
 
-Term caller_waits(ErlNifEnv* env, Term term) {
-  const CallPtr call = get_call(env, term);
-  if (call == nullptr) return enif_make_badarg(env);
-  return call->evaluation && call->evaluation->caller_waits() ? atoms.true_ : atoms.false_;
-}
+bool caller_waits(const CallPtr& call) { return call->evaluation && call->evaluation->caller_waits(); }
 
-Term answer_call(ErlNifEnv* env, Term term, Term answer) {
-  const CallPtr call = get_call(env, term);
-  if (call == nullptr) return enif_make_badarg(env);
+Answered answer_call(const CallPtr& call, Term answer) {
   ErlNifEnv* answer_env = enif_alloc_env();
   const Term copy = enif_make_copy(answer_env, answer);
   const bool async = call->resolver != nullptr;
-  if (ThreadPool::instance().answer(call, answer_env, copy)) return async ? atoms.async : atoms.waiting;
+  if (ThreadPool::instance().answer(call, answer_env, copy))
+    return async ? Answered::async : Answered::waiting;
   enif_free_env(answer_env);
-  return atoms.false_;
+  return Answered::too_late;
 }
 
 namespace {
