@@ -1,25 +1,25 @@
 """The event loop that all awaits share, and what its thread does.
 
-Who owns it. There is one loop at a time. It runs on a thread that the native side makes (work/event_loop.cpp), which nothing
-ends and which monkeypatching does not reach, and belongs to this module: its class has copies of asyncio's methods and is
-not to be changed, and what is used of other modules is taken when this one is imported, which is right after the first
-import of asyncio. Stopping, closing and running the loop is refused to everybody, at the place where it is tried.
+Who owns it. There is one loop at a time. It runs on a thread that the native side makes (work/event_loop.cpp), which
+nothing ends and which monkeypatching does not reach, and belongs to this module: its class has copies of asyncio's
+methods and is not to be changed, and what is used of other modules is taken when this one is imported, which is right
+after the first import of asyncio. Stopping, closing and running the loop is refused to everybody, where it is tried.
 
 What restarts it. Whatever gets out of `run_forever` all the same goes back to `serve`, which judges it.
   1. Nothing, after somebody has set `_stopping`: the loop runs on.
-  2. An exception that came out of a callback or of a task's step, as SystemExit and KeyboardInterrupt do. The loop is whole
-     and runs on; `_tell` sees to it that the outcome gets to who awaits.
+  2. An exception that came out of a callback or of a task's step, as SystemExit and KeyboardInterrupt do. The loop is
+     whole and runs on; `_tell` sees to it that the outcome gets to who awaits.
   3. Any other has struck the loop itself: an asynchronous exception, a selector that was closed. A callback may have
      been lost, so all that had begun on the loop fails with a RuntimeError that says what happened. The loop runs on.
   4. One that is struck again before it has got to its first callback is broken. It is closed, and a new one made.
 
-Who tells whom. A `Pending` (_loop.py) is what somebody waits for on the loop. It is told by `fail`, and tells who waits. One
-that has not begun when the loop is struck or replaced is begun again. An exception of case 2 belongs to the task that raised
-it, and to who awaits that. Nobody awaits a background task or a callback: then it ends the awaits of the same evaluation, as
-asyncio.run() would end with it. Other evaluations never hear of it.
+Who tells whom. A `Pending` (_loop.py) is what somebody waits for on the loop. It is told by `fail`, and tells who
+waits. One that has not begun when the loop is struck or replaced is begun again. An exception of case 2 belongs to the
+task that raised it, and to who awaits that. Nobody awaits a background task or a callback: then it ends the awaits of
+the same evaluation, as asyncio.run() would end with it. Other evaluations never hear of it.
 
-In a copy of the process that os.fork() made there is no such thread, and awaiting is refused. One that was made on this
-thread, by a coroutine, ends when that coroutine has to wait or is done.
+In a copy of the process that os.fork() made there is no such thread, and awaiting is refused. One that was made on
+this thread, by a coroutine, ends when that coroutine has to wait or is done.
 
 Locks. `_lock` is a leaf: nothing waits, and no code of others runs, while it is held.
 """
@@ -31,7 +31,6 @@ import collections
 import contextlib
 import contextvars
 import os
-import itertools
 import selectors
 import threading
 import types
@@ -46,8 +45,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NoReturn
 
-# While somebody waits, the loop comes by this often whatever happens: an asynchronous exception for a thread that sleeps
-# is raised when it wakes.
+# While somebody waits, the loop comes by this often whatever happens: an asynchronous exception for a thread that
+# sleeps is raised when it wakes.
 _HEARTBEAT_SECONDS = 1.0
 
 _Handle = events.Handle
@@ -171,8 +170,8 @@ _close = _functions_of(_Original)["close"]
 
 
 def _make_loop(replaces: bool) -> EventLoop:
-    # gevent's selector serves its greenlets, on which it runs what would be threads. What is broken is replaced by a loop
-    # that does without.
+    # gevent's selector serves its greenlets, on which it runs what would be threads. What is broken is replaced by a
+    # loop that does without.
     kinds = [] if replaces else [getattr(selectors, "DefaultSelector", None)]
     for kind in [*kinds, *_SELECTORS]:
         with contextlib.suppress(Exception):
@@ -320,7 +319,7 @@ def running_on(loop: object) -> Running | None:
 
 
 def serve(error: BaseException | None) -> None:
-    """Run the loop until something gets out of it. May be left by an exception anywhere, with which it is called again."""
+    """Run the loop until something gets out of it. An exception may leave this anywhere: it is called again with it."""
     global _ended_one
     current = _running
     if current is None:
