@@ -148,10 +148,10 @@ PYBIND11_EMBEDDED_MODULE(_pythonx, m, py::mod_gil_not_used()) {
   m.def("is_loop_thread", &is_loop_thread, "Whether this thread is the event loop's.");
   m.def(
       "check_not_forked",
-      [] {
-        if (refuse_if_forked("await")) throw py::error_already_set();
+      [](const char* what) {
+        if (refuse_if_forked(what)) throw py::error_already_set();
       },
-      "Raise the error for an await in a forked copy of this process, if this is one.");
+      py::arg("what"), "Raise a RuntimeError that this cannot be done, in a forked copy of this process.");
   m.def("blocking_call", &blocking_call, "The number of the call that the event loop waits for, or 0.");
   m.def("self", [] { return taken(self_pid()); }, "The Elixir process that this thread works for.");
   m.def(

@@ -299,7 +299,7 @@ _forking_task: Any = None
 def running() -> Running:
     """Return the one to await on; a new one if need be."""
     global _running, _started
-    _pythonx.check_not_forked()
+    _pythonx.check_not_forked("await")
     with _lock:
         if _running is not None:
             return _running
@@ -418,7 +418,7 @@ def _end_forked_copy() -> None:
     if _forking_task is None or _forking_task.cancelled():
         return
     if not _forking_task.done():
-        _pythonx.check_not_forked()  # The coroutine awaits.
+        _pythonx.check_not_forked("await")  # The coroutine awaits.
     if (error := _forking_task.exception()) is not None:
         raise error
 

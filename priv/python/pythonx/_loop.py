@@ -184,7 +184,9 @@ def start(awaitable: Awaitable[Any], server: object, key: int) -> None:
     tag = _pythonx.Atom("pythonx_await")
 
     def finish(outcome: Outcome) -> None:
-        _outcomes[key] = outcome
+        # Nobody takes the outcome where the server has ended, and with it the wait.
+        if _pythonx.whereis("Pythonx.Calls.Awaits") == server:
+            _outcomes[key] = outcome
         _pending.pop(key, None)
         _pythonx.send(server, (tag, "done", key))
 
@@ -210,6 +212,12 @@ def forget(key: int) -> None:
     if pending is not None:
         pending.forget()
     _outcomes.pop(key, None)
+
+
+def forget_all(keys: list[int]) -> None:
+    """Do that with all of these."""
+    for key in keys:
+        forget(key)
 
 
 def interrupt(key: int) -> bool:
@@ -328,11 +336,14 @@ def iterate(iterable: AsyncIterable[Any]) -> Iterator[Any]:
             _wait(iterator.aclose(), context, _pythonx.self())
 
 
+_STOPPED = "the :pythonx application was stopped while Python called Elixir"
+
+
 class _Answer:
     """Takes the answer to a call of a coroutine, and settles the future that the coroutine awaits.
 
-    The native side lets go of it when there will be no answer: the handler's process could not be started, or the
-    application was stopped. Then it gives that answer itself.
+    The native side lets go of it when there will be no answer, since the application was stopped. Then it gives one
+    itself.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any]) -> None:
@@ -350,7 +361,7 @@ class _Answer:
 
     def __del__(self) -> None:
         if not self._given:
-            self(RuntimeError("the :pythonx application was stopped while Python called Elixir"), None)
+            self(RuntimeError(_STOPPED), None)
 
 
 def _settle(future: asyncio.Future[Any], error: BaseException | None, value: object) -> None:
@@ -364,6 +375,7 @@ def _settle(future: asyncio.Future[Any], error: BaseException | None, value: obj
 
 def call(function: object, args: tuple[Any, ...]) -> asyncio.Future[Any]:
     """Call an Elixir function from a coroutine: a future of the running loop."""
+    _pythonx.check_not_forked("call Elixir")
     loop = _get_running_loop()
     future = loop.create_future()
     answer = _Answer(loop, future)
