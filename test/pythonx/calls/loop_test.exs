@@ -1,4 +1,4 @@
-defmodule Pythonx.LoopTest do
+defmodule Pythonx.Calls.LoopTest do
   # The one event loop, and code that would end it for all others. None of these may leave a later await without an answer.
   use Pythonx.Case, async: false
 
