@@ -9,9 +9,11 @@
 #include "conversion/pid.hpp"
 #include "memory/dlpack.hpp"
 #include "memory/view.hpp"
+#include "python/runtime.hpp"
 #include "tables/table.hpp"
 #include "threads/pool.hpp"
 #include "work/callback.hpp"
+#include "work/event_loop.hpp"
 #include "work/messages.hpp"
 #include "work/output.hpp"
 
@@ -39,6 +41,7 @@ Term to_tag(const py::object& object) {
 }
 
 void send_tagged_object(const py::object& pid, const py::object& tag, const py::object& object) {
+  if (refuse_if_forked("send to Elixir")) throw py::error_already_set();
   ErlNifPid to = to_pid(pid);
   ErlNifEnv* env = enif_alloc_env();
   try {
@@ -136,7 +139,19 @@ PYBIND11_EMBEDDED_MODULE(_pythonx, m, py::mod_gil_not_used()) {
       py::arg("function"), py::arg("args"), py::arg("resolve"),
       "Call an Elixir function, without waiting for it.");
   m.def("cancel_call", &cancel_call, py::arg("number"), "End a call that was started.");
-  m.def("become_loop_thread", &become_loop_thread, "This thread runs the event loop.");
+  m.def(
+      "start_loop_thread",
+      [](const py::object& serve) {
+        if (!start_loop_thread(serve.ptr())) throw py::error_already_set();
+      },
+      py::arg("serve"), "Start the event loop's thread, which calls `serve` for ever.");
+  m.def("is_loop_thread", &is_loop_thread, "Whether this thread is the event loop's.");
+  m.def(
+      "check_not_forked",
+      [](const char* what) {
+        if (refuse_if_forked(what)) throw py::error_already_set();
+      },
+      py::arg("what"), "Raise a RuntimeError that this cannot be done, in a forked copy of this process.");
   m.def("blocking_call", &blocking_call, "The number of the call that the event loop waits for, or 0.");
   m.def("self", [] { return taken(self_pid()); }, "The Elixir process that this thread works for.");
   m.def(

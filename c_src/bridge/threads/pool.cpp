@@ -68,7 +68,7 @@ Worker* ThreadPool::pick(const Job* job) {
   if (main_ != nullptr && suits(main_)) return main_;
   const auto last = std::find_if(idle_.rbegin(), idle_.rend(), suits);
   if (last != idle_.rend()) return *last;
-  return workers_.size() < limits_.max_threads ? spawn() : nullptr;
+  return may_spawn() ? spawn() : nullptr;
 }
 
 void ThreadPool::assign(Worker* worker, Job* job) {

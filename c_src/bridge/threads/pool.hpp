@@ -127,6 +127,10 @@ class ThreadPool {
   static void tell(Call* call);
   void spin_for_news(const Call* call);
   bool begin_wait(Job* job, const CallPtr& call);
+  void begin_away();
+  void end_away() { --away_; }
+  // Threads that wait for Elixir do not count: what they wait for may need one itself.
+  bool may_spawn() const { return workers_.size() < limits_.max_threads + away_; }
   void end_wait(Job* job);
   void interrupt_call(const CallPtr& call);
   void run_nested(Worker* worker, Job* job);
@@ -159,6 +163,7 @@ class ThreadPool {
   PoolLimits limits_;
   std::vector<Worker*> workers_;
   std::vector<Worker*> idle_;  // the one that served last is at the back
+  std::size_t away_ = 0;       // how many wait for an answer of Elixir's
   Worker* main_ = nullptr;
   std::deque<Job*> waiting_;
   std::unordered_map<std::uint64_t, Worker*> affinity_;

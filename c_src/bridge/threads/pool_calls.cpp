@@ -70,6 +70,7 @@ CallState ThreadPool::await_answer(const CallPtr& call) {
   spin_for_news(call.get());
   {
     std::unique_lock<std::mutex> lock(mutex_);
+    if (call->worker != nullptr) begin_away();
     for (;;) {
       if (!call->inbox.empty()) {
         Job* inner = call->inbox.front();
@@ -85,12 +86,24 @@ CallState ThreadPool::await_answer(const CallPtr& call) {
         break;
       }
     }
+    if (call->worker != nullptr) end_away();
     call->closed = true;
     if (call->hosted) hosts_.erase(key_of(call->handler));
     state = call->state;
   }
   if (job != nullptr) end_wait(job);
   return state;
+}
+
+// With the mutex held. Another thread may take the place of this one, for a job that is in line.
+void ThreadPool::begin_away() {
+  ++away_;
+  if (waiting_.empty() || !may_spawn()) return;
+  Worker* worker = spawn();
+  if (worker == nullptr) return;
+  Job* next = waiting_.front();
+  waiting_.pop_front();
+  assign(worker, next);
 }
 
 // Lets a cancellation of the job reach the wait; false for a job that is cancelled already.

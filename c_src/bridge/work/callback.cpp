@@ -11,8 +11,10 @@
 #include "conversion/object.hpp"
 #include "conversion/pid.hpp"
 #include "python/gil.hpp"
+#include "python/runtime.hpp"
 #include "threads/pool.hpp"
 #include "vm/resource.hpp"
+#include "work/event_loop.hpp"
 #include "work/output.hpp"
 
 namespace pythonx {
@@ -26,7 +28,6 @@ struct CallResource {
 
 ResourceType<CallResource> call_type;
 std::atomic<std::uint64_t> loop_call{0};
-thread_local bool is_loop_thread = false;
 
 // The arguments as a list of terms, or 0 with an exception set.
 Term decode_arguments(ErlNifEnv* env, PyObject* arguments) {
@@ -75,17 +76,6 @@ PyObject* encode_result(ErlNifEnv* env, Term term, bool binaries_as_str) {
     PyErr_SetString(PyExc_SystemError, "an answer holds what was to be encoded before");
   }
   return object;
-}
-
-// The exception that is set, with its traceback, as an object (new reference).
-PyObject* take_exception() {
-  PyObject *type = nullptr, *value = nullptr, *traceback = nullptr;
-  PyErr_Fetch(&type, &value, &traceback);
-  PyErr_NormalizeException(&type, &value, &traceback);
-  if (traceback != nullptr) PyException_SetTraceback(value, traceback);
-  Py_XDECREF(type);
-  Py_XDECREF(traceback);
-  return value;
 }
 
 PyObject* take_answer(const CallPtr& call, bool binaries_as_str) {
@@ -145,6 +135,7 @@ namespace {
 
 // A call that has been sent to Elixir, or nullptr with an exception set.
 CallPtr begin(Term function, bool binaries_as_str, PyObject* arguments, PyObject* resolver) {
+  if (refuse_if_forked("call Elixir")) return nullptr;
   const auto call = std::make_shared<Call>();
   const Term terms = decode_arguments(call->request_env, arguments);
   if (terms == 0) return nullptr;
@@ -166,8 +157,6 @@ std::uint64_t start_call(Term function, bool binaries_as_str, PyObject* argument
   const CallPtr call = begin(function, binaries_as_str, arguments, resolver);
   return call == nullptr ? 0 : call->id;
 }
-
-void become_loop_thread() { is_loop_thread = true; }
 
 std::uint64_t blocking_call() { return loop_call; }
 
@@ -194,12 +183,12 @@ PyObject* call_elixir(Term function, bool binaries_as_str, PyObject* arguments) 
   const CallPtr call = begin(function, binaries_as_str, arguments, nullptr);
   if (call == nullptr) return nullptr;
   CallState state;
-  if (is_loop_thread) loop_call = call->id;
+  if (is_loop_thread()) loop_call = call->id;
   {
     const Detach detached;
     state = ThreadPool::instance().await_answer(call);
   }
-  if (is_loop_thread) loop_call = 0;
+  if (is_loop_thread()) loop_call = 0;
   if (state == CallState::answered) return take_answer(call, binaries_as_str);
   if (state == CallState::interrupted) {
     PyErr_SetNone(PyExc_KeyboardInterrupt);

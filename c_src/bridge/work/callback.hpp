@@ -39,9 +39,6 @@ PyObject* call_elixir(Term function, bool binaries_as_str, PyObject* arguments);
 // Begins a call whose answer goes to `resolver`. The number of the call, or 0 with an exception set.
 std::uint64_t start_call(Term function, bool binaries_as_str, PyObject* arguments, PyObject* resolver);
 
-// Makes the calling thread the one that runs the event loop.
-void become_loop_thread();
-
 // The number of the call that the event loop's thread waits for, 0 when it waits for none: meanwhile no coroutine runs.
 std::uint64_t blocking_call();
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any, NoReturn
 
+# As it is before gevent replaces it with one that runs greenlets while it waits.
+allocate_lock = _thread.allocate_lock
+
 
 def boot(sys_paths: list[str], interrupt_signal: int) -> None:
     """Make this interpreter fit to live in the VM. Runs on Python's main thread."""
@@ -25,7 +28,8 @@ def boot(sys_paths: list[str], interrupt_signal: int) -> None:
     _streams.install()
     _streams.install_thread_hooks()
     _signal.signal(interrupt_signal, _pythonx.on_interrupt)
-    sys.meta_path[:0] = [InterruptPoint, _AfterImport({"multiprocessing.context": _spawn_by_default})]
+    actions = {"multiprocessing.context": _spawn_by_default, "asyncio": _keep_asyncio}
+    sys.meta_path[:0] = [InterruptPoint, _AfterImport(actions)]
 
 
 def farewell() -> None:
@@ -68,6 +72,11 @@ def _spawn_by_default(context: ModuleType) -> None:
     """A forked copy of this process would hold the VM's memory without its threads, so children are spawned."""
     default = context._default_context
     default._default_context = context._concrete_contexts["spawn"]
+
+
+def _keep_asyncio(_asyncio: ModuleType) -> None:
+    """Let the event loop be made of asyncio as it is now, before anybody replaces parts of it."""
+    from pythonx import _event_loop  # noqa: F401
 
 
 class InterruptPoint:
