@@ -23,6 +23,7 @@
 #include "tables/table.hpp"
 #include "threads/pool.hpp"
 #include "threads/signal_right.hpp"
+#include "threads/signals.hpp"
 #include "work/callback.hpp"
 #include "work/main_module.hpp"
 #include "work/output.hpp"
@@ -32,7 +33,6 @@ namespace py = pybind11;
 namespace pythonx {
 namespace {
 
-constexpr std::size_t stack_size = 16 << 20;
 constexpr auto halt_deadline = std::chrono::milliseconds(2000);
 
 // What the starting call and the main thread tell each other. Leaked: the main thread may outlive the call.
@@ -100,15 +100,18 @@ void before_fork() {
   sigset_t all;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &mask_before_fork);
+  lock_signals();
 }
 
-void after_fork_in_parent() { pthread_sigmask(SIG_SETMASK, &mask_before_fork, nullptr); }
+void after_fork_in_parent() {
+  unlock_signals();
+  pthread_sigmask(SIG_SETMASK, &mask_before_fork, nullptr);
+}
 
 void after_fork_in_child() {
   set_forked();
-  for (const int number : {SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGPIPE, SIGTERM, SIGCHLD}) {
-    ::signal(number, SIG_DFL);
-  }
+  disown_signals();
+  unlock_signals();
   pthread_sigmask(SIG_SETMASK, &mask_before_fork, nullptr);
 }
 
@@ -122,6 +125,7 @@ void boot_python_side(const BootConfig& config) {
   py::list extra;
   for (const std::string& path : config.sys_paths) extra.append(py::str(path));
   boot_module.attr("boot")(extra, interrupt_signal());
+  take_signals();
 }
 
 std::string start(const BootConfig& config) {
@@ -177,17 +181,6 @@ void* main_thread(void* memory) {
   ThreadPool::instance().serve_interrupts();
 }
 
-bool start_thread(void* (*function)(void*), void* argument) {
-  pthread_t thread;
-  pthread_attr_t attributes;
-  pthread_attr_init(&attributes);
-  pthread_attr_setstacksize(&attributes, stack_size);
-  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-  const int failure = pthread_create(&thread, &attributes, function, argument);
-  pthread_attr_destroy(&attributes);
-  return failure == 0;
-}
-
 // What Python's own exit would do, short of finalising: atexit handlers run and buffered files are flushed.
 void say_farewell() {
   try {
@@ -218,10 +211,10 @@ std::string boot(const BootConfig& config) {
   [[maybe_unused]] static const int registered =
       pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
   ::signal(SIGCHLD, SIG_DFL);  // With SIG_IGN, every exit status that Python waits for would read as 0.
-  if (!start_thread(main_thread, state)) return "cannot start a thread";
+  if (!start_detached(main_thread, state)) return "cannot start a thread";
   std::unique_lock<std::mutex> lock(state->mutex);
   state->condition.wait(lock, [state] { return state->done; });
-  if (state->failure.empty() && !(start_thread(reap, nullptr) && start_thread(serve_interrupts, nullptr))) {
+  if (state->failure.empty() && !(start_detached(reap, nullptr) && start_detached(serve_interrupts, nullptr))) {
     return "cannot start a thread";
   }
   return state->failure;

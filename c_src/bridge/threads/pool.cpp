@@ -28,6 +28,17 @@ void name_thread(const char* name) {
 #endif
 }
 
+bool start_detached(void* (*function)(void*), void* argument, pthread_t* thread) {
+  pthread_t unused;
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setstacksize(&attributes, stack_size);
+  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  const int failure = pthread_create(thread == nullptr ? &unused : thread, &attributes, function, argument);
+  pthread_attr_destroy(&attributes);
+  return failure == 0;
+}
+
 ThreadPool& ThreadPool::instance() {
   static ThreadPool* pool = new ThreadPool;
   return *pool;
@@ -77,13 +88,7 @@ void ThreadPool::assign(Worker* worker, Job* job) {
 Worker* ThreadPool::spawn() {
   auto* worker = new Worker;
   worker->id = ++next_id_;
-  pthread_attr_t attributes;
-  pthread_attr_init(&attributes);
-  pthread_attr_setstacksize(&attributes, stack_size);
-  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-  const int failed = pthread_create(&worker->thread, &attributes, thread_main, worker);
-  pthread_attr_destroy(&attributes);
-  if (failed != 0) {
+  if (!start_detached(thread_main, worker, &worker->thread)) {
     // The system has no thread left: the job waits for one of those that there are.
     delete worker;
     return nullptr;

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import _signal
-import _thread
 import sys
 import threading
 
@@ -19,13 +18,19 @@ if TYPE_CHECKING:
 
 def boot(sys_paths: list[str], interrupt_signal: int) -> None:
     """Make this interpreter fit to live in the VM. Runs on Python's main thread."""
-    from pythonx import _streams
+    from pythonx import _signals, _streams
 
     sys.path.extend(sys_paths)
     _streams.install()
     _streams.install_thread_hooks()
     _signal.signal(interrupt_signal, _pythonx.on_interrupt)
-    sys.meta_path[:0] = [InterruptPoint, _AfterImport({"multiprocessing.context": _spawn_by_default})]
+    _signals.install(interrupt_signal)
+    actions = {
+        "_signal": _signals.replace,
+        "faulthandler": _signals.guard_faulthandler,
+        "multiprocessing.context": _spawn_by_default,
+    }
+    sys.meta_path[:0] = [InterruptPoint, _AfterImport(actions)]
 
 
 def farewell() -> None:
@@ -77,15 +82,13 @@ class InterruptPoint:
 
 
 class _AfterImport:
-    """Calls a function on a module right after its first import, so that nothing is imported just to be set up."""
+    """Calls a function on a module right after it was imported, so that nothing is imported just to be set up."""
 
     def __init__(self, actions: dict[str, Callable[[ModuleType], None]]) -> None:
         self._actions = actions
-        self._lock = _thread.allocate_lock()
 
     def find_spec(self, name: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        with self._lock:
-            action = self._actions.pop(name, None)
+        action = self._actions.get(name)
         if action is None:
             return None
         for finder in sys.meta_path:
