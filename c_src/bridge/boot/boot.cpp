@@ -12,6 +12,7 @@
 #include <mutex>
 
 #include "boot/allocator.hpp"
+#include "boot/farewell.hpp"
 #include "conversion/atom.hpp"
 #include "conversion/error.hpp"
 #include "conversion/function.hpp"
@@ -181,16 +182,6 @@ void* main_thread(void* memory) {
   ThreadPool::instance().serve_interrupts();
 }
 
-// What Python's own exit would do, short of finalising: atexit handlers run and buffered files are flushed.
-void say_farewell() {
-  try {
-    py::module_::import("pythonx._boot").attr("farewell")();
-  } catch (py::error_already_set& error) {
-    error.restore();
-    PyErr_WriteUnraisable(nullptr);  // PyErr_Print would end the process on the spot for a SystemExit.
-  }
-}
-
 // The destructors of static objects in packages are written for a process whose Python has ended, on a thread that had
 // the GIL: they call Python (duckdb's does), or take away what threads that still run are using. Nobody needs them.
 // What C code has printed is flushed; other streams may be locked for good by who waits on them.
@@ -224,9 +215,10 @@ void halt() {
   if (!is_booted()) return;
   const auto deadline = std::chrono::steady_clock::now() + halt_deadline;
   print_to_process();
+  close_signals();
   ThreadPool::instance().shut_down();
   Subinterpreter::begin_halt();
-  ThreadPool::instance().run_last(say_farewell, halt_deadline);
+  say_farewell(deadline);
   Subinterpreter::await_halt(deadline);
 #ifdef __GLIBC__
   on_exit(leave_without_destructors, nullptr);  // The last to be registered is the first to be called.

@@ -161,6 +161,13 @@ PYBIND11_EMBEDDED_MODULE(_pythonx, m, py::mod_gil_not_used()) {
       "on_interrupt", [](int, const py::object& frame) { return taken(on_interrupt(frame.ptr())); },
       "The handler of the interrupt signal: stops what is cancelled, and runs the handlers of other signals.");
   m.def(
+      "write_unraisable",
+      [](const py::object& error, const py::object& object) {
+        PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.ptr())), error.ptr());
+        PyErr_WriteUnraisable(object.ptr());
+      },
+      py::arg("error"), py::arg("object"), "Report an exception that ends nothing, and where it came from.");
+  m.def(
       "make_signal_functions",
       [](const py::dict& natives) { return taken(make_signal_functions(natives.ptr())); }, py::arg("natives"),
       "The functions of the module signal that know of the VM, from those which do not.");

@@ -333,12 +333,12 @@ void ThreadPool::shut_down() {
   }
 }
 
-void ThreadPool::run_last(void (*farewell)(), std::chrono::milliseconds deadline) {
-  std::unique_lock<std::mutex> lock(mutex_);
-  if (main_ == nullptr) return;
+bool ThreadPool::run_last(void (*farewell)()) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (main_ == nullptr) return false;
   farewell_ = farewell;
   main_->wake.notify_one();
-  farewell_wake_.wait_for(lock, deadline, [this] { return farewell_said_; });
+  return true;
 }
 
 void ThreadPool::say_farewell(std::unique_lock<std::mutex>& lock) {
@@ -349,8 +349,6 @@ void ThreadPool::say_farewell(std::unique_lock<std::mutex>& lock) {
     farewell();
   }
   lock.lock();
-  farewell_said_ = true;
-  farewell_wake_.notify_all();
 }
 
 // --- Looking at it -------------------------------------------------------------------------------------------------

@@ -71,8 +71,8 @@ class ThreadPool {
   // Refuses new work and interrupts what runs. Used at halt.
   void shut_down();
 
-  // Runs `farewell`, attached, on the main thread as the last thing it ever does; waits for it, `deadline` at most.
-  void run_last(void (*farewell)(), std::chrono::milliseconds deadline);
+  // Has the main thread run `farewell`, attached, when it is free, as the last thing it ever does. False where there is none.
+  bool run_last(void (*farewell)());
 
   // Whether the calling thread's job was cancelled, is still running, and may be interrupted where its innermost frame is:
   // for the signal handler.
@@ -182,8 +182,6 @@ class ThreadPool {
   std::atomic<bool> spinner_{false};
   std::atomic<bool> shut_down_{false};
   void (*farewell_)() = nullptr;
-  bool farewell_said_ = false;
-  std::condition_variable farewell_wake_;
 
   std::mutex interrupts_mutex_;
   std::condition_variable interrupts_wake_;

@@ -50,6 +50,7 @@ struct sigaction interrupt_action;
 std::atomic<int> wakeup_fd{-1};
 std::atomic<bool> closed{false};
 std::atomic<bool> is_copy{false};
+std::atomic<bool> exit_interrupted{false};
 sem_t arrivals;
 
 // How often a handler waits for its thread to leave a place where an exception would leave a lock of everyone's taken.
@@ -440,6 +441,21 @@ void run_signal_handler_alone(int number) {
 }
 
 void close_signals() { closed = true; }
+
+std::vector<int> due_when_closed() {
+  std::vector<int> due;
+  for (int number = 1; number < NSIG; ++number) {
+    if (is_due(number)) due.push_back(number);
+  }
+  return due;
+}
+
+void interrupt_exit(bool wanted) {
+  exit_interrupted = wanted;
+  if (wanted) trip_interrupt();
+}
+
+bool take_exit_interrupt() { return exit_interrupted.exchange(false); }
 
 void lock_signals() { table_mutex.lock(); }
 

@@ -89,6 +89,11 @@ void run_signal_handler_alone(int number);
 
 // From now on no handler runs by itself. Those of what has come are left to `run_signal_handler_alone`.
 void close_signals();
+std::vector<int> due_when_closed();
+
+// What Python's main thread does at the end of the VM is to be broken off with a KeyboardInterrupt, or is not any more.
+void interrupt_exit(bool wanted);
+bool take_exit_interrupt();
 
 // Around fork(): holds the table, and in the copy, which has no VM, leaves handlers to Python alone.
 void lock_signals();

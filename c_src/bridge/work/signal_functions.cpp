@@ -229,7 +229,7 @@ PyObject* make_signal_functions(PyObject* own) {
 
 PyObject* on_interrupt(PyObject* frame) {
   auto* innermost = PyFrame_Check(frame) ? reinterpret_cast<PyFrameObject*>(frame) : nullptr;
-  if (ThreadPool::instance().may_interrupt(innermost)) {
+  if (ThreadPool::instance().may_interrupt(innermost) || take_exit_interrupt()) {
     PyErr_SetNone(PyExc_KeyboardInterrupt);
     return nullptr;
   }

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def boot(sys_paths: list[str], interrupt_signal: int) -> None:
     """Make this interpreter fit to live in the VM. Runs on Python's main thread."""
-    from pythonx import _signals, _streams
+    from pythonx import _exit, _signals, _streams
 
     sys.path.extend(sys_paths)
     _streams.install()
@@ -26,34 +26,21 @@ def boot(sys_paths: list[str], interrupt_signal: int) -> None:
     _signal.signal(interrupt_signal, _pythonx.on_interrupt)
     _signals.install(interrupt_signal)
     actions = {
+        "atexit": _exit.replace,
         "_signal": _signals.replace,
         "faulthandler": _signals.guard_faulthandler,
         "multiprocessing.context": _spawn_by_default,
     }
+    if "atexit" in sys.modules:
+        _exit.replace(sys.modules["atexit"])
     sys.meta_path[:0] = [InterruptPoint, _AfterImport(actions)]
-
-
-def farewell() -> None:
-    """Do what Python's own exit would, short of finalising: run atexit handlers, flush buffered files."""
-    import atexit
-    import gc
-    import io
-
-    atexit._run_exitfuncs()
-    for candidate in gc.get_objects():
-        # By type: isinstance() asks for __class__, and with it the code of proxies, as web frameworks have them.
-        if not issubclass(type(candidate), (io.BufferedWriter, io.TextIOWrapper)):
-            continue
-        try:
-            if not candidate.closed:
-                candidate.flush()
-        except Exception:  # a detached or broken stream
-            continue
 
 
 def end_fork(error: BaseException | None) -> NoReturn:
     """End a copy of this process, made by os.fork(), whose code has run to its end: as Python does with a script."""
     import os
+
+    from pythonx import _exit
 
     status = 0
     if isinstance(error, SystemExit):
@@ -64,7 +51,7 @@ def end_fork(error: BaseException | None) -> NoReturn:
         status = 1
         sys.excepthook(type(error), error, error.__traceback__)
     try:
-        farewell()
+        _exit.farewell()
     finally:
         os._exit(status & 0xFF)
 

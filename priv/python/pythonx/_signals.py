@@ -83,6 +83,4 @@ def run_alone(context: Context, handler: Callable[[int, None], object], number: 
     except (SystemExit, KeyboardInterrupt):
         pass  # Meant for what runs; nothing does.
     except BaseException as error:
-        message = f"Exception ignored in the handler of signal {number}"
-        arguments = sys.UnraisableHookArgs((type(error), error, error.__traceback__, message, handler))
-        context.copy().run(sys.unraisablehook, arguments)
+        context.copy().run(_pythonx.write_unraisable, error, handler)
