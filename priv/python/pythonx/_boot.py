@@ -27,13 +27,12 @@ def boot(sys_paths: list[str], interrupt_signal: int) -> None:
     _signals.install(interrupt_signal)
     actions = {
         "atexit": _exit.replace,
-        "_signal": _signals.replace,
         "faulthandler": _signals.guard_faulthandler,
         "multiprocessing.context": _spawn_by_default,
     }
     if "atexit" in sys.modules:
         _exit.replace(sys.modules["atexit"])
-    sys.meta_path[:0] = [InterruptPoint, _AfterImport(actions)]
+    sys.meta_path[:0] = [InterruptPoint, _Kept(_signal), _AfterImport(actions)]
 
 
 def end_fork(error: BaseException | None) -> NoReturn:
@@ -66,6 +65,22 @@ class InterruptPoint:
     """Finds no module. Imports are where code on other threads than the main one takes an interrupt, once it is due."""
 
     find_spec = staticmethod(_pythonx.interrupt_point)
+
+
+class _Kept:
+    """Finds modules that are made once, when they are imported again: CPython would forget the interrupt's handler."""
+
+    def __init__(self, *modules: ModuleType) -> None:
+        self._modules = {module.__name__: module for module in modules}
+
+    def find_spec(self, name: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        return type(_signal.__spec__)(name, self, origin="built-in") if name in self._modules else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return self._modules[spec.name]
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Do nothing: it is as it was."""
 
 
 class _AfterImport:

@@ -42,24 +42,17 @@ def install(interrupt_signal: int) -> None:
     _interrupt_signal = interrupt_signal
     _functions.update(_pythonx.make_signal_functions(_natives))
     before = {number: _natives["getsignal"](number) for number in range(1, _signal.NSIG)}
-    replace(_signal)
-    _thread.interrupt_main = _functions["interrupt_main"]
-    # What has been imported by now took the functions along; what wraps them looks for them in `_signal`.
-    module = sys.modules.get("signal")
+    # `signal` took functions along, if it has been imported by now; what wraps them looks for them in `_signal`.
+    modules = [module for module in (_signal, sys.modules.get("signal"), _thread) if module is not None]
     for name, native in _natives.items():
-        if module is not None and vars(module).get(name) is native:
-            setattr(module, name, _functions[name])
+        for module in modules:
+            if vars(module).get(name) is native:
+                setattr(module, name, _functions[name])
     for number, handler in before.items():
         if callable(handler) and number != interrupt_signal:
             _functions["signal"](number, handler)
     if "faulthandler" in sys.modules:
         guard_faulthandler(sys.modules["faulthandler"])
-
-
-def replace(module: ModuleType) -> None:
-    """Replace the functions in `_signal`."""
-    for name in _natives.keys() - {"interrupt_main"}:
-        setattr(module, name, _functions[name])
 
 
 def guard_faulthandler(module: ModuleType) -> None:
