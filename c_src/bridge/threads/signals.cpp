@@ -140,7 +140,7 @@ void note_vm(Entry* entry, const struct sigaction& action) {
   if ((action.sa_flags & SA_SIGINFO) != 0) {
     below = action.sa_sigaction;
   } else if (is_function(action)) {
-    below = reinterpret_cast<Handler>(action.sa_handler);
+    below = reinterpret_cast<Handler>(reinterpret_cast<void (*)()>(action.sa_handler));
   }
   entry->below = below;
 }

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <frameobject.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/time.h>
