@@ -16,6 +16,7 @@
 #include "work/event_loop.hpp"
 #include "work/messages.hpp"
 #include "work/output.hpp"
+#include "work/signal_functions.hpp"
 
 namespace py = pybind11;
 
@@ -98,15 +99,6 @@ py::object memory(const py::object& owner, std::uintptr_t address, const py::str
       make_memory_view({owner.ptr(), start, format.ptr(), itemsize, shape.ptr(), strides.ptr(), readonly}));
 }
 
-// The handler of the interrupt signal. A stray signal, late or from elsewhere, finds no cancelled job and is nothing.
-void on_interrupt(int, const py::object& frame) {
-  const bool has_frame = PyFrame_Check(frame.ptr());
-  auto* innermost = has_frame ? reinterpret_cast<PyFrameObject*>(frame.ptr()) : nullptr;
-  if (!ThreadPool::instance().may_interrupt(innermost)) return;
-  PyErr_SetNone(PyExc_KeyboardInterrupt);
-  throw py::error_already_set();
-}
-
 // A finder of sys.meta_path that finds nothing: here an interrupt may strike, as any exception of a finder.
 py::object interrupt_point(const py::args&, const py::kwargs&) {
   if (!ThreadPool::take_owed_interrupt()) return py::none();
@@ -180,7 +172,20 @@ PYBIND11_EMBEDDED_MODULE(_pythonx, m, py::mod_gil_not_used()) {
   m.def(
       "read_dlpack", [](const py::object& capsule) { return taken(read_dlpack(capsule.ptr())); },
       py::arg("capsule"), "What a DLPack capsule holds.");
-  m.def("on_interrupt", &on_interrupt, "The handler of the interrupt signal.");
+  m.def(
+      "on_interrupt", [](int, const py::object& frame) { return taken(on_interrupt(frame.ptr())); },
+      "The handler of the interrupt signal: stops what is cancelled, and runs the handlers of other signals.");
+  m.def(
+      "write_unraisable",
+      [](const py::object& error, const py::object& object) {
+        PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.ptr())), error.ptr());
+        PyErr_WriteUnraisable(object.ptr());
+      },
+      py::arg("error"), py::arg("object"), "Report an exception that ends nothing, and where it came from.");
+  m.def(
+      "make_signal_functions",
+      [](const py::dict& natives) { return taken(make_signal_functions(natives.ptr())); }, py::arg("natives"),
+      "The functions of the module signal that know of the VM, from those which do not.");
   m.def("interrupt_point", &interrupt_point,
         "Raise the interrupt that this thread is owed, if it is. Takes what find_spec() does.");
 }

@@ -30,6 +30,17 @@ void name_thread(const char* name) {
 #endif
 }
 
+bool start_detached(void* (*function)(void*), void* argument, pthread_t* thread) {
+  pthread_t unused;
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setstacksize(&attributes, stack_size);
+  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  const int failure = pthread_create(thread == nullptr ? &unused : thread, &attributes, function, argument);
+  pthread_attr_destroy(&attributes);
+  return failure == 0;
+}
+
 ThreadPool& ThreadPool::instance() {
   static ThreadPool* pool = new ThreadPool;
   return *pool;
@@ -83,13 +94,7 @@ void ThreadPool::assign(Worker* worker, Job* job) {
 Worker* ThreadPool::spawn() {
   auto* worker = new Worker;
   worker->id = ++next_id_;
-  pthread_attr_t attributes;
-  pthread_attr_init(&attributes);
-  pthread_attr_setstacksize(&attributes, stack_size);
-  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-  const int failed = pthread_create(&worker->thread, &attributes, thread_main, worker);
-  pthread_attr_destroy(&attributes);
-  if (failed != 0) {
+  if (!start_detached(thread_main, worker, &worker->thread)) {
     // The system has no thread left: the job waits for one of those that there are.
     delete worker;
     return nullptr;
@@ -356,12 +361,12 @@ void ThreadPool::shut_down() {
   }
 }
 
-void ThreadPool::run_last(void (*farewell)(), std::chrono::milliseconds deadline) {
-  std::unique_lock<std::mutex> lock(mutex_);
-  if (main_ == nullptr) return;
+bool ThreadPool::run_last(void (*farewell)()) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (main_ == nullptr) return false;
   farewell_ = farewell;
   main_->wake.notify_one();
-  farewell_wake_.wait_for(lock, deadline, [this] { return farewell_said_; });
+  return true;
 }
 
 void ThreadPool::say_farewell(std::unique_lock<std::mutex>& lock) {
@@ -372,8 +377,6 @@ void ThreadPool::say_farewell(std::unique_lock<std::mutex>& lock) {
     farewell();
   }
   lock.lock();
-  farewell_said_ = true;
-  farewell_wake_.notify_all();
 }
 
 // --- Looking at it -------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@
 #include "python/pause.hpp"
 #include "threads/call.hpp"
 #include "threads/pool.hpp"
+#include "threads/signals.hpp"
 
 namespace pythonx {
 namespace {
@@ -80,6 +81,11 @@ CallState ThreadPool::await_answer(const CallPtr& call) {
         run_nested(call->worker, inner);
         spin_for_news(call.get());
         lock.lock();
+      } else if (call->state == CallState::open && call->signalled) {
+        call->signalled = false;
+        lock.unlock();
+        run_handlers(call);
+        lock.lock();
       } else if (call->state == CallState::open) {
         call->wake.wait(lock);
       } else {
@@ -104,6 +110,22 @@ void ThreadPool::begin_away() {
   Job* next = waiting_.front();
   waiting_.pop_front();
   assign(worker, next);
+}
+
+// Runs the handlers of signals, of which one may raise: then the wait is over.
+void ThreadPool::run_handlers(const CallPtr& call) {
+  {
+    const Attach attached;
+    if (run_signal_handlers()) return;
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    if (traceback != nullptr) PyException_SetTraceback(value, traceback);
+    Py_XDECREF(type);
+    Py_XDECREF(traceback);
+    call->raised = value;
+  }
+  interrupt_call(call);
 }
 
 // Lets a cancellation of the job reach the wait; false for a job that is cancelled already.

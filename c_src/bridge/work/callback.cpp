@@ -189,6 +189,11 @@ PyObject* call_elixir(Term function, bool binaries_as_str, PyObject* arguments) 
     state = ThreadPool::instance().await_answer(call);
   }
   if (is_loop_thread()) loop_call = 0;
+  if (PyObject* raised = std::exchange(call->raised, nullptr)) {
+    PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(raised)), raised);
+    Py_DECREF(raised);
+    return nullptr;
+  }
   if (state == CallState::answered) return take_answer(call, binaries_as_str);
   if (state == CallState::interrupted) {
     PyErr_SetNone(PyExc_KeyboardInterrupt);

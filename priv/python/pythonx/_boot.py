@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import _signal
-import _thread
 import sys
 import threading
 
@@ -22,37 +21,29 @@ allocate_lock = _thread.allocate_lock
 
 def boot(sys_paths: list[str], interrupt_signal: int) -> None:
     """Make this interpreter fit to live in the VM. Runs on Python's main thread."""
-    from pythonx import _streams
+    from pythonx import _exit, _signals, _streams
 
     sys.path.extend(sys_paths)
     _streams.install()
     _streams.install_thread_hooks()
     _signal.signal(interrupt_signal, _pythonx.on_interrupt)
-    actions = {"multiprocessing.context": _spawn_by_default, "asyncio": _keep_asyncio}
-    sys.meta_path[:0] = [InterruptPoint, _AfterImport(actions)]
-
-
-def farewell() -> None:
-    """Do what Python's own exit would, short of finalising: run atexit handlers, flush buffered files."""
-    import atexit
-    import gc
-    import io
-
-    atexit._run_exitfuncs()
-    for candidate in gc.get_objects():
-        # By type: isinstance() asks for __class__, and with it the code of proxies, as web frameworks have them.
-        if not issubclass(type(candidate), (io.BufferedWriter, io.TextIOWrapper)):
-            continue
-        try:
-            if not candidate.closed:
-                candidate.flush()
-        except Exception:  # a detached or broken stream
-            continue
+    _signals.install(interrupt_signal)
+    actions = {
+        "asyncio": _keep_asyncio,
+        "atexit": _exit.replace,
+        "faulthandler": _signals.guard_faulthandler,
+        "multiprocessing.context": _spawn_by_default,
+    }
+    if "atexit" in sys.modules:
+        _exit.replace(sys.modules["atexit"])
+    sys.meta_path[:0] = [InterruptPoint, _Kept(_signal), _AfterImport(actions)]
 
 
 def end_fork(error: BaseException | None) -> NoReturn:
     """End a copy of this process, made by os.fork(), whose code has run to its end: as Python does with a script."""
     import os
+
+    from pythonx import _exit
 
     status = 0
     if isinstance(error, SystemExit):
@@ -63,7 +54,7 @@ def end_fork(error: BaseException | None) -> NoReturn:
         status = 1
         sys.excepthook(type(error), error, error.__traceback__)
     try:
-        farewell()
+        _exit.farewell()
     finally:
         os._exit(status & 0xFF)
 
@@ -85,16 +76,30 @@ class InterruptPoint:
     find_spec = staticmethod(_pythonx.interrupt_point)
 
 
+class _Kept:
+    """Finds modules that are made once, when they are imported again: CPython would forget the interrupt's handler."""
+
+    def __init__(self, *modules: ModuleType) -> None:
+        self._modules = {module.__name__: module for module in modules}
+
+    def find_spec(self, name: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        return type(_signal.__spec__)(name, self, origin="built-in") if name in self._modules else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return self._modules[spec.name]
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Do nothing: it is as it was."""
+
+
 class _AfterImport:
-    """Calls a function on a module right after its first import, so that nothing is imported just to be set up."""
+    """Calls a function on a module right after it was imported, so that nothing is imported just to be set up."""
 
     def __init__(self, actions: dict[str, Callable[[ModuleType], None]]) -> None:
         self._actions = actions
-        self._lock = _thread.allocate_lock()
 
     def find_spec(self, name: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        with self._lock:
-            action = self._actions.pop(name, None)
+        action = self._actions.get(name)
         if action is None:
             return None
         for finder in sys.meta_path:
