@@ -24,7 +24,12 @@ defmodule Pythonx.CallbackTest do
 
     test "gets objects that have no counterpart as handles, and returns them by identity" do
       test = self()
-      keep = fn object -> send(test, {:got, object}) && object end
+
+      keep = fn object ->
+        send(test, {:got, object})
+        object
+      end
+
       assert eval!("o = object()\nf(o) is o", %{"f" => keep})
       assert_received {:got, %Pythonx.Object{}}
     end
@@ -345,7 +350,8 @@ defmodule Pythonx.CallbackTest do
 
       f = fn ->
         send(test, {:handler, self()})
-        receive do: (:go -> send(test, :done) && nil)
+        receive do: (:go -> send(test, :done))
+        nil
       end
 
       code = "import threading\nthreading.Thread(target=lambda: (f(), f()), daemon=True).start()"

@@ -164,7 +164,10 @@ defmodule Pythonx.UvCase do
     {:ok, port} = :inet.port(listener)
 
     server =
-      spawn_link(fn -> for(answer <- answers, do: answer(listener, answer, test)) && :gen_tcp.close(listener) end)
+      spawn_link(fn ->
+        Enum.each(answers, &answer(listener, &1, test))
+        :gen_tcp.close(listener)
+      end)
 
     :ok = :gen_tcp.controlling_process(listener, server)
     "http://127.0.0.1:#{port}"
