@@ -15,7 +15,7 @@ endif
 MAKEFLAGS += --no-print-directory
 
 MINORS := 10 11 12 13
-NATIVE := $(wildcard $(addprefix c_src/*/*., c h cpp hpp) $(addprefix bench/*., c h cpp hpp) $(addprefix bench/*/*., c h cpp hpp))
+NATIVE := $(wildcard $(addprefix c_src/*/*., c h cpp hpp) $(addprefix c_src/*/*/*., cpp hpp) $(addprefix bench/*., c h cpp hpp) $(addprefix bench/*/*., c h cpp hpp))
 PYTHON := $(wildcard priv/python test/python scripts bench examples)
 # Debian keeps ExDoc among the libraries of its own Elixir; another Elixir has to be told.
 EX_DOC := $(foreach app,ex_doc earmark_parser makeup makeup_elixir makeup_erlang nimble_parsec,-pa /usr/lib/elixir/lib/$(app)/ebin)
@@ -86,6 +86,7 @@ lint: ## check the format and the style of Elixir, C, C++ and Python
 	$(ENV); mix compile --warnings-as-errors
 	$(ENV); clang-format --dry-run -Werror $(NATIVE)
 	$(ENV); ruff check $(PYTHON); ruff format --check $(PYTHON)
+	python3 scripts/check_includes.py
 	$(ENV); includes=$$(mix pythonx.build --make-env --python "$${PYTHONX_TEST_PYTHON:-python3}" | tail -n 1); \
 	eval "env $$includes $(MAKE) -C c_src/loader tidy"; \
 	$(MAKE) -C c_src/launcher tidy; \

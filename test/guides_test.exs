@@ -81,17 +81,17 @@ defmodule Pythonx.GuidesTest do
 
     # What the guide says of numbers, and the line of the source that makes it so.
     for {says, file, line} <- [
-          {"a stack of 16 MiB", "thread_pool.cpp", "stack_size = 16 << 20"},
-          {"There are 2048 at most", "thread_pool.hpp", "max_threads = 2048"},
-          {"idle for five seconds", "thread_pool.hpp", "idle_time{5000}"},
-          {"every 50 ms", "thread_pool_interrupts.cpp", "std::chrono::milliseconds(50)"},
-          {"for about 2 ms at most", "thread_pool.hpp", "drop_budget_us = 2000"},
-          {"about every millisecond", "gil.cpp", "std::chrono::milliseconds(1)"},
-          {"two seconds", "interpreter.cpp", "halt_deadline = std::chrono::milliseconds(2000)"},
-          {"a cache of 128 arenas", "allocator.cpp", "arena_limit = 128"},
-          {"the 1024 last used", "code_cache.cpp", "entry_limit = 1024"},
-          {"32 MiB of source", "code_cache.cpp", "byte_limit = 32 << 20"},
-          {"from 512 bytes on", "decode_scalar.cpp", "zero_copy = 512"}
+          {"a stack of 16 MiB", "threads/pool.cpp", "stack_size = 16 << 20"},
+          {"There are 2048 at most", "threads/pool.hpp", "max_threads = 2048"},
+          {"idle for five seconds", "threads/pool.hpp", "idle_time{5000}"},
+          {"every 50 ms", "threads/pool_interrupts.cpp", "std::chrono::milliseconds(50)"},
+          {"for about 2 ms at most", "threads/pool.hpp", "drop_budget_us = 2000"},
+          {"about every millisecond", "python/gil.cpp", "std::chrono::milliseconds(1)"},
+          {"two seconds", "boot/boot.cpp", "halt_deadline = std::chrono::milliseconds(2000)"},
+          {"a cache of 128 arenas", "boot/allocator.cpp", "arena_limit = 128"},
+          {"the 1024 last used", "work/code_cache.cpp", "entry_limit = 1024"},
+          {"32 MiB of source", "work/code_cache.cpp", "byte_limit = 32 << 20"},
+          {"from 512 bytes on", "conversion/decode_scalar.cpp", "zero_copy = 512"}
         ] do
       test "says #{says}, as #{file} does" do
         assert @architecture |> String.replace(~r/\s+/, " ") |> String.contains?(unquote(says))

@@ -8,7 +8,7 @@ defmodule Pythonx.Callbacks do
   # threads of the bridge the native side sees to that, by cancelling the job. For those of other threads, and of
   # coroutines, the process is monitored here. A thread that goes on after its evaluation has returned may call all the same.
   #
-  # The native side of it, and who owns what: c_src/bridge/call.hpp.
+  # The native side of it, and who owns what: c_src/bridge/threads/call.hpp.
 
   use GenServer
 

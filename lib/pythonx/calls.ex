@@ -2,7 +2,7 @@ defmodule Pythonx.Calls do
   @moduledoc false
 
   # What `Pythonx.call/4` and its siblings have in common: options, operands and the reply. See
-  # c_src/bridge/object_operations.cpp for the other side.
+  # c_src/bridge/work/object_operations.cpp for the other side.
 
   alias Pythonx.Deadline
   alias Pythonx.Encoder.Native

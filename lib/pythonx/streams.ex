@@ -2,7 +2,7 @@ defmodule Pythonx.Streams do
   @moduledoc false
 
   # Python iterators as Elixir streams. Elements come in batches, one job for each: the first has a single element, and
-  # they double in size while reading them is fast. See c_src/bridge/stream_operations.cpp.
+  # they double in size while reading them is fast. See c_src/bridge/work/stream_operations.cpp.
 
   alias Pythonx.Calls
   alias Pythonx.NIF

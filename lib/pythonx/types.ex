@@ -2,7 +2,7 @@ defmodule Pythonx.Types do
   @moduledoc false
 
   # `types: :rich`, both ways: the structs of Elixir that Python has a type for. See priv/python/pythonx/_types.py and
-  # c_src/bridge/decode_rich.cpp.
+  # c_src/bridge/conversion/decode_rich.cpp.
 
   alias Pythonx.Deadline
   alias Pythonx.NIF

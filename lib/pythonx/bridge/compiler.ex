@@ -16,22 +16,28 @@ defmodule Pythonx.Bridge.Compiler do
 
   @type includes :: %{python: String.t(), pybind11: String.t(), erlang: String.t()}
 
-  @doc "The sources in a folder, sorted. None if there is no such folder."
+  @doc "The sources in a folder and in those below it, as paths from there, sorted. None if there is no such folder."
   @spec sources(String.t()) :: [String.t()]
-  def sources(dir) do
-    # No wildcard: characters of the folder may mean something in one.
-    case File.ls(dir) do
-      {:ok, names} -> for name <- Enum.sort(names), source?(name), do: Path.join(dir, name)
+  def sources(dir), do: dir |> sources_in("") |> Enum.sort()
+
+  # No wildcard: characters of the folder may mean something in one.
+  defp sources_in(dir, folder) do
+    case File.ls(Path.join(dir, folder)) do
+      {:ok, names} -> Enum.flat_map(names, &source(dir, Path.join(folder, &1)))
       {:error, _reason} -> []
     end
   end
 
-  defp source?(name), do: name == "Makefile" or Path.extname(name) in @extensions
+  defp source(dir, path) do
+    if Path.basename(path) == "Makefile" or Path.extname(path) in @extensions,
+      do: [path],
+      else: sources_in(dir, path)
+  end
 
   @doc "A hash of the names and contents of the sources in a folder."
   @spec source_hash(String.t()) :: binary()
   def source_hash(dir) do
-    files = for path <- sources(dir), do: {Path.basename(path), File.read!(path)}
+    files = for path <- sources(dir), do: {path, File.read!(Path.join(dir, path))}
     :crypto.hash(:sha256, :erlang.term_to_binary(files))
   end
 
@@ -101,10 +107,10 @@ defmodule Pythonx.Bridge.Compiler do
   defp copy_sources!(source_dir, build_dir) do
     Cache.mkdir!(build_dir)
     sources = sources(source_dir)
-    names = Enum.map(sources, &Path.basename/1)
-    for old <- sources(build_dir), Path.basename(old) not in names, do: File.rm!(old)
+    for old <- sources(build_dir) -- sources, do: File.rm!(Path.join(build_dir, old))
 
-    for source <- sources, target = Path.join(build_dir, Path.basename(source)), content = File.read!(source) do
+    for source <- sources, target = Path.join(build_dir, source), content = File.read!(Path.join(source_dir, source)) do
+      Cache.mkdir!(Path.dirname(target))
       if File.read(target) != {:ok, content}, do: Cache.write!(target, content)
     end
   end

@@ -1,0 +1,243 @@
+#include "boot/boot.hpp"
+
+#include <pthread.h>
+#include <pybind11/embed.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdio>
+#include <cstdlib>
+#include <mutex>
+
+#include "boot/allocator.hpp"
+#include "conversion/atom.hpp"
+#include "conversion/error.hpp"
+#include "conversion/function.hpp"
+#include "conversion/object.hpp"
+#include "conversion/pid.hpp"
+#include "interpreters/interpreter.hpp"
+#include "memory/view.hpp"
+#include "python/gil.hpp"
+#include "tables/table.hpp"
+#include "threads/pool.hpp"
+#include "threads/signal_right.hpp"
+#include "work/callback.hpp"
+#include "work/main_module.hpp"
+#include "work/output.hpp"
+
+namespace py = pybind11;
+
+namespace pythonx {
+namespace {
+
+constexpr std::size_t stack_size = 16 << 20;
+constexpr auto halt_deadline = std::chrono::milliseconds(2000);
+
+// What the starting call and the main thread tell each other. Leaked: the main thread may outlive the call.
+struct Boot {
+  BootConfig config;
+  std::mutex mutex;
+  std::condition_variable condition;
+  bool done = false;
+  std::string failure;
+
+  void report(const std::string& text) {
+    std::lock_guard<std::mutex> lock(mutex);
+    failure = text;
+    done = true;
+    condition.notify_one();
+  }
+};
+
+std::string text_of(const PyStatus& status) {
+  std::string text = status.func == nullptr ? "" : std::string(status.func) + ": ";
+  return text + (status.err_msg == nullptr ? "unknown error" : status.err_msg);
+}
+
+bool failed(const PyStatus& status) { return PyStatus_Exception(status) != 0; }
+
+// Anything but exactly one language runtime's defaults is set here, with the reason.
+PyStatus preinitialize() {
+  PyPreConfig pre;
+  PyPreConfig_InitPythonConfig(&pre);
+  pre.parse_argv = 0;
+  pre.utf8_mode = 1;  // Paths and the text of subprocesses are UTF-8, as everywhere in Elixir.
+  pre.coerce_c_locale = 0;
+  pre.allocator = preferred_allocator();
+  PyStatus status = Py_PreInitialize(&pre);
+  if (failed(status) && pre.allocator != PYMEM_ALLOCATOR_NOT_SET) {
+    // This Python was built without mimalloc.
+    pre.allocator = PYMEM_ALLOCATOR_NOT_SET;
+    status = Py_PreInitialize(&pre);
+  }
+  return status;
+}
+
+PyStatus set_paths(PyConfig* config, const BootConfig& boot) {
+  PyStatus status = PyConfig_SetBytesString(config, &config->executable, boot.executable.c_str());
+  if (failed(status) || boot.home.empty()) return status;
+  return PyConfig_SetBytesString(config, &config->home, boot.home.c_str());
+}
+
+PyStatus initialize(const BootConfig& boot) {
+  PyConfig config;
+  PyConfig_InitPythonConfig(&config);
+  config.parse_argv = 0;
+  config.install_signal_handlers = 0;  // SIGINT belongs to the BEAM.
+  PyStatus status = set_paths(&config, boot);
+  if (!failed(status)) status = Py_InitializeFromConfig(&config);
+  PyConfig_Clear(&config);
+  return status;
+}
+
+// A child made by fork() inherits the BEAM's handlers with the pipe behind them: a SIGTERM meant for the child would shut
+// down the VM. So the child gets the default handlers, and no signal reaches it before it has them.
+thread_local sigset_t mask_before_fork;
+
+void before_fork() {
+  sigset_t all;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &mask_before_fork);
+}
+
+void after_fork_in_parent() { pthread_sigmask(SIG_SETMASK, &mask_before_fork, nullptr); }
+
+void after_fork_in_child() {
+  set_forked();
+  for (const int number : {SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGPIPE, SIGTERM, SIGCHLD}) {
+    ::signal(number, SIG_DFL);
+  }
+  pthread_sigmask(SIG_SETMASK, &mask_before_fork, nullptr);
+}
+
+// The Python side of the boot: priv/python/pythonx/_boot.py. Its folder is on sys.path only while it is imported.
+void boot_python_side(const BootConfig& config) {
+  set_package_folder(config.python_dir);
+  py::list sys_path = py::module_::import("sys").attr("path");
+  sys_path.insert(0, py::str(config.python_dir));
+  const py::object boot_module = py::module_::import("pythonx._boot");
+  sys_path.attr("remove")(py::str(config.python_dir));
+  py::list extra;
+  for (const std::string& path : config.sys_paths) extra.append(py::str(path));
+  boot_module.attr("boot")(extra, interrupt_signal());
+}
+
+std::string start(const BootConfig& config) {
+  // Both would be read by this Python and by every one that it starts, and can only lead them astray.
+  unsetenv("PYTHONHOME");
+  unsetenv("PYTHONSTARTUP");
+  cache_arenas();
+  PyStatus status = preinitialize();
+  if (!failed(status)) status = initialize(config);
+  if (failed(status)) return text_of(status);
+  try {
+    if (!init_pid_type() || !init_function_type({call_elixir, start_call}) || !init_atom_type() ||
+        !init_view_types() || !init_table_type() || !init_output())
+      throw py::error_already_set();
+    boot_python_side(config);
+    if (!init_main_module()) throw py::error_already_set();
+  } catch (std::exception& error) {
+    return error.what();
+  }
+  return "";
+}
+
+void* main_thread(void* memory) {
+  auto* boot = static_cast<Boot*>(memory);
+  const std::string failure = start(boot->config);
+  if (!failure.empty()) {
+    // This thread is Python's main thread, half-started as it is: it may not end.
+    boot->report(failure);
+    for (;;) pause();
+  }
+  adopt_thread_state(PyThreadState_Get());
+  find_signal_right();
+  PyEval_SaveThread();
+  set_booted(&boot->config);
+  boot->report("");
+  ThreadPool::instance().serve_as_main();
+}
+
+[[noreturn]] void* reap(void*) {
+  name_thread("python_reaper");
+  for (;;) {
+    wait_for_pending();
+    // A moment's patience makes one batch of what a collection drops.
+    const timespec moment{0, 1000000};
+    nanosleep(&moment, nullptr);
+    Attach attached;
+    drop_pending(0);
+  }
+}
+
+[[noreturn]] void* serve_interrupts(void*) {
+  name_thread("python_breaker");
+  ThreadPool::instance().serve_interrupts();
+}
+
+bool start_thread(void* (*function)(void*), void* argument) {
+  pthread_t thread;
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setstacksize(&attributes, stack_size);
+  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  const int failure = pthread_create(&thread, &attributes, function, argument);
+  pthread_attr_destroy(&attributes);
+  return failure == 0;
+}
+
+// What Python's own exit would do, short of finalising: atexit handlers run and buffered files are flushed.
+void say_farewell() {
+  try {
+    py::module_::import("pythonx._boot").attr("farewell")();
+  } catch (py::error_already_set& error) {
+    error.restore();
+    PyErr_WriteUnraisable(nullptr);  // PyErr_Print would end the process on the spot for a SystemExit.
+  }
+}
+
+// The destructors of static objects in packages are written for a process whose Python has ended, on a thread that had
+// the GIL: they call Python (duckdb's does), or take away what threads that still run are using. Nobody needs them.
+// What C code has printed is flushed; other streams may be locked for good by who waits on them.
+#ifdef __GLIBC__
+void leave_without_destructors(int status, void*) {
+  std::fflush(stdout);
+  _exit(status);
+}
+#endif
+
+}  // namespace
+
+std::string boot(const BootConfig& config) {
+  auto* state = new Boot;
+  state->config = config;
+  // Once, also when a boot that failed is tried again: the second mask to be saved would be the first's full
+  // one.
+  [[maybe_unused]] static const int registered =
+      pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+  ::signal(SIGCHLD, SIG_DFL);  // With SIG_IGN, every exit status that Python waits for would read as 0.
+  if (!start_thread(main_thread, state)) return "cannot start a thread";
+  std::unique_lock<std::mutex> lock(state->mutex);
+  state->condition.wait(lock, [state] { return state->done; });
+  if (state->failure.empty() && !(start_thread(reap, nullptr) && start_thread(serve_interrupts, nullptr))) {
+    return "cannot start a thread";
+  }
+  return state->failure;
+}
+
+void halt() {
+  if (!is_booted()) return;
+  const auto deadline = std::chrono::steady_clock::now() + halt_deadline;
+  print_to_process();
+  ThreadPool::instance().shut_down();
+  Subinterpreter::begin_halt();
+  ThreadPool::instance().run_last(say_farewell, halt_deadline);
+  Subinterpreter::await_halt(deadline);
+#ifdef __GLIBC__
+  on_exit(leave_without_destructors, nullptr);  // The last to be registered is the first to be called.
+#endif
+}
+
+}  // namespace pythonx

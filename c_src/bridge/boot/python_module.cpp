@@ -1,0 +1,173 @@
+// `_pythonx`: what the package `pythonx` in priv/python is built on. Registered before Python starts.
+#include <pybind11/embed.h>
+
+#include <string>
+
+#include "conversion/atom.hpp"
+#include "conversion/function.hpp"
+#include "conversion/object.hpp"
+#include "conversion/pid.hpp"
+#include "memory/dlpack.hpp"
+#include "memory/view.hpp"
+#include "tables/table.hpp"
+#include "threads/pool.hpp"
+#include "work/callback.hpp"
+#include "work/messages.hpp"
+#include "work/output.hpp"
+
+namespace py = pybind11;
+
+namespace pythonx {
+namespace {
+
+ErlNifPid to_pid(const py::object& object) {
+  ErlNifPid pid;
+  if (get_pid(object.ptr(), &pid)) return pid;
+  throw py::attribute_error("expected a pythonx.PID, got: " + std::string(py::repr(py::type::of(object))));
+}
+
+// An atom from text that a Python program made up: bounded in length, as the VM has it, and in number.
+Term to_tag(const py::object& object) {
+  if (!PyUnicode_Check(object.ptr())) {
+    throw py::attribute_error("expected the tag to be a str, got: " +
+                              std::string(py::repr(py::type::of(object))));
+  }
+  if (PyUnicode_GetLength(object.ptr()) > 255) throw py::value_error("a tag has at most 255 characters");
+  Term atom;
+  if (!intern_atom(object.ptr(), &atom)) throw py::error_already_set();
+  return atom;
+}
+
+void send_tagged_object(const py::object& pid, const py::object& tag, const py::object& object) {
+  ErlNifPid to = to_pid(pid);
+  ErlNifEnv* env = enif_alloc_env();
+  try {
+    const Term message = make_tuple(env, to_tag(tag), make_object(env, object.ptr()));
+    enif_send(nullptr, &to, env, message);
+  } catch (...) {
+    enif_free_env(env);
+    throw;
+  }
+  enif_free_env(env);
+}
+
+Py_ssize_t write(int fd, const py::object& text) {
+  if (!PyUnicode_Check(text.ptr())) {
+    throw py::type_error("write() argument must be str, not " + std::string(Py_TYPE(text.ptr())->tp_name));
+  }
+  const Stream stream = fd == 2 ? Stream::err : Stream::out;
+  Py_ssize_t size;
+  const char* utf8 = PyUnicode_AsUTF8AndSize(text.ptr(), &size);
+  if (utf8 != nullptr) {
+    write_output(stream, {utf8, static_cast<std::size_t>(size)});
+  } else {
+    PyErr_Clear();
+    // Lone surrogates have no UTF-8 form; as escapes nothing of them is lost.
+    const auto bytes =
+        py::reinterpret_steal<py::bytes>(PyUnicode_AsEncodedString(text.ptr(), "utf-8", "backslashreplace"));
+    if (!bytes) throw py::error_already_set();
+    write_output(stream, std::string_view(bytes));
+  }
+  return PyUnicode_GetLength(text.ptr());
+}
+
+// The module that is __main__ for the evaluation of the calling thread, None outside of evaluations.
+py::object current_main() {
+  const EvaluationPtr evaluation = current_evaluation();
+  if (!evaluation || evaluation->main_module == nullptr) return py::none();
+  return py::reinterpret_steal<py::object>(PyObject_CallNoArgs(evaluation->main_module));
+}
+
+// A new reference, or the exception that is set.
+py::object taken(PyObject* object) {
+  if (object == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(object);
+}
+
+// A memoryview of memory at an address, or of that which another memoryview has, from an offset on.
+py::object memory(const py::object& owner, std::uintptr_t address, const py::str& format, Py_ssize_t itemsize,
+                  const py::tuple& shape, const py::tuple& strides, bool readonly) {
+  const char* start = reinterpret_cast<const char*>(address);
+  if (PyMemoryView_Check(owner.ptr())) {
+    start = static_cast<const char*>(PyMemoryView_GET_BUFFER(owner.ptr())->buf) + address;
+  }
+  return taken(
+      make_memory_view({owner.ptr(), start, format.ptr(), itemsize, shape.ptr(), strides.ptr(), readonly}));
+}
+
+// The handler of the interrupt signal. A stray signal, late or from elsewhere, finds no cancelled job and is nothing.
+void on_interrupt(int, const py::object& frame) {
+  const bool has_frame = PyFrame_Check(frame.ptr());
+  auto* innermost = has_frame ? reinterpret_cast<PyFrameObject*>(frame.ptr()) : nullptr;
+  if (!ThreadPool::instance().may_interrupt(innermost)) return;
+  PyErr_SetNone(PyExc_KeyboardInterrupt);
+  throw py::error_already_set();
+}
+
+// A finder of sys.meta_path that finds nothing: here an interrupt may strike, as any exception of a finder.
+py::object interrupt_point(const py::args&, const py::kwargs&) {
+  if (!ThreadPool::take_owed_interrupt()) return py::none();
+  PyErr_SetNone(PyExc_KeyboardInterrupt);
+  throw py::error_already_set();
+}
+
+}  // namespace
+
+// What it shares has locks of its own; see threads/pool.hpp, work/output.hpp and threads/call.hpp.
+PYBIND11_EMBEDDED_MODULE(_pythonx, m, py::mod_gil_not_used()) {
+  m.doc() = "The native side of the package pythonx.";
+  m.attr("PID") = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(pid_type()));
+  m.attr("Function") = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(function_type()));
+  m.attr("Atom") = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(atom_type()));
+  m.attr("Table") = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(table_type()));
+  m.def(
+      "send",
+      [](const py::object& pid, const py::object& object) {
+        return taken(send_message(pid.ptr(), object.ptr()));
+      },
+      py::arg("pid"), py::arg("term"), "Send a decoded object to an Elixir process.");
+  m.def(
+      "start_call",
+      [](const py::object& function, const py::tuple& args, const py::object& resolve) {
+        const std::uint64_t id = start_function(function.ptr(), args.ptr(), resolve.ptr());
+        if (id == 0) throw py::error_already_set();
+        return id;
+      },
+      py::arg("function"), py::arg("args"), py::arg("resolve"),
+      "Call an Elixir function, without waiting for it.");
+  m.def("cancel_call", &cancel_call, py::arg("number"), "End a call that was started.");
+  m.def("become_loop_thread", &become_loop_thread, "This thread runs the event loop.");
+  m.def("blocking_call", &blocking_call, "The number of the call that the event loop waits for, or 0.");
+  m.def("self", [] { return taken(self_pid()); }, "The Elixir process that this thread works for.");
+  m.def(
+      "whereis", [](const py::object& name) { return taken(whereis(name.ptr())); }, py::arg("name"),
+      "The Elixir process of that name, or None.");
+  m.def("send_tagged_object", &send_tagged_object, py::arg("pid"), py::arg("tag"), py::arg("object"),
+        "Send {tag, object} to an Elixir process.");
+  m.def("write", &write, py::arg("fd"), py::arg("text"),
+        "Write text to the evaluation's stdout (1) or stderr (2).");
+  m.def("flush", [](int) { flush_output(); }, py::arg("fd"), "Send what is buffered.");
+  m.def(
+      "current_evaluation", [] { return py::reinterpret_steal<py::object>(current_evaluation_object()); },
+      "The evaluation that this thread belongs to, as an opaque object, or None.");
+  m.def(
+      "set_evaluation",
+      [](const py::object& evaluation) {
+        if (!set_evaluation_object(evaluation.ptr())) throw py::error_already_set();
+      },
+      py::arg("evaluation"), "Make this thread belong to an evaluation.");
+  m.def("current_main", &current_main, "The module that is __main__ for this thread's evaluation, or None.");
+  m.def("memory", &memory, py::arg("owner"), py::arg("address"), py::arg("format"), py::arg("itemsize"),
+        py::arg("shape"), py::arg("strides"), py::arg("readonly"),
+        "A memoryview of memory that the owner keeps alive; of an owner that is a memoryview, the address is "
+        "an "
+        "offset.");
+  m.def(
+      "read_dlpack", [](const py::object& capsule) { return taken(read_dlpack(capsule.ptr())); },
+      py::arg("capsule"), "What a DLPack capsule holds.");
+  m.def("on_interrupt", &on_interrupt, "The handler of the interrupt signal.");
+  m.def("interrupt_point", &interrupt_point,
+        "Raise the interrupt that this thread is owed, if it is. Takes what find_spec() does.");
+}
+
+}  // namespace pythonx

@@ -1,0 +1,124 @@
+#include "conversion/function.hpp"
+
+namespace pythonx {
+namespace {
+
+struct Function {
+  PyObject_HEAD ErlNifEnv* env;
+  Term function;
+  bool binaries_as_str;
+};
+
+PyTypeObject* type = nullptr;
+FunctionCaller caller;
+
+Function* as_function(PyObject* object) { return reinterpret_cast<Function*>(object); }
+
+PyObject* repr(PyObject* self) {
+  char text[256] = "";
+  enif_snprintf(text, sizeof(text), "%T", as_function(self)->function);
+  return PyUnicode_FromFormat("<pythonx.Function %s>", text);
+}
+
+PyObject* call(PyObject* self, PyObject* arguments, PyObject* keywords) {
+  if (keywords != nullptr && PyDict_GET_SIZE(keywords) > 0) {
+    PyErr_SetString(PyExc_TypeError, "an Elixir function takes no keyword arguments");
+    return nullptr;
+  }
+  // The function may be dropped by what runs meanwhile.
+  Py_INCREF(self);
+  PyObject* result = caller.call(as_function(self)->function, as_function(self)->binaries_as_str, arguments);
+  Py_DECREF(self);
+  return result;
+}
+
+// f.aio(...): for coroutines, in whose thread nobody may wait.
+PyObject* call_async(PyObject* self, PyObject* arguments) {
+  PyObject* module = PyImport_ImportModule("pythonx._loop");
+  PyObject* future = module == nullptr ? nullptr : PyObject_CallMethod(module, "call", "OO", self, arguments);
+  Py_XDECREF(module);
+  return future;
+}
+
+PyObject* refuse_pickling(PyObject*, PyObject*) {
+  PyErr_SetString(PyExc_TypeError, "cannot pickle 'pythonx.Function' object");
+  return nullptr;
+}
+
+PyObject* copy(PyObject* self, PyObject*) {
+  Py_INCREF(self);
+  return self;
+}
+
+void dealloc(PyObject* self) {
+  PyTypeObject* heap_type = Py_TYPE(self);
+  enif_free_env(as_function(self)->env);
+  PyObject_Free(self);
+  Py_DECREF(heap_type);
+}
+
+PyMethodDef methods[] = {
+    {"aio", call_async, METH_VARARGS, "Call it from a coroutine: `await f.aio(1)`."},
+    {"__reduce__", refuse_pickling, METH_NOARGS, nullptr},
+    {"__copy__", copy, METH_NOARGS, nullptr},
+    {"__deepcopy__", copy, METH_O, nullptr},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+const char doc[] =
+    "An Elixir function. Called with positional arguments, which arrive decoded, it returns what the "
+    "function returns, "
+    "encoded. What the function raises is raised as pythonx.ElixirError.";
+
+template <typename Slot>
+void* slot(Slot* function) noexcept {
+  return reinterpret_cast<void*>(function);
+}
+
+PyType_Slot slots[] = {
+    {Py_tp_doc, const_cast<char*>(doc)}, {Py_tp_repr, slot(repr)}, {Py_tp_call, slot(call)},
+    {Py_tp_dealloc, slot(dealloc)},      {Py_tp_methods, methods}, {0, nullptr},
+};
+
+// Neither made, nor subclassed, nor changed from Python: calling trusts what an instance holds.
+PyType_Spec spec = {
+    "pythonx.Function",
+    sizeof(Function),
+    0,
+    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
+    slots,
+};
+
+}  // namespace
+
+bool init_function_type(const FunctionCaller& how) {
+  caller = how;
+  if (type == nullptr) type = reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&spec));
+  return type != nullptr;
+}
+
+PyTypeObject* function_type() { return type; }
+
+PyObject* make_function(Term function, bool binaries_as_str) {
+  Function* self = PyObject_New(Function, type);
+  if (self == nullptr) return nullptr;
+  self->env = enif_alloc_env();
+  self->function = enif_make_copy(self->env, function);
+  self->binaries_as_str = binaries_as_str;
+  return reinterpret_cast<PyObject*>(self);
+}
+
+std::uint64_t start_function(PyObject* object, PyObject* arguments, PyObject* resolver) {
+  if (Py_TYPE(object) == type) {
+    return caller.start(as_function(object)->function, as_function(object)->binaries_as_str, arguments,
+                        resolver);
+  }
+  PyErr_Format(PyExc_TypeError, "expected a pythonx.Function, got: %s", Py_TYPE(object)->tp_name);
+  return 0;
+}
+
+Term get_function(ErlNifEnv* env, PyObject* object) {
+  return Py_TYPE(object) == type ? enif_make_copy(env, as_function(object)->function) : 0;
+}
+
+}  // namespace pythonx

@@ -1,0 +1,183 @@
+#include "conversion/object.hpp"
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+#include <new>
+
+#include "python/gil.hpp"
+
+namespace pythonx {
+namespace {
+
+// A node is allocated when its resource is made, so that the destructor allocates nothing.
+struct Node {
+  Node* next;
+  PyObject* object;
+};
+
+struct Handle {
+  Node* node;
+};
+
+ErlNifResourceType* object_type = nullptr;
+ErlNifResourceType* memory_type = nullptr;
+
+std::atomic<Node*> pending{nullptr};
+std::atomic<std::size_t> live{0};
+
+// Leaked: a static condition variable with a destructor hangs the VM at exit while the reaper waits on it.
+struct Wake {
+  std::mutex mutex;
+  std::condition_variable condition;
+};
+Wake& wake() {
+  static Wake* instance = new Wake;
+  return *instance;
+}
+
+// Only the first push onto an empty list wakes the reaper: one wake for each batch, not for each object.
+void push(Node* node) {
+  Node* head = pending.load(std::memory_order_relaxed);
+  do {
+    node->next = head;
+  } while (!pending.compare_exchange_weak(head, node, std::memory_order_release, std::memory_order_relaxed));
+  if (head != nullptr) return;
+  {
+    std::lock_guard<std::mutex> lock(wake().mutex);
+  }
+  wake().condition.notify_one();
+}
+
+void destroy_handle(ErlNifEnv*, void* memory) {
+  Node* node = static_cast<Handle*>(memory)->node;
+  if (node != nullptr) push(node);
+}
+
+// Takes the reference.
+Handle* new_handle(ErlNifResourceType* type, PyObject* object) {
+  auto* handle = static_cast<Handle*>(enif_alloc_resource(type, sizeof(Handle)));
+  handle->node = new Node{nullptr, object};
+  live.fetch_add(1, std::memory_order_relaxed);
+  return handle;
+}
+
+void free_nodes(Node* node) {
+  while (node != nullptr) {
+    Node* next = node->next;
+    delete node;
+    node = next;
+  }
+}
+
+// Freeing a list of five million elements takes 40 ms, which nobody else should have to wait for. One that dies with this
+// reference is emptied in slices first.
+void empty_in_slices(PyObject* object, Handoff& handoff) {
+  constexpr Py_ssize_t slice = 50'000;
+  if (!PyList_CheckExact(object)) return;
+  // Others run between slices, and may have found the list by way of the collector.
+  for (Py_ssize_t size; Py_REFCNT(object) == 1 && (size = PyList_GET_SIZE(object)) > slice;) {
+    if (PyList_SetSlice(object, size - slice, size, nullptr) < 0) return PyErr_Clear();
+    handoff.tick(slice);
+  }
+}
+
+// Puts what a budget left over back for the next one who drains.
+void push_all(Node* first) {
+  if (first == nullptr) return;
+  Node* last = first;
+  while (last->next != nullptr) last = last->next;
+  Node* head = pending.load(std::memory_order_relaxed);
+  do {
+    last->next = head;
+  } while (!pending.compare_exchange_weak(head, first, std::memory_order_release, std::memory_order_relaxed));
+  {
+    std::lock_guard<std::mutex> lock(wake().mutex);
+  }
+  wake().condition.notify_one();
+}
+
+}  // namespace
+
+bool open_object_types(ErlNifEnv* env) {
+  const auto flags = static_cast<ErlNifResourceFlags>(ERL_NIF_RT_CREATE);
+  object_type = enif_open_resource_type(env, nullptr, "pythonx_object", destroy_handle, flags, nullptr);
+  memory_type = enif_open_resource_type(env, nullptr, "pythonx_memory", destroy_handle, flags, nullptr);
+  return object_type != nullptr && memory_type != nullptr;
+}
+
+Term make_object(ErlNifEnv* env, PyObject* object) { return make_object_from(env, Py_NewRef(object)); }
+
+Term make_object_from(ErlNifEnv* env, PyObject* object) {
+  Handle* handle = new_handle(object_type, object);
+  Term keys[] = {atoms.struct_, atoms.remote_info, atoms.resource};
+  Term values[] = {atoms.object, atoms.nil, enif_make_resource(env, handle)};
+  enif_release_resource(handle);
+  Term map;
+  enif_make_map_from_arrays(env, keys, values, 3, &map);
+  return map;
+}
+
+PyObject* get_object(ErlNifEnv* env, Term term) {
+  Term resource;
+  Term name;
+  void* memory;
+  if (!enif_get_map_value(env, term, atoms.resource, &resource)) return nullptr;
+  if (!enif_get_map_value(env, term, atoms.struct_, &name) || name != atoms.object) return nullptr;
+  if (!enif_get_resource(env, resource, object_type, &memory)) return nullptr;
+  return static_cast<Handle*>(memory)->node->object;
+}
+
+Term make_binary_over(ErlNifEnv* env, PyObject* owner, const char* data, std::size_t size) {
+  Handle* handle = new_handle(memory_type, Py_NewRef(owner));
+  const Term binary = enif_make_resource_binary(env, handle, data, size);
+  enif_release_resource(handle);
+  return binary;
+}
+
+void drop_later(PyObject* object) {
+  live.fetch_add(1, std::memory_order_relaxed);
+  push(new Node{nullptr, object});
+}
+
+bool drop_pending(long budget_us) {
+  using clock = std::chrono::steady_clock;
+  Node* first = pending.exchange(nullptr, std::memory_order_acquire);
+  if (first == nullptr) return true;
+  const auto deadline = clock::now() + std::chrono::microseconds(budget_us);
+  Handoff handoff;
+  Node* node = first;
+  Node* last = nullptr;
+  std::size_t count = 0;
+  while (node != nullptr) {
+    empty_in_slices(node->object, handoff);
+    Py_DECREF(node->object);
+    last = node;
+    node = node->next;
+    handoff.tick();
+    if (++count % 256 == 0 && budget_us != 0 && clock::now() > deadline) break;
+  }
+  last->next = nullptr;
+  live.fetch_sub(count, std::memory_order_relaxed);
+  push_all(node);
+  // The allocator is not asked for a million frees while others wait for the GIL.
+  if (count < 64) {
+    free_nodes(first);
+  } else {
+    Detach detached;
+    free_nodes(first);
+  }
+  return node == nullptr && !has_pending();
+}
+
+bool has_pending() { return pending.load(std::memory_order_relaxed) != nullptr; }
+
+void wait_for_pending() {
+  std::unique_lock<std::mutex> lock(wake().mutex);
+  wake().condition.wait(lock, has_pending);
+}
+
+std::size_t live_handles() { return live.load(std::memory_order_relaxed); }
+
+}  // namespace pythonx

@@ -1,0 +1,378 @@
+#include "threads/pool.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "conversion/object.hpp"
+#include "python/gil.hpp"
+#include "python/pause.hpp"
+
+namespace pythonx {
+namespace {
+
+constexpr std::size_t stack_size = 16 << 20;
+
+constexpr auto spin_time = std::chrono::microseconds(30);
+
+thread_local Worker* this_worker = nullptr;
+
+}  // namespace
+
+Worker* ThreadPool::current_worker() { return this_worker; }
+
+void name_thread(const char* name) {
+#ifdef __APPLE__
+  pthread_setname_np(name);
+#else
+  pthread_setname_np(pthread_self(), name);
+#endif
+}
+
+ThreadPool& ThreadPool::instance() {
+  static ThreadPool* pool = new ThreadPool;
+  return *pool;
+}
+
+void ThreadPool::configure(const PoolLimits& limits) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  limits_ = limits;
+}
+
+// --- Handing out work ----------------------------------------------------------------------------------------------
+
+bool ThreadPool::submit(Job* job) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (Call* call = host_of(job->caller_)) {
+    call->inbox.push_back(job);
+    tell(call);
+    return false;
+  }
+  Worker* worker = pick(job->caller_);
+  if (worker == nullptr) {
+    waiting_.push_back(job);
+    return false;
+  }
+  const bool awake = worker->awake;
+  assign(worker, job);
+  return awake;
+}
+
+Worker* ThreadPool::pick(const ErlNifPid& caller) {
+  const auto found = affinity_.find(key_of(caller));
+  if (found != affinity_.end() && found->second->idle) return found->second;
+  if (main_ != nullptr && main_->idle) return main_;
+  if (!idle_.empty()) return idle_.back();
+  return workers_.size() < limits_.max_threads ? spawn() : nullptr;
+}
+
+void ThreadPool::assign(Worker* worker, Job* job) {
+  if (worker->idle) take_from_idle(worker);
+  affinity_.try_emplace(key_of(job->caller_), worker);
+  if (affinity_.size() > affinity_limit_) forget_dead_callers();
+  worker->current = job;
+  worker->inbox = job;
+  worker->wake.notify_one();
+}
+
+Worker* ThreadPool::spawn() {
+  auto* worker = new Worker;
+  worker->id = ++next_id_;
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setstacksize(&attributes, stack_size);
+  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  const int failed = pthread_create(&worker->thread, &attributes, thread_main, worker);
+  pthread_attr_destroy(&attributes);
+  if (failed != 0) {
+    // The system has no thread left: the job waits for one of those that there are.
+    delete worker;
+    return nullptr;
+  }
+  workers_.push_back(worker);
+  return worker;
+}
+
+void ThreadPool::make_idle(Worker* worker) {
+  worker->idle = true;
+  idle_.push_back(worker);
+}
+
+void ThreadPool::take_from_idle(Worker* worker) {
+  worker->idle = false;
+  idle_.erase(std::find(idle_.rbegin(), idle_.rend(), worker).base() - 1);
+}
+
+void ThreadPool::forget_dead_callers() {
+  ErlNifEnv* env = enif_alloc_env();
+  for (auto it = affinity_.begin(); it != affinity_.end();) {
+    ErlNifPid pid{static_cast<Term>(it->first)};
+    it = enif_is_process_alive(env, &pid) ? std::next(it) : affinity_.erase(it);
+  }
+  enif_free_env(env);
+  // With that many processes alive, the next look is to be as rare.
+  affinity_limit_ = std::max(affinity_limit_, 2 * affinity_.size());
+}
+
+// --- The life of a thread ------------------------------------------------------------------------------------------
+
+void* ThreadPool::thread_main(void* worker) {
+  instance().serve(static_cast<Worker*>(worker));
+  return nullptr;
+}
+
+void ThreadPool::serve_as_main() {
+  auto* worker = new Worker;
+  worker->is_main = true;
+  worker->thread = pthread_self();
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    main_ = worker;
+    workers_.push_back(worker);
+    make_idle(worker);
+  }
+  serve(worker);
+  std::abort();  // The main thread never retires.
+}
+
+void ThreadPool::serve(Worker* worker) {
+  name_thread(worker->is_main ? "python_main" : "python_worker");
+  worker->python_id = PyThread_get_thread_ident();
+  this_worker = worker;
+  announce(worker, atoms.started);
+  Job* job = await_job(worker);
+  while (job != nullptr) {
+    Job* next = run(worker, job);
+    job = next == nullptr ? await_job(worker) : next;
+  }
+  discard_thread_state();
+  announce(worker, atoms.retired);
+  delete worker;
+}
+
+// Sends {:pythonx_event, :started | :retired, thread, main?, threads there are now} to Pythonx.Watch.
+void ThreadPool::announce(const Worker* worker, Term what) {
+  ErlNifPid watch;
+  if (!enif_whereis_pid(nullptr, atoms.watch, &watch)) return;
+  ErlNifEnv* env = enif_alloc_env();
+  enif_send(nullptr, &watch, env,
+            make_tuple(env, atoms.pythonx_event, what, enif_make_uint64(env, worker->id),
+                       worker->is_main ? atoms.true_ : atoms.false_, enif_make_uint64(env, thread_count())));
+  enif_free_env(env);
+}
+
+// The next job in line, or nullptr after making the thread idle.
+Job* ThreadPool::next_or_idle(Worker* worker) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (waiting_.empty()) {
+    worker->current = nullptr;
+    make_idle(worker);
+    return nullptr;
+  }
+  Job* job = waiting_.front();
+  waiting_.pop_front();
+  worker->current = job;
+  affinity_.try_emplace(key_of(job->caller_), worker);
+  return job;
+}
+
+// Waits for a job; nullptr when the thread is to end. A thread is idle, or has a job in its inbox, when this is called.
+Job* ThreadPool::await_job(Worker* worker) {
+  spin(worker);
+  if (Job* job = worker->inbox.exchange(nullptr)) return job;
+  std::unique_lock<std::mutex> lock(mutex_);
+  while (worker->inbox == nullptr) {
+    if (worker->is_main) {
+      if (farewell_ != nullptr) {
+        say_farewell(lock);
+        continue;  // A job may have come meanwhile.
+      }
+      worker->wake.wait(lock);
+    } else if (worker->wake.wait_for(lock, limits_.idle_time) == std::cv_status::timeout &&
+               worker->inbox == nullptr && may_retire(worker)) {
+      retire(worker);
+      return nullptr;
+    }
+  }
+  return worker->inbox.exchange(nullptr);
+}
+
+// A caller that evaluates in a loop is back within microseconds, less than it takes to sleep and be woken. One thread
+// at a time may wait for that awake: with more of them eight callers became nine times slower.
+void ThreadPool::spin(Worker* worker) {
+  if (spinner_.exchange(true)) return;
+  worker->awake = true;
+  const auto deadline = std::chrono::steady_clock::now() + spin_time;
+  do {
+    for (int i = 0; i < 16 && worker->inbox.load(std::memory_order_relaxed) == nullptr; ++i)
+      pause_processor();
+  } while (worker->inbox.load(std::memory_order_relaxed) == nullptr &&
+           std::chrono::steady_clock::now() < deadline);
+  worker->awake = false;
+  spinner_ = false;
+}
+
+// A thread stays while a living process is tied to it: its connections and thread-locals are still wanted.
+bool ThreadPool::may_retire(Worker* worker) {
+  ErlNifEnv* env = enif_alloc_env();
+  bool wanted = false;
+  for (auto it = affinity_.begin(); it != affinity_.end() && !wanted;) {
+    ErlNifPid pid{static_cast<Term>(it->first)};
+    if (it->second != worker) {
+      ++it;
+    } else if (enif_is_process_alive(env, &pid)) {
+      wanted = true;
+    } else {
+      it = affinity_.erase(it);
+    }
+  }
+  enif_free_env(env);
+  return !wanted;
+}
+
+void ThreadPool::retire(Worker* worker) {
+  take_from_idle(worker);
+  workers_.erase(std::find(workers_.begin(), workers_.end(), worker));
+}
+
+// --- The life of a job ---------------------------------------------------------------------------------------------
+
+// Returns the next job in line, if there is one. The thread is free before the reply is sent: a caller that comes
+// back at once must find its own thread idle, or it would be given another.
+Job* ThreadPool::run(Worker* worker, Job* job) {
+  Term reply;
+  if (start(worker, job)) {
+    Attach attached;
+    worker->state = PyThreadState_Get();
+    job->note_attached();
+    // What has not begun need not be interrupted.
+    reply = job->is_abandoned() ? cancelled_reply(job) : job->run();
+    finish(worker, job);
+    if (has_pending()) drop_pending(drop_budget_us);
+  } else {
+    reply = cancelled_reply(job);
+  }
+  Job* next = next_or_idle(worker);
+  deliver(job, reply);
+  return next;
+}
+
+// Returns false for a job that was cancelled while it waited.
+bool ThreadPool::start(Worker* worker, Job* job) {
+  std::lock_guard<std::mutex> lock(job->mutex);
+  if (job->cancelled_ || shut_down_) return false;
+  job->worker_ = worker;
+  job->thread_id_ = worker->id;
+  job->started_at_ = std::chrono::steady_clock::now();
+  job->state_ = Job::State::running;
+  return true;
+}
+
+Term ThreadPool::cancelled_reply(Job* job) { return make_tuple(job->env(), atoms.error, atoms.cancelled); }
+
+// Ends the job, attached. After this no interrupt can be meant for it, and one that was sent and has not fired is
+// cleared: it would kill the next job on this thread.
+void ThreadPool::finish(Worker* worker, Job* job) {
+  {
+    std::lock_guard<std::mutex> lock(job->mutex);
+    job->state_ = Job::State::done;
+    job->worker_ = nullptr;
+  }
+  if (!worker->exception_sent) return;
+  worker->exception_sent = false;
+  take_back_exception(worker);
+}
+
+void ThreadPool::deliver(Job* job, Term reply) {
+  void* resource = nullptr;
+  bool monitored;
+  {
+    std::lock_guard<std::mutex> lock(job->mutex);
+    job->state_ = Job::State::done;
+    job->reply_ = reply;
+    monitored = job->monitored_;
+    auto expected = Job::Handoff::lingering;
+    if (!job->handoff_.compare_exchange_strong(expected, Job::Handoff::taken)) {
+      resource = job->resource_;
+      // Sent under the lock: once `cancel` returned, the caller finds the reply in its mailbox or never gets one.
+      if (!job->mute_) send_reply(job);
+    }
+  }
+  if (monitored) enif_demonitor_process(nullptr, resource, &job->monitor_);
+  if (resource != nullptr) enif_release_resource(resource);
+  job->release();
+}
+
+void ThreadPool::send_reply(Job* job) {
+  ErlNifEnv* env = job->env_ == nullptr ? job->message_env_ : job->env_;
+  const Term reference = env == job->message_env_ ? job->reference_ : enif_make_copy(env, job->reference_);
+  enif_send(nullptr, &job->caller_, env, make_tuple(env, reference, job->take_reply(env)));
+}
+
+// --- Halt ----------------------------------------------------------------------------------------------------------
+
+void ThreadPool::shut_down() {
+  std::vector<Job*> jobs;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    shut_down_ = true;
+    for (Worker* worker : workers_) {
+      for (Job* job = worker->current.load(); job != nullptr; job = job->outer_) {
+        job->retain();
+        jobs.push_back(job);
+      }
+    }
+  }
+  for (Job* job : jobs) {
+    cancel(job, true);
+    job->release();
+  }
+}
+
+void ThreadPool::run_last(void (*farewell)(), std::chrono::milliseconds deadline) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  if (main_ == nullptr) return;
+  farewell_ = farewell;
+  main_->wake.notify_one();
+  farewell_wake_.wait_for(lock, deadline, [this] { return farewell_said_; });
+}
+
+void ThreadPool::say_farewell(std::unique_lock<std::mutex>& lock) {
+  void (*farewell)() = std::exchange(farewell_, nullptr);
+  lock.unlock();
+  {
+    Attach attached;
+    farewell();
+  }
+  lock.lock();
+  farewell_said_ = true;
+  farewell_wake_.notify_all();
+}
+
+// --- Looking at it -------------------------------------------------------------------------------------------------
+
+std::size_t ThreadPool::thread_count() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return workers_.size();
+}
+
+Term elapsed_us(ErlNifEnv* env, std::chrono::steady_clock::time_point since) {
+  const auto elapsed = std::chrono::steady_clock::now() - since;
+  return enif_make_int64(env, std::chrono::duration_cast<std::chrono::microseconds>(elapsed).count());
+}
+
+Term ThreadPool::running(ErlNifEnv* env) {
+  Term list = enif_make_list(env, 0);
+  std::lock_guard<std::mutex> lock(mutex_);
+  for (Worker* worker : workers_) {
+    for (Job* job = worker->current.load(); job != nullptr; job = job->outer_) {
+      if (job->state_ != Job::State::running) continue;
+      const Term entry = make_tuple(env, enif_make_pid(env, &job->caller_), enif_make_uint64(env, worker->id),
+                                    worker->is_main ? atoms.true_ : atoms.false_,
+                                    elapsed_us(env, job->started_at_), make_binary(env, job->label()));
+      list = enif_make_list_cell(env, entry, list);
+    }
+  }
+  return list;
+}
+
+}  // namespace pythonx

@@ -1,0 +1,188 @@
+// The threads that run Python.
+//
+// Arbitrary Python code runs here and nowhere else: a dirty scheduler's 328 KiB of stack let CPython crash the VM on
+// deep data, and there are only as many of them as cores. Each thread has a stack of 16 MiB and one thread state for
+// life. One of them initialised Python and so is its main thread, the only one that signals reach.
+//
+// A process gets the thread that served it first whenever that one is free, which is the main thread if that was free then,
+// so that what Python ties to a thread (sqlite3 connections, threading.local) works from one evaluation to the next.
+// Threads are added when all are busy and retire when idle, unless a living process is tied to them.
+#pragma once
+
+#include <pthread.h>
+
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "threads/call.hpp"
+#include "threads/job.hpp"
+
+namespace pythonx {
+
+// A thread of the bridge. All fields belong to the pool's mutex, but for reading the atomic ones.
+struct Worker {
+  std::uint64_t id = 0;
+  bool is_main = false;
+  bool idle = false;
+  pthread_t thread{};
+  unsigned long python_id = 0;  // threading.get_ident(), for PyThreadState_SetAsyncExc
+  std::condition_variable wake;
+  std::atomic<Job*> inbox{nullptr};
+  std::atomic<bool> awake{false};      // spinning, see ThreadPool::spin
+  std::atomic<Job*> current{nullptr};  // keeps the job for whoever finds it here under the pool's mutex
+  bool exception_sent = false;         // an interrupt may be pending in Python; belongs to the GIL
+  std::atomic<PyThreadState*> state{nullptr};  // once it has attached
+};
+
+struct PoolLimits {
+  std::size_t max_threads = 2048;
+  std::chrono::milliseconds idle_time{5000};
+};
+
+class ThreadPool {
+ public:
+  // Never destroyed: its threads outlive every static destructor.
+  static ThreadPool& instance();
+
+  // Starts the calling thread's life as Python's main thread: serves jobs for ever. Detached on entry.
+  [[noreturn]] void serve_as_main();
+
+  // True when the thread that got the job is awake, so that a short job will have ended in microseconds.
+  bool submit(Job* job);
+
+  // Stops the job. Its thread gets a KeyboardInterrupt, again every 50 ms until it ends; a queued job never starts.
+  // With `mute` the caller no longer waits: its reply is dropped. False when the job had ended already.
+  bool cancel(Job* job, bool mute);
+
+  // Interrupts what the process runs now; false when it runs nothing.
+  bool interrupt(const ErlNifPid& pid);
+
+  // Replaces the default limits.
+  void configure(const PoolLimits& limits);
+
+  // A list of maps: what runs now.
+  Term running(ErlNifEnv* env);
+
+  // Refuses new work and interrupts what runs. Used at halt.
+  void shut_down();
+
+  // Runs `farewell`, attached, on the main thread as the last thing it ever does; waits for it, `deadline` at most.
+  void run_last(void (*farewell)(), std::chrono::milliseconds deadline);
+
+  // Whether the calling thread's job was cancelled, is still running, and may be interrupted where its innermost frame is:
+  // for the signal handler.
+  bool may_interrupt(PyFrameObject* frame);
+
+  // Whether the calling thread's job is owed an interrupt, which it then has got.
+  static bool take_owed_interrupt();
+
+  std::size_t thread_count();
+
+  // Calls from Python to Elixir (pool_calls.cpp). The first end of a call counts: an answer, or one of the others.
+  void host(const CallPtr& call, const ErlNifPid& handler);
+  bool answer(const CallPtr& call, ErlNifEnv* env, Term answer);  // takes `env` when it returns true
+  bool end_call(const CallPtr& call, CallState state);
+  CallState await_answer(const CallPtr& call);
+
+  // The calling thread as one of the pool's, nullptr for any other.
+  static Worker* current_worker();
+
+  // The loop of the thread that sends interrupts, each again until its job ends. This, and whatever else stops jobs, is in
+  // pool_interrupts.cpp.
+  [[noreturn]] void serve_interrupts();
+
+ private:
+  ThreadPool() = default;
+
+  Worker* pick(const ErlNifPid& caller);
+  Worker* spawn();
+  void assign(Worker* worker, Job* job);
+  void serve(Worker* worker);
+  void announce(const Worker* worker, Term what);
+  Job* next_or_idle(Worker* worker);
+  Job* await_job(Worker* worker);
+  void say_farewell(std::unique_lock<std::mutex>& lock);
+  void spin(Worker* worker);
+  bool may_retire(Worker* worker);
+  void retire(Worker* worker);
+  Job* run(Worker* worker, Job* job);
+  bool start(Worker* worker, Job* job);
+  static Term cancelled_reply(Job* job);
+  void finish(Worker* worker, Job* job);
+  void deliver(Job* job, Term reply);
+  void send_reply(Job* job);
+  void make_idle(Worker* worker);
+  void take_from_idle(Worker* worker);
+  void forget_dead_callers();
+  static std::uint64_t key_of(const ErlNifPid& pid) { return static_cast<std::uint64_t>(pid.pid); }
+  Call* host_of(const ErlNifPid& caller);
+  static void tell(Call* call);
+  void spin_for_news(const Call* call);
+  bool begin_wait(Job* job, const CallPtr& call);
+  void end_wait(Job* job);
+  void interrupt_call(const CallPtr& call);
+  void run_nested(Worker* worker, Job* job);
+  // A job that was told to end, with a reference to it. Its label is taken while it runs: a reply that is sent takes along
+  // the terms that the label may be made of.
+  struct Cancelled {
+    Job* job;
+    std::chrono::steady_clock::time_point since;
+    std::chrono::steady_clock::time_point due;  // when it gets the next interrupt
+    std::chrono::steady_clock::time_point
+        look_due;  // when to look whether it waits in C: never, or before `due`
+    std::string code{};
+    int fruitless = 0;  // looks in a row after which it waited still
+    bool reported = false;
+  };
+  void take_cancelled(std::vector<Cancelled>* active);
+  void let_go_of_ended(std::vector<Cancelled>* active);
+  void interrupt_again(std::vector<Cancelled>* active);
+  void report(const Cancelled& cancelled, Term what);
+  bool raise_detached(Job* job);
+  static void raise_on_worker(Job* job);
+  static void take_back_exception(Worker* worker);
+  void end_wait_in_c(Cancelled* cancelled);
+  static bool waits_below_exception(const Job* job);
+  static bool put_off(Job* job);
+  static void signal_thread(Job* job);
+  static void* thread_main(void* worker);
+
+  std::mutex mutex_;
+  PoolLimits limits_;
+  std::vector<Worker*> workers_;
+  std::vector<Worker*> idle_;  // the one that served last is at the back
+  Worker* main_ = nullptr;
+  std::deque<Job*> waiting_;
+  std::unordered_map<std::uint64_t, Worker*> affinity_;
+  std::size_t affinity_limit_ = 65536;
+  std::unordered_map<std::uint64_t, CallPtr> hosts_;  // by handler: the calls whose threads serve it
+  std::uint64_t next_id_ = 0;
+  std::atomic<bool> spinner_{false};
+  std::atomic<bool> shut_down_{false};
+  void (*farewell_)() = nullptr;
+  bool farewell_said_ = false;
+  std::condition_variable farewell_wake_;
+
+  std::mutex interrupts_mutex_;
+  std::condition_variable interrupts_wake_;
+  std::vector<Cancelled> interrupts_;
+
+  // How long one job may spend on dropping what others left behind.
+  static constexpr long drop_budget_us = 2000;
+};
+
+// How many microseconds have passed since then.
+Term elapsed_us(ErlNifEnv* env, std::chrono::steady_clock::time_point since);
+
+// Names the calling thread, for debuggers and the like.
+void name_thread(const char* name);
+
+// The real-time signal that interrupts Python's main thread; its handler raises only for a cancelled job.
+int interrupt_signal();
+
+}  // namespace pythonx

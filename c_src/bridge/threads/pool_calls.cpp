@@ -1,0 +1,139 @@
+// The part of the thread pool that concerns calls from Python to Elixir; see call.hpp.
+#include "conversion/object.hpp"
+#include "python/gil.hpp"
+#include "python/pause.hpp"
+#include "threads/call.hpp"
+#include "threads/pool.hpp"
+
+namespace pythonx {
+namespace {
+
+constexpr auto answer_spin_time = std::chrono::microseconds(20);
+
+}  // namespace
+
+void ThreadPool::host(const CallPtr& call, const ErlNifPid& handler) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (call->worker == nullptr || call->closed) return;
+  call->hosted = true;
+  call->handler = handler;
+  hosts_[key_of(handler)] = call;
+}
+
+// With the mutex held. The call whose thread is to run the jobs of this process, or nullptr.
+Call* ThreadPool::host_of(const ErlNifPid& caller) {
+  if (hosts_.empty()) return nullptr;
+  const auto found = hosts_.find(key_of(caller));
+  return found == hosts_.end() ? nullptr : found->second.get();
+}
+
+// With the mutex held. Wakes the thread that waits.
+void ThreadPool::tell(Call* call) {
+  call->news = true;
+  call->wake.notify_one();
+}
+
+// Most functions answer within microseconds, less than it takes to sleep and be woken. As with jobs, one thread at a time
+// may wait for that awake.
+void ThreadPool::spin_for_news(const Call* call) {
+  if (spinner_.exchange(true)) return;
+  const auto deadline = std::chrono::steady_clock::now() + answer_spin_time;
+  do {
+    for (int i = 0; i < 16 && !call->news.load(std::memory_order_relaxed); ++i) pause_processor();
+  } while (!call->news.load(std::memory_order_relaxed) && std::chrono::steady_clock::now() < deadline);
+  spinner_ = false;
+}
+
+bool ThreadPool::answer(const CallPtr& call, ErlNifEnv* env, Term answer) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (call->state != CallState::open || call->closed) return false;
+  call->state = CallState::answered;
+  call->answer_env = env;
+  call->answer = answer;
+  tell(call.get());
+  return true;
+}
+
+bool ThreadPool::end_call(const CallPtr& call, CallState state) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (call->state != CallState::open) return false;
+  call->state = state;
+  tell(call.get());
+  return true;
+}
+
+// Waits for the answer, and runs what the handler submits meanwhile. Detached.
+CallState ThreadPool::await_answer(const CallPtr& call) {
+  Job* job = call->worker == nullptr ? nullptr : call->worker->current.load();
+  if (job != nullptr && !begin_wait(job, call)) interrupt_call(call);
+  CallState state;
+  spin_for_news(call.get());
+  {
+    std::unique_lock<std::mutex> lock(mutex_);
+    for (;;) {
+      if (!call->inbox.empty()) {
+        Job* inner = call->inbox.front();
+        call->inbox.pop_front();
+        call->news = call->state != CallState::open || !call->inbox.empty();
+        lock.unlock();
+        run_nested(call->worker, inner);
+        spin_for_news(call.get());
+        lock.lock();
+      } else if (call->state == CallState::open) {
+        call->wake.wait(lock);
+      } else {
+        break;
+      }
+    }
+    call->closed = true;
+    if (call->hosted) hosts_.erase(key_of(call->handler));
+    state = call->state;
+  }
+  if (job != nullptr) end_wait(job);
+  return state;
+}
+
+// Lets a cancellation of the job reach the wait; false for a job that is cancelled already.
+bool ThreadPool::begin_wait(Job* job, const CallPtr& call) {
+  std::lock_guard<std::mutex> lock(job->mutex);
+  if (job->cancelled_ && job->state_ == Job::State::running) return false;
+  job->call_ = call;
+  return true;
+}
+
+void ThreadPool::end_wait(Job* job) {
+  CallPtr ended;
+  std::lock_guard<std::mutex> lock(job->mutex);
+  ended.swap(job->call_);
+}
+
+// Ends the wait. The handler is killed, for nobody wants its answer any more: that cancels the jobs it waits for itself.
+void ThreadPool::interrupt_call(const CallPtr& call) {
+  if (end_call(call, CallState::interrupted)) cancel_call(call->id);
+}
+
+// Runs a job on top of the one that waits on this thread.
+void ThreadPool::run_nested(Worker* worker, Job* job) {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    job->outer_ = worker->current;
+    worker->current = job;
+  }
+  Term reply;
+  if (start(worker, job)) {
+    Attach attached;
+    job->note_attached();
+    reply = job->is_abandoned() ? cancelled_reply(job) : job->run();
+    finish(worker, job);
+    if (has_pending()) drop_pending(drop_budget_us);
+  } else {
+    reply = cancelled_reply(job);
+  }
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    worker->current = job->outer_;
+  }
+  deliver(job, reply);
+}
+
+}  // namespace pythonx

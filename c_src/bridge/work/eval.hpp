@@ -1,0 +1,44 @@
+// Evaluations: source text run in a namespace of its own.
+#pragma once
+
+#include "conversion/error.hpp"
+#include "threads/job.hpp"
+#include "work/code_cache.hpp"
+#include "work/output.hpp"
+
+namespace pythonx {
+
+struct EvalPairs;
+
+// Replies {:ok, result | nil, globals, relayed} or {:python_error, error, relayed}, where `relayed` says that output
+// went by way of the relay process, which the caller must wait for.
+class EvalJob : public Job {
+ public:
+  // `globals` is a map of names (binaries) to local objects.
+  EvalJob(ErlNifEnv* caller_env, Source source, Term globals, Term out, Term err, Term relay);
+  ~EvalJob() override;
+  EvalJob(const EvalJob&) = delete;
+  EvalJob& operator=(const EvalJob&) = delete;
+
+  Term run() override;
+  std::string label() const override;
+
+ protected:
+  Term make_reply(ErlNifEnv* env) override;
+
+ private:
+  bool evaluate(Frames* frames);
+  bool collect_globals(PyObject* names);
+  bool collect_pairs(PyObject* names, EvalPairs* out);
+  Term global_key(PyObject* name);
+
+  Source source_;
+  Term globals_ = 0;  // 0 for an empty map
+  Devices devices_;
+  EvaluationPtr evaluation_;
+  PyObject* result_ = nullptr;  // ours until it is replied
+  Term defined_ = 0;            // the globals afterwards; 0 for none
+  bool relayed_ = false;
+};
+
+}  // namespace pythonx

@@ -1,0 +1,35 @@
+// The module that an evaluation runs in, as sys.modules["__main__"].
+//
+// Each evaluation has a namespace of its own, which is sys.modules["__main__"] until the next one takes the place. Making
+// and freeing a module costs more than a small evaluation does, so the next one empties and takes over the module of the
+// last when nobody could tell the difference: only the bridge and sys.modules hold the module, and only the module
+// its dict. A function or thread that lives on holds the dict, and then the namespace stays its own.
+#pragma once
+
+#include <Python.h>
+
+#include "vm/term.hpp"
+
+namespace pythonx {
+
+// Called once at boot, attached.
+bool init_main_module();
+
+struct MainModule {
+  PyObject* module = nullptr;
+  PyObject* reference = nullptr;  // a weak one
+
+  explicit operator bool() const { return module != nullptr; }
+  PyObject* names() const { return PyModule_GetDict(module); }
+};
+
+// A fresh module, which is sys.modules["__main__"] from here on. Empty with an exception set.
+MainModule take_main_module();
+
+// Gives up the references in `main`.
+void give_back_main_module(MainModule main);
+
+// Whether the name, a str, is one that a fresh module holds, and so no global of the user's. Runs no Python code.
+bool is_hidden_name(PyObject* name);
+
+}  // namespace pythonx
