@@ -69,6 +69,34 @@ defmodule Pythonx.CallbackTest do
       assert eval!("import copy; copy.deepcopy(f) is f", %{"f" => fn -> 1 end})
     end
 
+    test "gets maps and sets of any size, whichever thread calls it" do
+      code = """
+      import threading
+      def work(): results.append(f({i: i for i in range(n)}, set(range(n))))
+      results = []
+      work()
+      thread = threading.Thread(target=work)
+      thread.start()
+      thread.join()
+      results
+      """
+
+      for n <- [32, 128, 129, 5000] do
+        f = fn map, set -> map == Map.new(0..(n - 1), &{&1, &1}) and set == MapSet.new(0..(n - 1)) end
+        assert eval!(code, %{"f" => f, "n" => n}) == [true, true]
+      end
+    end
+
+    test "is not called with a map in which keys would meet, wherever they stand" do
+      for {first, last} <- [{0, 1}, {0, 150}, {148, 149}, {0, 4999}] do
+        code = "d = {str(i): i for i in range(last)}\nd[str(first).encode()] = 1\nf(d)"
+        f = fn _map -> flunk("called") end
+
+        assert last_line(fn -> eval!(code, %{"f" => f, "first" => first, "last" => last}) end) ==
+                 "ValueError: [0]: cannot decode a dict whose keys '#{first}' and b'#{first}' are the same in Elixir\n"
+      end
+    end
+
     test "that cannot decode its arguments is not called" do
       assert last_line(fn -> eval!("x = []; x.append(x); f(x)", %{"f" => fn _ -> flunk("called") end}) end) ==
                "ValueError: [0][0]: cannot decode a list that contains itself\n"
