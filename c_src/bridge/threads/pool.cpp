@@ -149,7 +149,7 @@ void ThreadPool::serve(Worker* worker) {
   delete worker;
 }
 
-// Sends {:pythonx_event, :started | :retired, thread, main?, threads there are now} to Pythonx.Watch.
+// Sends {:pythonx_event, :started | :retired, thread, main?, threads there are now} to Pythonx.Calls.Watch.
 void ThreadPool::announce(const Worker* worker, Term what) {
   ErlNifPid watch;
   if (!enif_whereis_pid(nullptr, atoms.watch, &watch)) return;
