@@ -43,7 +43,7 @@ defmodule Pythonx.UvCase do
     echo "$*" >> '#{log}'
     case "$1 $2" in
     "--version "*)
-      echo "uv #{Keyword.get(opts, :version, "0.8.5")}" ;;
+      echo "uv #{Keyword.get(opts, :version, "0.13.0")}" ;;
     "python find")
       echo "warning: of no interest"
       #{Keyword.get(opts, :find, "echo '#{python}'")} ;;
