@@ -34,6 +34,14 @@ defmodule PythonxTest do
       assert Pythonx.decode(globals["y"]) == 2
     end
 
+    test "however many there are come back" do
+      for n <- [32, 128, 129, 5000] do
+        {nil, globals} = Pythonx.eval("for i in range(n): globals()[f'x{i}'] = i", %{"n" => n})
+        assert map_size(globals) == n + 2
+        assert Pythonx.decode(globals["x#{n - 1}"]) == n - 1
+      end
+    end
+
     test "names of every module stay out, others with underscores come back" do
       {nil, globals} = Pythonx.eval("__name__ = 'changed'\n__all__ = []\n_private = 1", %{"__doc__" => 1})
       assert globals |> Map.keys() |> Enum.sort() == ["__all__", "_private"]

@@ -80,7 +80,7 @@ defmodule Pythonx.ApplicationTest do
 
     test "knows every option that PYTHONX_INIT_STATE may have" do
       vm = start_bare_vm!()
-      opts = [uv_version: "0.8.5", native_tls: false, python: "no python", lock: nil]
+      opts = [uv_version: "0.13.0", native_tls: false, python: "no python", lock: nil]
       :peer.call(vm, System, :put_env, ["PYTHONX_INIT_STATE", state("", opts)])
       assert {:error, {:pythonx, reason}} = :peer.call(vm, :application, :ensure_all_started, [:pythonx], 60_000)
       assert {:bad_return, {_start, {:EXIT, {error, _stacktrace}}}} = reason

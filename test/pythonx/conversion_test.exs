@@ -288,6 +288,7 @@ defmodule Pythonx.ConversionTest do
       assert eval!(code) == [7, 5, 1 <<< 70, -(1 <<< 70)]
     end
 
+    @tag :limited_integers
     test "an integer larger than any of Elixir is an error" do
       assert refused("[1, {'a': 1 << 5_000_000}]") ==
                ~s([1]["a"]: cannot decode an integer that is larger than any of Elixir)

@@ -255,7 +255,13 @@ defmodule Pythonx.PoolTest do
     test "of one that dies in line or in a function is over" do
       pool = start_pool!([])
       test = self()
-      holder = spawn(fn -> Pool.run(pool, fn _worker -> send(test, :held) && Process.sleep(:infinity) end) end)
+
+      hold = fn _worker ->
+        send(test, :held)
+        Process.sleep(:infinity)
+      end
+
+      holder = spawn(fn -> Pool.run(pool, hold) end)
       assert_receive :held, 5000
       waiting = spawn(fn -> Pool.eval(pool, "1", %{}) end)
       wait_until(fn -> Pool.info(pool).queued == 1 end)

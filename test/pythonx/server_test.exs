@@ -80,7 +80,12 @@ defmodule Pythonx.ServerTest do
   test "the time of a call is that of its caller: while others are served it counts, and then the method is not called" do
     server = start()
     test = self()
-    f = fn -> send(test, {:serving, self()}) && receive(do: (:go -> nil)) end
+
+    f = fn ->
+      send(test, {:serving, self()})
+      receive(do: (:go -> nil))
+    end
+
     busy = Task.async(fn -> Server.call(server, :add, [Pythonx.call(add_later(), [f])]) end)
     assert_receive {:serving, handler}
     error = assert_raise Pythonx.TimeoutError, fn -> Server.call(server, :add, [100], [], timeout: 20) end

@@ -322,7 +322,12 @@ defmodule Pythonx.ThreadsTest do
 
     defp hold_main_thread do
       test = self()
-      f = fn -> send(test, :held) && Process.sleep(:infinity) end
+
+      f = fn ->
+        send(test, :held)
+        Process.sleep(:infinity)
+      end
+
       holder = spawn(fn -> Pythonx.eval("f()", %{"f" => f}) end)
       assert_receive :held
       holder

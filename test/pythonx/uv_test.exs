@@ -32,7 +32,7 @@ defmodule Pythonx.UvTest do
   end
 
   test "the default version of uv" do
-    assert Uv.default_uv_version() == "0.8.5"
+    assert Uv.default_uv_version() == "0.13.0"
   end
 
   describe "fetch/3" do

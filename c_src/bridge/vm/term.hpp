@@ -104,8 +104,7 @@ inline bool get_binary(ErlNifEnv* env, Term term, std::string_view* out) {
   return true;
 }
 
-// A map of keys and their values; false when two keys are the same term. The VM then makes none of up to 32 entries, but
-// larger ones with the other entries.
+// A map of keys and their values, on any thread; false when two keys are the same term.
 bool make_distinct_map(ErlNifEnv* env, const Term* keys, const Term* values, std::size_t count, Term* out);
 
 // A map of keys and their values. Of keys that are the same term one is kept.

@@ -24,7 +24,12 @@ defmodule Pythonx.Calls.CallbacksTest do
 
     test "gets objects that have no counterpart as handles, and returns them by identity" do
       test = self()
-      keep = fn object -> send(test, {:got, object}) && object end
+
+      keep = fn object ->
+        send(test, {:got, object})
+        object
+      end
+
       assert eval!("o = object()\nf(o) is o", %{"f" => keep})
       assert_received {:got, %Pythonx.Object{}}
     end
@@ -62,6 +67,34 @@ defmodule Pythonx.Calls.CallbacksTest do
                "TypeError: cannot create 'pythonx.Function' instances\n"
 
       assert eval!("import copy; copy.deepcopy(f) is f", %{"f" => fn -> 1 end})
+    end
+
+    test "gets maps and sets of any size, whichever thread calls it" do
+      code = """
+      import threading
+      def work(): results.append(f({i: i for i in range(n)}, set(range(n))))
+      results = []
+      work()
+      thread = threading.Thread(target=work)
+      thread.start()
+      thread.join()
+      results
+      """
+
+      for n <- [32, 128, 129, 5000] do
+        f = fn map, set -> map == Map.new(0..(n - 1), &{&1, &1}) and set == MapSet.new(0..(n - 1)) end
+        assert eval!(code, %{"f" => f, "n" => n}) == [true, true]
+      end
+    end
+
+    test "is not called with a map in which keys would meet, wherever they stand" do
+      for {first, last} <- [{0, 1}, {0, 150}, {148, 149}, {0, 4999}] do
+        code = "d = {str(i): i for i in range(last)}\nd[str(first).encode()] = 1\nf(d)"
+        f = fn _map -> flunk("called") end
+
+        assert last_line(fn -> eval!(code, %{"f" => f, "first" => first, "last" => last}) end) ==
+                 "ValueError: [0]: cannot decode a dict whose keys '#{first}' and b'#{first}' are the same in Elixir\n"
+      end
     end
 
     test "that cannot decode its arguments is not called" do
@@ -345,7 +378,8 @@ defmodule Pythonx.Calls.CallbacksTest do
 
       f = fn ->
         send(test, {:handler, self()})
-        receive do: (:go -> send(test, :done) && nil)
+        receive do: (:go -> send(test, :done))
+        nil
       end
 
       code = "import threading\nthreading.Thread(target=lambda: (f(), f()), daemon=True).start()"

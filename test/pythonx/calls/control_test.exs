@@ -63,7 +63,7 @@ defmodule Pythonx.Calls.ControlTest do
 
       f = fn ->
         send(test, {:inner, self()})
-        eval!("f()", %{"f" => fn -> send(test, {:inmost, self()}) && receive(do: (:go -> 1)) end})
+        eval!("f()", %{"f" => waiting(test, :inmost)})
       end
 
       task = Task.async(fn -> eval!("# outer\nf()", %{"f" => f}) end)
@@ -80,7 +80,7 @@ defmodule Pythonx.Calls.ControlTest do
 
     test "shows the first line that is not blank" do
       test = self()
-      f = fn -> send(test, {:waiting, self()}) && receive(do: (:go -> 1)) end
+      f = waiting(test, :waiting)
       task = Task.async(fn -> eval!("\n  \r\nx = f()\r\nx", %{"f" => f}) end)
       assert_receive {:waiting, handler}
       assert [%{code: "x = f()"}] = Pythonx.running()
@@ -90,7 +90,7 @@ defmodule Pythonx.Calls.ControlTest do
 
     test "names the operation and what it works on" do
       test = self()
-      f = fn -> send(test, {:waiting, self()}) && receive(do: (:go -> 1)) end
+      f = waiting(test, :waiting)
       {object, _} = Pythonx.eval("import types; types.SimpleNamespace(method=f)", %{"f" => f})
       task = Task.async(fn -> Pythonx.call_method(object, :method, [], [], decode: true) end)
       assert_receive {:waiting, handler}
@@ -103,6 +103,14 @@ defmodule Pythonx.Calls.ControlTest do
   describe "timeout:" do
     # A C function that holds the GIL: while it runs, nothing else of Python can even begin.
     @held "import ctypes, pythonx\npythonx.send(test, pythonx.Atom('held'))\nctypes.PyDLL(None).usleep(2000000)"
+
+    # A function for Python that says where it runs, and waits to be told to go on.
+    defp waiting(test, name) do
+      fn ->
+        send(test, {name, self()})
+        receive do: (:go -> 1)
+      end
+    end
 
     defp operations do
       {object, _} = Pythonx.eval("import types; types.SimpleNamespace(method=len, items={'a': 1})", %{})
