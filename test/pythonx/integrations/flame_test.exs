@@ -40,7 +40,7 @@ defmodule Pythonx.Integrations.FlameTest do
         end)
 
       monitor = Process.monitor(marker)
-      assert_receive {:DOWN, ^monitor, :process, ^marker, _reason}, 100
+      assert_receive {:DOWN, ^monitor, :process, ^marker, _reason}
       wait_until(fn -> handles(node) == 0 end)
     end
   end
