@@ -418,7 +418,7 @@ defmodule PythonxTest do
 
     test "work from every process" do
       {list, _} = Pythonx.eval("[1, 2]", %{})
-      assert Task.await(Task.async(fn -> Pythonx.decode(list) end)) == [1, 2]
+      assert Task.await(Task.async(fn -> Pythonx.decode(list) end), 60_000) == [1, 2]
     end
 
     test "are released once their last handle is collected" do
@@ -497,15 +497,15 @@ defmodule PythonxTest do
 
       globals = %{"test" => test, "pipe" => pipe}
       task = Task.async(fn -> eval!(code, globals) end)
-      assert_receive {:held, _none}, 5000
+      assert_receive {:held, _none}
       send(holder, :drop)
       assert_receive {:DOWN, ^monitor, :process, ^holder, :normal}, 30_000
 
       # Every scheduler serves.
-      Enum.each(1..100, fn _ -> Task.await(Task.async(fn -> :ok end)) end)
+      Enum.each(1..100, fn _ -> Task.await(Task.async(fn -> :ok end), 60_000) end)
       assert Task.yield(task, 0) == nil
       File.write!(pipe, "")
-      assert Task.await(task) > 0
+      assert Task.await(task, 60_000) > 0
 
       wait_until(fn ->
         {_threads, handles} = Pythonx.NIF.stats()

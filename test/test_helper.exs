@@ -1,3 +1,6 @@
+# Nothing is known of how busy the machine is. Who waits for what comes waits long enough for any, and only who fails.
+ExUnit.configure(timeout: 300_000, assert_receive_timeout: 30_000)
+
 # One interpreter serves the whole suite: a Python of the wanted minor version with what the tests import. A Python that
 # uv would not find, or would not prefer, is named by PYTHONX_TEST_UV_PYTHON.
 minor = System.get_env("PYTHONX_TEST_PYTHON_MINOR", "13")

@@ -4,13 +4,11 @@ defmodule Pythonx.Calls do
   # What `Pythonx.call/4` and its siblings have in common: options, operands and the reply. See
   # c_src/bridge/work/object_operations.cpp for the other side.
 
-  alias Pythonx.Calls.Deadline
-  alias Pythonx.Conversion.Native
+  alias Pythonx.Calls.{Deadline, Options}
+  alias Pythonx.Conversion.{Native, Types}
   alias Pythonx.NIF
   alias Pythonx.Object
-  alias Pythonx.Calls.Options
   alias Pythonx.Telemetry
-  alias Pythonx.Conversion.Types
 
   @options [:decode, :types, :timeout, binaries: :str]
   @defaults %{decode: false, binaries: :str, types: :basic, timeout: :infinity}
@@ -158,13 +156,20 @@ defmodule Pythonx.Calls do
   The same with two devices that were chosen.
   """
   @spec devices({pid(), pid()}) :: devices()
-  def devices({out, err}), do: {out, err, Process.whereis(Pythonx.Janitor) || await_janitor!()}
+  def devices({out, err}) do
+    relay = relay() || raise "the :pythonx application needs to be started before Python can be called"
+    {out, err, relay}
+  end
+
+  @doc """
+  The process that takes what devices answer; nil where the application has not been started.
+  """
+  @spec relay() :: pid() | nil
+  def relay, do: Process.whereis(Pythonx.Janitor) || (Process.whereis(Pythonx.Supervisor) && await_janitor())
 
   # It is between a crash and its restart, which the supervisor answers for.
-  defp await_janitor! do
-    if Process.whereis(Pythonx.Supervisor), do: Supervisor.which_children(Pythonx.Supervisor)
-
-    Process.whereis(Pythonx.Janitor) ||
-      raise "the :pythonx application needs to be started before Python can be called"
+  defp await_janitor do
+    _children = Supervisor.which_children(Pythonx.Supervisor)
+    Process.whereis(Pythonx.Janitor)
   end
 end

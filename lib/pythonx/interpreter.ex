@@ -48,7 +48,6 @@ defmodule Pythonx.Interpreter do
   alias Pythonx.Conversion.Path
   alias Pythonx.NIF
   alias Pythonx.Object
-  alias Pythonx.TimeoutError
 
   require Logger
 
@@ -142,7 +141,7 @@ defmodule Pythonx.Interpreter do
           {Object.t() | nil, %{String.t() => Object.t()}}
   def eval(%__MODULE__{} = interpreter, code, globals, opts \\ [])
       when is_binary(code) and is_map(globals) and is_list(opts) do
-    {opts, devices} = Pythonx.__eval_setup__(globals, opts)
+    {opts, devices} = Pythonx.Calls.Evaluation.prepare!(globals, opts)
     arguments = {code, globals, opts.binaries == :str}
     job = %{operation: "eval", label: code, arguments: arguments, root: globals, timeout: opts.timeout}
 
@@ -265,29 +264,13 @@ defmodule Pythonx.Interpreter do
   ## Jobs
 
   defp run(name, resource, job, {out, err, relay}, closed \\ "is closed") do
-    ref = make_ref()
+    submit = &NIF.submit_to_interpreter(&1, resource, job.operation, job.label, job.arguments, out, err, relay)
 
-    case NIF.submit_to_interpreter(ref, resource, job.operation, job.label, job.arguments, out, err, relay) do
+    case NIF.request(submit, job.timeout, &NIF.cancel_in_interpreter/2) do
       {:error, :not_initialized} -> NIF.not_initialized!()
       {:error, :not_local} -> not_local!(name, resource)
-      {:error, :closed} -> raise ArgumentError, "the interpreter #{inspect(name)} #{closed}"
-      native -> native |> await(ref, job.timeout) |> result!(name, job.root, relay, closed)
+      reply -> result!(reply, name, job.root, relay, closed)
     end
-  end
-
-  defp await(native, ref, timeout) do
-    receive do
-      {^ref, reply} -> reply
-    after
-      timeout -> give_up!(native, ref, timeout)
-    end
-  end
-
-  # Once the job is cancelled, its reply is either in the mailbox or will never be sent.
-  defp give_up!(native, ref, timeout) do
-    NIF.cancel_in_interpreter(native, true)
-    receive(do: ({^ref, _late} -> :ok), after: (0 -> :ok))
-    raise TimeoutError, timeout: timeout
   end
 
   defp result!({:error, :closed}, name, _root, _relay, closed) do

@@ -72,24 +72,8 @@ defmodule Pythonx.NIF do
   """
   def eval(code, {file, line}, globals, out, err, relay, deadline) do
     run_destructors()
-    ref = make_ref()
-
-    reply =
-      case submit_eval(ref, code, file, line, globals, out, err, relay) do
-        {:reply, reply} ->
-          reply
-
-        job ->
-          job = submitted!(job)
-
-          receive do
-            {^ref, reply} -> reply
-          after
-            Deadline.left(deadline) -> give_up!(job, ref, deadline)
-          end
-      end
-
-    eval_result(reply, relay)
+    submit = &submit_eval(&1, code, file, line, globals, out, err, relay)
+    submit |> request(deadline) |> eval_result(relay)
   end
 
   # The VM runs the destructors of what a garbage collection found between two processes, not in the collection. A caller
@@ -122,24 +106,7 @@ defmodule Pythonx.NIF do
   """
   @spec call(String.t(), tuple(), Deadline.t()) :: term()
   def call(operation, arguments, deadline \\ :infinity) do
-    ref = make_ref()
-
-    reply =
-      case submit_call(ref, operation, arguments) do
-        {:reply, reply} ->
-          reply
-
-        job ->
-          job = submitted!(job)
-
-          receive do
-            {^ref, reply} -> reply
-          after
-            Deadline.left(deadline) -> give_up!(job, ref, deadline)
-          end
-      end
-
-    result!(reply)
+    (&submit_call(&1, operation, arguments)) |> request(deadline) |> result!()
   end
 
   @doc """
@@ -147,24 +114,8 @@ defmodule Pythonx.NIF do
   """
   @spec perform(atom(), tuple(), pid(), pid(), pid(), Deadline.t()) :: {:ok, term()} | {:deferred, [term()]}
   def perform(operation, arguments, out, err, relay, deadline) do
-    ref = make_ref()
-
-    reply =
-      case submit_object(ref, operation, arguments, out, err, relay) do
-        {:reply, reply} ->
-          reply
-
-        job ->
-          job = submitted!(job)
-
-          receive do
-            {^ref, reply} -> reply
-          after
-            Deadline.left(deadline) -> give_up!(job, ref, deadline)
-          end
-      end
-
-    perform_result(reply, relay)
+    submit = &submit_object(&1, operation, arguments, out, err, relay)
+    submit |> request(deadline) |> perform_result(relay)
   end
 
   defp perform_result({:ok, result, relayed}, relay) do
@@ -180,20 +131,35 @@ defmodule Pythonx.NIF do
   defp perform_result({:observed, reply, times}, relay), do: reply |> noted(times) |> perform_result(relay)
   defp perform_result(other, _relay), do: result!(other)
 
-  defp submitted!({:error, :not_initialized}), do: not_initialized!()
-  defp submitted!(job), do: job
+  @doc """
+  Submits a job and waits for its reply, or cancels it when its time is over.
 
-  # Once `cancel` has returned, the reply is either in the mailbox or will never be sent.
-  defp give_up!(job, ref, deadline) do
-    cancel(job, true)
+  `submit` gets the reference that the reply will come with. It returns the job, or what there is to say at once:
+  `{:reply, reply}`, or `{:error, reason}` for one that is not taken.
+  """
+  # The reference is made and waited for in one function, for which a full mailbox is not searched.
+  @spec request((reference() -> term()), Deadline.t(), (term(), boolean() -> term())) :: term()
+  def request(submit, deadline, cancel \\ &cancel/2) do
+    ref = make_ref()
 
-    receive do
-      {^ref, _late} -> :ok
-    after
-      0 -> :ok
+    case submit.(ref) do
+      {:reply, reply} ->
+        reply
+
+      {:error, _reason} = refused ->
+        refused
+
+      job ->
+        receive do
+          {^ref, reply} -> reply
+        after
+          Deadline.left(deadline) ->
+            cancel.(job, true)
+            # Once that has returned, the reply is either in the mailbox or will never be sent.
+            receive(do: ({^ref, _late} -> :ok), after: (0 -> :ok))
+            Deadline.give_up!(deadline)
+        end
     end
-
-    Deadline.give_up!(deadline)
   end
 
   defp noted(reply, times) do
@@ -215,6 +181,7 @@ defmodule Pythonx.NIF do
   defp result!({:argument_error, message}), do: raise(ArgumentError, message)
   # What C++ threw; see c_src/bridge/vm/exception.hpp.
   defp result!({:raise, reason}), do: :erlang.error(reason)
+  defp result!({:error, :not_initialized}), do: not_initialized!()
   defp result!({:error, :cancelled}), do: raise("the Python interpreter is shutting down")
   defp result!({:observed, reply, times}), do: reply |> noted(times) |> result!()
 

@@ -370,7 +370,10 @@ defmodule Pythonx.ConversionTest do
     test "a small binary is a copy, a large one keeps its object" do
       for {size, kept} <- [{500, 0}, {100_000, 1}] do
         object = object("b'x' * n", %{"n" => size})
-        count = fn -> Task.await(Task.async(fn -> eval!("import sys; sys.getrefcount(o)", %{"o" => object}) end)) end
+
+        count = fn ->
+          Task.await(Task.async(fn -> eval!("import sys; sys.getrefcount(o)", %{"o" => object}) end), 60_000)
+        end
 
         settled = fn ->
           collect_free_threaded()

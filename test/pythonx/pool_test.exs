@@ -299,7 +299,8 @@ defmodule Pythonx.PoolTest do
         Task.async(fn ->
           {{_object, _weak}, _} = Pool.eval(pool, String.replace(code, "del c\n", ""), %{})
           assert [%{handles: 2}] = Pool.info(pool).workers
-        end)
+        end),
+        60_000
       )
 
       wait_until(fn -> match?([%{handles: 0}], Pool.info(pool).workers) end)
@@ -375,7 +376,7 @@ defmodule Pythonx.PoolTest do
       end)
 
       assert_received {:other, other}
-      assert {2, _} = Task.await(other)
+      assert {2, _} = Task.await(other, 60_000)
     end
 
     test "is of no use afterwards, and gone when it crashes" do
@@ -394,7 +395,7 @@ defmodule Pythonx.PoolTest do
 
   describe "async_stream" do
     test "is in order, or as things are ready" do
-      wait_until(fn -> Pool.info(TwoPool).idle >= 2 end, 20_000)
+      wait_until(fn -> Pool.info(TwoPool).idle >= 2 end)
       sleep = "import time; time.sleep(x); x"
       assert TwoPool |> Pool.async_stream([0.2, 0], sleep) |> Enum.to_list() == [ok: 0.2, ok: 0]
       assert TwoPool |> Pool.async_stream([0.2, 0], sleep, ordered: false) |> Enum.to_list() == [ok: 0, ok: 0.2]
@@ -458,7 +459,7 @@ defmodule Pythonx.PoolTest do
 
       assert [{:error, %OverloadedError{}}] = pool |> Pool.async_stream([1], "x") |> Enum.to_list()
       Process.exit(caller, :kill)
-      assert {1, _} = Task.await(waiting)
+      assert {1, _} = Task.await(waiting, 60_000)
       assert Pool.info(pool).overloads == 5
     end
 
@@ -568,7 +569,7 @@ defmodule Pythonx.PoolTest do
       monitor = Process.monitor(caller)
       [os_pid] = worker_os_pids(pool)
       capture_log(fn -> GenServer.stop(pool, :shutdown) end)
-      assert_receive {:DOWN, ^monitor, :process, _, {%CrashError{}, _}}, 5000
+      assert_receive {:DOWN, ^monitor, :process, _, {%CrashError{}, _}}
       wait_until(fn -> not alive?(os_pid) end)
     end
 
@@ -580,11 +581,11 @@ defmodule Pythonx.PoolTest do
       {:ok, _} = :peer.call(vm, Supervisor, :start_child, [Pythonx.Supervisor, spec], 60_000)
       :peer.cast(vm, Pool, :eval, [VmPool, "sum(range(10**12))", %{}])
       info = fn -> :peer.call(vm, Pool, :info, [VmPool]) end
-      wait_until(fn -> match?(%{busy: 1, idle: 1}, info.()) end, 20_000)
+      wait_until(fn -> match?(%{busy: 1, idle: 1}, info.()) end)
       os_pids = for worker <- info.().workers, do: worker.os_pid
       assert Enum.all?(os_pids, &alive?/1)
       NativeCase.kill_vm!(vm)
-      wait_until(fn -> not Enum.any?(os_pids, &alive?/1) end, 2000)
+      wait_until(fn -> not Enum.any?(os_pids, &alive?/1) end)
     end
   end
 
@@ -616,7 +617,7 @@ defmodule Pythonx.PoolTest do
       Pool.run(pool, fn worker ->
         assert_received {:event, [:pythonx, :pool, :checkout], %{duration: _}, %{pool: ^pool}}
         spawn(fn -> Pool.eval(pool, "2", %{}) end)
-        assert_receive {:event, [:pythonx, :pool, :queue], %{length: 1}, %{pool: ^pool}}, 5000
+        assert_receive {:event, [:pythonx, :pool, :queue], %{length: 1}, %{pool: ^pool}}
         Pool.eval(worker, "1", %{})
         metadata = %{pool: pool, process: test, job: :eval}
         assert_received {:event, [:pythonx, :pool, :run, :start], %{system_time: _}, ^metadata}
@@ -624,9 +625,9 @@ defmodule Pythonx.PoolTest do
         assert Map.take(stopped, Map.keys(metadata)) == metadata
       end)
 
-      assert_receive {:event, [:pythonx, :pool, :worker, :stop], %{uses: 2}, %{os_pid: ^os_pid}}, 5000
+      assert_receive {:event, [:pythonx, :pool, :worker, :stop], %{uses: 2}, %{os_pid: ^os_pid}}
       assert %CrashError{} = raised(fn -> Pool.eval(pool, "import os; os.abort()", %{}) end)
-      assert_receive {:event, [:pythonx, :pool, :crash], %{uses: 0}, %{pool: ^pool, reason: {:signal, "SIGABRT"}}}, 5000
+      assert_receive {:event, [:pythonx, :pool, :crash], %{uses: 0}, %{pool: ^pool, reason: {:signal, "SIGABRT"}}}
 
       assert_received {:event, [:pythonx, :pool, :run, :exception], %{duration: _},
                        %{pool: ^pool, kind: :error, reason: %CrashError{}}}
@@ -688,7 +689,7 @@ defmodule Pythonx.PoolTest do
 
     capture_log(fn ->
       Peers.kill!(peer)
-      assert_receive {:DOWN, ^monitor, :process, _pid, {%CrashError{reason: {:down, _reason}}, _stack}}, 10_000
+      assert_receive {:DOWN, ^monitor, :process, _pid, {%CrashError{reason: {:down, _reason}}, _stack}}
     end)
 
     wait_until(fn -> not alive?(os_pid) end)

@@ -78,16 +78,16 @@ defmodule Pythonx.Conversion.Native do
   end
 
   @doc """
-  Whether children may be encoded by the native walk instead of one by one.
+  Encodes a container: by the walk, or of children that a caller's own encoder encodes, each of which is checked. `build` gets
+  the function for a child.
   """
-  @spec default?(Pythonx.encoder()) :: boolean()
-  def default?(encoder), do: encoder == (&Pythonx.Encoder.encode/2)
+  @spec encode_container(term(), Pythonx.encoder(), ((term() -> Pythonx.Object.t()) -> Pythonx.Object.t())) ::
+          Pythonx.Object.t()
+  def encode_container(container, encoder, build) do
+    if encoder == (&Pythonx.Encoder.encode/2), do: encode(container), else: build.(&encode_child(&1, encoder))
+  end
 
-  @doc """
-  A child encoded by a caller's own encoder, checked.
-  """
-  @spec encode_child(term(), Pythonx.encoder()) :: Pythonx.Object.t()
-  def encode_child(term, encoder) do
+  defp encode_child(term, encoder) do
     case encoder.(term, encoder) do
       %Pythonx.Object{} = object -> object
       other -> raise ArgumentError, "expected the encoder to return a Pythonx.Object, got: #{inspect(other)}"

@@ -109,7 +109,7 @@ defmodule Pythonx.Calls.CallbacksTest do
       test = self()
 
       {task, {handler, callers, leader}, own} =
-        Task.await(Task.async(fn -> {self(), eval!("f()", %{"f" => f}), Process.group_leader()} end))
+        Task.await(Task.async(fn -> {self(), eval!("f()", %{"f" => f}), Process.group_leader()} end), 60_000)
 
       assert callers == [task, test]
       assert leader == own
@@ -221,7 +221,7 @@ defmodule Pythonx.Calls.CallbacksTest do
       end
 
       {ids, _} = Pythonx.eval("import types; types.SimpleNamespace(seen=[])", %{})
-      assert Task.await(Task.async(fn -> down.(down, ids, 50) end)) == "bottom"
+      assert Task.await(Task.async(fn -> down.(down, ids, 50) end), 60_000) == "bottom"
       seen = Pythonx.getattr(ids, :seen, decode: true)
       assert length(seen) == 50
       assert [_one] = Enum.uniq(seen)
@@ -239,7 +239,7 @@ defmodule Pythonx.Calls.CallbacksTest do
     end
 
     test "evaluations of other processes that the function starts have threads of their own" do
-      f = fn -> 1..4 |> Enum.map(&Task.async(fn -> eval!("x * 2", %{"x" => &1}) end)) |> Task.await_many() end
+      f = fn -> 1..4 |> Enum.map(&Task.async(fn -> eval!("x * 2", %{"x" => &1}) end)) |> Task.await_many(60_000) end
       assert eval!("f()", %{"f" => f}) == [2, 4, 6, 8]
     end
 
@@ -439,7 +439,7 @@ defmodule Pythonx.Calls.CallbacksTest do
       task = Task.async(fn -> eval!("try:\n  f()\nexcept KeyboardInterrupt:\n  r = 'inner'\nr", %{"f" => f}) end)
       assert_receive {:handler, handler}
       wait_until(fn -> Pythonx.interrupt(handler) end)
-      assert Task.await(task) == "inner"
+      assert Task.await(task, 60_000) == "inner"
     end
   end
 
