@@ -269,7 +269,8 @@ defmodule Pythonx.Calls.WaitsTest do
       if pid == 0:
           os.dup2(write, 2)
       os.close(write)
-      await asyncio.sleep(0.01, (os.read(read, 10000).decode(), os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))) if pid else await asyncio.sleep(0)
+      status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) if pid else None
+      await asyncio.sleep(0, (os.read(read, 10000).decode() if pid else None, status))
       """
 
       {written, 1} = eval!(code)
