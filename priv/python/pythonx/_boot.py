@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import _signal
-import _thread
 import sys
 import threading
 
@@ -25,7 +24,15 @@ def boot(sys_paths: list[str], interrupt_signal: int) -> None:
     _streams.install()
     _streams.install_thread_hooks()
     _signal.signal(interrupt_signal, _pythonx.on_interrupt)
-    sys.meta_path[:0] = [InterruptPoint, _AfterImport({"multiprocessing.context": _spawn_by_default})]
+    hooks = _AfterImport(
+        {
+            "multiprocessing.context": _spawn_by_default,
+            "inspect": lambda module: _sources().hook_inspect(module),
+            "linecache": lambda module: _sources().hook_linecache(module),
+        }
+    )
+    sys.meta_path[:0] = [InterruptPoint, hooks]
+    hooks.act_on_imported()
 
 
 def farewell() -> None:
@@ -64,6 +71,12 @@ def end_fork(error: BaseException | None) -> NoReturn:
         os._exit(status & 0xFF)
 
 
+def _sources() -> Any:
+    from pythonx import _sources
+
+    return _sources
+
+
 def _spawn_by_default(context: ModuleType) -> None:
     """A forked copy of this process would hold the VM's memory without its threads, so children are spawned."""
     default = context._default_context
@@ -77,15 +90,19 @@ class InterruptPoint:
 
 
 class _AfterImport:
-    """Calls a function on a module right after its first import, so that nothing is imported just to be set up."""
+    """Calls a function on a module right after each of its imports, so that nothing is imported just to be set up."""
 
     def __init__(self, actions: dict[str, Callable[[ModuleType], None]]) -> None:
         self._actions = actions
-        self._lock = _thread.allocate_lock()
+
+    def act_on_imported(self) -> None:
+        """Act on what has been imported already."""
+        for name, action in self._actions.items():
+            if name in sys.modules:
+                action(sys.modules[name])
 
     def find_spec(self, name: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        with self._lock:
-            action = self._actions.pop(name, None)
+        action = self._actions.get(name)
         if action is None:
             return None
         for finder in sys.meta_path:
