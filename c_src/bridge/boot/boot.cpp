@@ -29,6 +29,7 @@
 #include "work/callback.hpp"
 #include "work/main_module.hpp"
 #include "work/output.hpp"
+#include "work/source.hpp"
 
 namespace py = pybind11;
 
@@ -140,7 +141,7 @@ std::string start(const BootConfig& config) {
   if (failed(status)) return text_of(status);
   try {
     if (!init_pid_type() || !init_function_type({call_elixir, start_call}) || !init_atom_type() ||
-        !init_view_types() || !init_table_type() || !init_output())
+        !init_view_types() || !init_table_type() || !init_output() || !init_sources())
       throw py::error_already_set();
     boot_python_side(config);
     if (!init_main_module()) throw py::error_already_set();

@@ -14,9 +14,11 @@
 #include "threads/pool.hpp"
 #include "work/callback.hpp"
 #include "work/event_loop.hpp"
+#include "work/main_module.hpp"
 #include "work/messages.hpp"
 #include "work/output.hpp"
 #include "work/signal_functions.hpp"
+#include "work/source.hpp"
 
 namespace py = pybind11;
 
@@ -75,11 +77,27 @@ Py_ssize_t write(int fd, const py::object& text) {
   return PyUnicode_GetLength(text.ptr());
 }
 
-// The module that is __main__ for the evaluation of the calling thread, None outside of evaluations.
+// The module that is __main__ for the evaluation that the calling thread is tied to, None where there is none. Of a thread
+// that is tied to none nobody can say whose module it may see.
 py::object current_main() {
-  const EvaluationPtr evaluation = current_evaluation();
+  const EvaluationPtr evaluation = main_context().tied();
   if (!evaluation || evaluation->main_module == nullptr) return py::none();
   return py::reinterpret_steal<py::object>(PyObject_CallNoArgs(evaluation->main_module));
+}
+
+py::object object_or_none(PyObject* borrowed) {
+  return borrowed == nullptr ? py::none() : py::reinterpret_borrow<py::object>(borrowed);
+}
+
+py::object current_source() {
+  const EvaluationPtr evaluation = main_context().tied();
+  return object_or_none(evaluation ? evaluation->source : nullptr);
+}
+
+py::object current_operands() {
+  const EvaluationPtr evaluation = main_context().tied();
+  PyObject* operands = evaluation ? evaluation->operands() : nullptr;
+  return operands == nullptr ? py::none() : py::reinterpret_steal<py::object>(operands);
 }
 
 // A new reference, or the exception that is set.
@@ -164,6 +182,14 @@ PYBIND11_EMBEDDED_MODULE(_pythonx, m, py::mod_gil_not_used()) {
       },
       py::arg("evaluation"), "Make this thread belong to an evaluation.");
   m.def("current_main", &current_main, "The module that is __main__ for this thread's evaluation, or None.");
+  m.def("current_source", &current_source, "The source of this thread's evaluation, (text, line), or None.");
+  m.def("current_operands", &current_operands, "What this thread's operation works on, a tuple, or None.");
+  m.def(
+      "source_of", [](const py::object& code) { return object_or_none(source_of(code.ptr())); },
+      py::arg("code"), "The source of a code object of an evaluation, (text, line), or None.");
+  m.def(
+      "home_of", [](const py::object& type) { return object_or_none(home_of(type.ptr())); }, py::arg("type"),
+      "The module of the evaluation that made a class, or None.");
   m.def("memory", &memory, py::arg("owner"), py::arg("address"), py::arg("format"), py::arg("itemsize"),
         py::arg("shape"), py::arg("strides"), py::arg("readonly"),
         "A memoryview of memory that the owner keeps alive; of an owner that is a memoryview, the address is "

@@ -7,6 +7,8 @@
 #include <unordered_map>
 #include <vector>
 
+#include "work/source.hpp"
+
 namespace pythonx {
 namespace {
 
@@ -93,6 +95,23 @@ void insert(const Source& source, const Code& code) {
 
 PyObject* to_reference(PyObject* object) { return object == Py_None ? nullptr : Py_NewRef(object); }
 
+// An impossible line makes code `<string>`, see _compile.py, which begins at its first.
+long first_line_of(const Code& code, long line) {
+  PyObject* any = code.body != nullptr ? code.body : code.expression;
+  PyObject* file = any == nullptr ? nullptr : reinterpret_cast<PyCodeObject*>(any)->co_filename;
+  const bool unnamed = file == nullptr || PyUnicode_CompareWithASCIIString(file, "<string>") == 0;
+  return unnamed ? 1 : line;
+}
+
+// Code without its source is as good but for who wants to read it.
+void tie(const Code& code, PyObject* text, long line) {
+  PyObject* source = Py_BuildValue("(Ol)", text, first_line_of(code, line));
+  if (source != nullptr && code.body != nullptr) tie_source(code.body, source);
+  if (source != nullptr && code.expression != nullptr) tie_source(code.expression, source);
+  Py_XDECREF(source);
+  PyErr_Clear();
+}
+
 // The splitting of statements and expression is Python's own ast work: priv/python/pythonx/_compile.py.
 bool compile(const Source& source, Code* out) {
   PyObject* text =
@@ -106,6 +125,7 @@ bool compile(const Source& source, Code* out) {
   if (ok) {
     out->body = to_reference(PyTuple_GET_ITEM(pair, 0));
     out->expression = to_reference(PyTuple_GET_ITEM(pair, 1));
+    tie(*out, text, source.line());
   }
   Py_XDECREF(pair);
   Py_XDECREF(module);
@@ -122,6 +142,13 @@ Source::Source(std::string_view text, std::string_view file, long line)
   key_.append(std::to_string(line)).push_back('\0');
   text_offset_ = key_.size();
   key_.append(text);
+}
+
+PyObject* Code::source() const {
+  PyObject* any = body != nullptr ? body : expression;
+  PyObject* source = any == nullptr ? nullptr : source_of(any);
+  Py_XINCREF(source);
+  return source;
 }
 
 bool compile_cached(const Source& source, Code* out) {

@@ -31,6 +31,9 @@ class Source {
 struct Code {
   PyObject* body = nullptr;
   PyObject* expression = nullptr;
+
+  // The text that they were compiled from, a new reference; nullptr for none. See source.hpp.
+  PyObject* source() const;
 };
 
 // Compiles `source`, or finds it in the cache. False with an exception set: text that does not compile, which is not

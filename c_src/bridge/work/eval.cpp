@@ -9,6 +9,7 @@
 #include "python/runtime.hpp"
 #include "work/await.hpp"
 #include "work/main_module.hpp"
+#include "work/source.hpp"
 
 namespace pythonx {
 
@@ -125,10 +126,12 @@ bool EvalJob::evaluate(Frames* frames) {
   frame.main = take_main_module();
   if (!frame.main) return false;
   evaluation_->main_module = Py_NewRef(frame.main.reference);
+  evaluation_->source = frame.code.source();
   PyObject* names = frame.main.names();
   if (globals_ != 0 && !set_globals(env(), names, globals_)) return false;
   frame.result = execute(frame.code, names);
   end_if_forked();
+  settle_classes(names, evaluation_->source);
   if (frame.result == nullptr && PyErr_Occurred()) return false;
   if (!collect_globals(names)) return false;
   result_ = std::exchange(frame.result, nullptr);

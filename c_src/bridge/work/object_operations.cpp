@@ -284,7 +284,9 @@ Term ObjectJob::prepare_and_perform() {
     default:
       return 0;
   }
+  evaluation_->set_operands(Py_NewRef(operands));
   const Term reply = perform(operands);
+  evaluation_->set_operands(nullptr);
   Py_DECREF(operands);
   return reply;
 }

@@ -101,7 +101,22 @@ Evaluation::Evaluation(const ErlNifPid& caller, Devices devices)
 
 Evaluation::~Evaluation() {
   // The last owner may be a thread that is not attached.
-  if (main_module != nullptr) is_attached() ? Py_DECREF(main_module) : drop_later(main_module);
+  for (PyObject* object : {main_module, source, operands_})
+    if (object != nullptr) is_attached() ? Py_DECREF(object) : drop_later(object);
+}
+
+void Evaluation::set_operands(PyObject* operands) {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    std::swap(operands_, operands);
+  }
+  Py_XDECREF(operands);
+}
+
+PyObject* Evaluation::operands() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  Py_XINCREF(operands_);
+  return operands_;
 }
 
 void Evaluation::write(Stream stream, std::string_view text) {

@@ -76,6 +76,14 @@ class Evaluation {
   Term device(ErlNifEnv* env, Stream stream) const { return devices_.get(env, stream); }
 
   PyObject* main_module = nullptr;  // a weak reference to the module that is this evaluation's __main__
+  PyObject* source = nullptr;       // the tuple of the code that it runs, see source.hpp; nullptr for none
+
+  // What an operation that has no namespace works on, for as long as it does: with it code that asks for names of
+  // `__main__` gets those that belong to these objects. Takes the reference; nullptr ends it.
+  void set_operands(PyObject* operands);
+
+  // A new reference, nullptr for none.
+  PyObject* operands();
 
  private:
   void send_buffer();
@@ -83,6 +91,7 @@ class Evaluation {
   ErlNifPid caller_;
   Devices devices_;
   std::mutex mutex_;
+  PyObject* operands_ = nullptr;
   std::string buffer_;
   Stream buffered_ = Stream::out;
   bool finished_ = false;
@@ -116,13 +125,14 @@ class EvaluationContext {
   PyObject* current_object();
   bool set_object(PyObject* object);
 
+  // The evaluation that the calling thread or task is tied to, and no other; null for none.
+  EvaluationPtr tied();
+
   // Makes the evaluation the calling thread's: a token for `leave`, or nullptr with an exception set.
   PyObject* enter(const EvaluationPtr& evaluation);
   void leave(PyObject* token);
 
  private:
-  EvaluationPtr tied();
-
   PyObject* variable_ = nullptr;
   std::mutex mutex_;
   EvaluationPtr latest_;  // for what nothing ties to an evaluation; kept after its end

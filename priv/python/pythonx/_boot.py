@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import _signal
-import _thread
 import sys
 import threading
 
@@ -29,15 +28,18 @@ def boot(sys_paths: list[str], interrupt_signal: int) -> None:
     _streams.install_thread_hooks()
     _signal.signal(interrupt_signal, _pythonx.on_interrupt)
     _signals.install(interrupt_signal)
-    actions = {
-        "asyncio": _keep_asyncio,
-        "atexit": _exit.replace,
-        "faulthandler": _signals.guard_faulthandler,
-        "multiprocessing.context": _spawn_by_default,
-    }
-    if "atexit" in sys.modules:
-        _exit.replace(sys.modules["atexit"])
-    sys.meta_path[:0] = [InterruptPoint, _Kept(_signal), _AfterImport(actions)]
+    hooks = _AfterImport(
+        {
+            "asyncio": _keep_asyncio,
+            "atexit": _exit.replace,
+            "faulthandler": _signals.guard_faulthandler,
+            "inspect": lambda module: _sources().hook_inspect(module),
+            "linecache": lambda module: _sources().hook_linecache(module),
+            "multiprocessing.context": _spawn_by_default,
+        }
+    )
+    sys.meta_path[:0] = [InterruptPoint, _Kept(_signal), hooks]
+    hooks.act_on_imported()
 
 
 def end_fork(error: BaseException | None) -> NoReturn:
@@ -58,6 +60,12 @@ def end_fork(error: BaseException | None) -> NoReturn:
         _exit.farewell()
     finally:
         os._exit(status & 0xFF)
+
+
+def _sources() -> Any:
+    from pythonx import _sources
+
+    return _sources
 
 
 def _spawn_by_default(context: ModuleType) -> None:
@@ -94,10 +102,16 @@ class _Kept:
 
 
 class _AfterImport:
-    """Calls a function on a module right after it was imported, so that nothing is imported just to be set up."""
+    """Calls a function on a module right after each of its imports, so that nothing is imported just to be set up."""
 
     def __init__(self, actions: dict[str, Callable[[ModuleType], None]]) -> None:
         self._actions = actions
+
+    def act_on_imported(self) -> None:
+        """Act on what has been imported already."""
+        for name, action in self._actions.items():
+            if name in sys.modules:
+                action(sys.modules[name])
 
     def find_spec(self, name: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
         action = self._actions.get(name)
