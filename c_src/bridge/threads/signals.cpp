@@ -34,12 +34,13 @@ struct Entry {
   // For the C handler.
   std::atomic<Kind> kind{Kind::none};
   std::atomic<bool> due{false};
-  std::atomic<Handler> below{nullptr};  // called after Python's; called with three arguments, of which it may want one
+  std::atomic<Handler> below{
+      nullptr};  // called after Python's; called with three arguments, of which it may want one
 
   // Of the mutex.
   PyObject* function = nullptr;
   PyObject* context = nullptr;
-  struct sigaction vm {};  // what was there when ours was installed
+  struct sigaction vm{};  // what was there when ours was installed
   Process setter, sender, alarm;
   int put_off = 0;
 };
@@ -117,13 +118,13 @@ int install(int number, const struct sigaction& action) {
 }
 
 int install(int number, void (*handler)(int)) {
-  struct sigaction action {};
+  struct sigaction action{};
   action.sa_handler = handler;
   return install(number, action);
 }
 
 int install_ours(int number) {
-  struct sigaction action {};
+  struct sigaction action{};
   action.sa_sigaction = on_signal;
   action.sa_flags = SA_SIGINFO | SA_ONSTACK;
   return install(number, action);
@@ -286,8 +287,7 @@ bool run(int number, const Taken& taken) {
     return false;
   }
   auto* frame = reinterpret_cast<PyObject*>(PyEval_GetFrame());
-  PyObject* result =
-      PyObject_CallFunction(taken.function, "iO", number, frame == nullptr ? Py_None : frame);
+  PyObject* result = PyObject_CallFunction(taken.function, "iO", number, frame == nullptr ? Py_None : frame);
   Py_DECREF(taken.function);
   Py_XDECREF(taken.context);
   Py_XDECREF(result);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _signal
+import _thread
 import sys
 import threading
 
