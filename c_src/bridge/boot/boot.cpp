@@ -196,7 +196,8 @@ std::string boot(const BootConfig& config) {
   if (!start_detached(main_thread, state)) return "cannot start a thread";
   std::unique_lock<std::mutex> lock(state->mutex);
   state->condition.wait(lock, [state] { return state->done; });
-  if (state->failure.empty() && !(start_detached(reap, nullptr) && start_detached(serve_interrupts, nullptr))) {
+  if (state->failure.empty() &&
+      !(start_detached(reap, nullptr) && start_detached(serve_interrupts, nullptr))) {
     return "cannot start a thread";
   }
   return state->failure;

@@ -27,10 +27,10 @@ struct Farewell {
   std::mutex mutex;
   std::condition_variable changed;
   Clock::time_point deadline;
-  int runner = 0;           // counts those that there were; the main thread is the first
-  bool has_begun = false;   // this runner has
-  bool on_main = true;      // this runner is the main thread
-  pthread_t main_thread{};  // once it has begun
+  int runner = 0;                 // counts those that there were; the main thread is the first
+  bool has_begun = false;         // this runner has
+  bool on_main = true;            // this runner is the main thread
+  pthread_t main_thread{};        // once it has begun
   Clock::time_point due = never;  // when its step is to have ended
   bool done = false;
 };
@@ -58,7 +58,8 @@ bool begin_step(int runner, double seconds) {
   Farewell& state = farewell();
   std::lock_guard<std::mutex> lock(state.mutex);
   if (state.runner != runner) return false;
-  state.due = Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
+  state.due =
+      Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
   state.changed.notify_all();
   return true;
 }

@@ -159,7 +159,8 @@ PYBIND11_EMBEDDED_MODULE(_pythonx, m, py::mod_gil_not_used()) {
       py::arg("capsule"), "What a DLPack capsule holds.");
   m.def(
       "on_interrupt", [](int, const py::object& frame) { return taken(on_interrupt(frame.ptr())); },
-      "The handler of the interrupt signal: stops what is cancelled, and runs the handlers of other signals.");
+      "The handler of the interrupt signal: stops what is cancelled, and runs the handlers of other "
+      "signals.");
   m.def(
       "write_unraisable",
       [](const py::object& error, const py::object& object) {

@@ -49,8 +49,9 @@ struct SignalHandler {
   enum class Kind { none, standard, ignore, call };
   Kind kind = Kind::none;
   PyObject* function = nullptr;  // borrowed, for `call`
-  PyObject* context = nullptr;   // borrowed, for `call`: a contextvars.Context to run it in where nothing waits for it
-  bool has_process = false;      // the process that sets it
+  PyObject* context =
+      nullptr;  // borrowed, for `call`: a contextvars.Context to run it in where nothing waits for it
+  bool has_process = false;  // the process that sets it
   ErlNifPid process{};
 };
 

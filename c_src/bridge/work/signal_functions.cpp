@@ -193,14 +193,18 @@ PyCFunction erase(Function function) {
 
 PyMethodDef methods[] = {
     {"signal", set_handler, METH_VARARGS,
-     "Set the handler of a signal, on any thread: a callable, SIG_IGN, SIG_DFL, or None to give it back to the VM.\n\n"
-     "Returns what `getsignal` did before. A handler of a signal that the VM uses is called beside the VM's own."},
+     "Set the handler of a signal, on any thread: a callable, SIG_IGN, SIG_DFL, or None to give it back to "
+     "the VM.\n\n"
+     "Returns what `getsignal` did before. A handler of a signal that the VM uses is called beside the VM's "
+     "own."},
     {"getsignal", get_handler, METH_O,
-     "Return the handler of a signal: a callable, SIG_IGN, SIG_DFL, or None for one that Python has not set."},
+     "Return the handler of a signal: a callable, SIG_IGN, SIG_DFL, or None for one that Python has not "
+     "set."},
     {"set_wakeup_fd", erase(set_wakeup_fd), METH_VARARGS | METH_KEYWORDS,
      "Set the fd to which the numbers of signals are written (-1 for none), and return the one before."},
     {"raise_signal", raise_signal, METH_VARARGS, "Send a signal to the executing process."},
-    {"pthread_sigmask", mask_signals, METH_VARARGS, "Fetch and/or change the signal mask of the calling thread."},
+    {"pthread_sigmask", mask_signals, METH_VARARGS,
+     "Fetch and/or change the signal mask of the calling thread."},
     {"siginterrupt", set_interrupt_flag, METH_VARARGS, "Change system call restart behaviour."},
     {"alarm", set_alarm, METH_VARARGS, "Arrange for SIGALRM to arrive after the given number of seconds."},
     {"setitimer", set_timer, METH_VARARGS,

@@ -1,8 +1,8 @@
 """What Python does when it exits, short of finalising, in steps that share the time there is.
 
-At the end of the VM the native side (`c_src/bridge/boot/farewell.cpp`) takes one step after the other, and interrupts one that
-takes more than its share; where a thread does not come back from a step, another one goes on with the next. So the functions of
-`atexit` are kept here: those of CPython's own module can be run all at once only.
+At the end of the VM the native side (`c_src/bridge/boot/farewell.cpp`) takes one step after the other, and interrupts
+one that takes more than its share; where a thread does not come back from a step, another one goes on with the next.
+So the functions of `atexit` are kept here: those of CPython's own module can be run all at once only.
 """
 
 from __future__ import annotations
@@ -40,13 +40,15 @@ def register(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Callable
 
 def replace(module: ModuleType) -> None:
     """Have the functions of `atexit` kept here. Those that were registered before stay where they are."""
-    native = {name: getattr(module, name) for name in ("unregister", "_clear", "_run_exitfuncs", "_ncallbacks")}
+    native = {
+        name: getattr(module, name) for name in ("unregister", "_clear", "_run_exitfuncs", "_ncallbacks")
+    }
     if native["unregister"].__module__ == __name__:
         return
 
     def unregister(func: Callable[..., Any], /) -> None:
         """Unregister an exit function which was previously registered."""
-        _handlers[:] = [handler for handler in _handlers if not handler[0] == func]
+        _handlers[:] = [handler for handler in _handlers if not handler[0] == func]  # noqa: SIM201 - as CPython asks
         native["unregister"](func)
 
     def clear() -> None:

@@ -1,7 +1,7 @@
 """The functions of the module `signal`, for a process whose signals are the VM's.
 
-Handlers that Python code sets are kept by the native side (`c_src/bridge/threads/signals.hpp` has the rules), not by CPython,
-which would take signals from the VM and lets its main thread set handlers only.
+Handlers that Python code sets are kept by the native side (`c_src/bridge/threads/signals.hpp` has the rules), not by
+CPython, which would take signals from the VM and lets its main thread set handlers only.
 """
 
 from __future__ import annotations
@@ -64,7 +64,9 @@ def guard_faulthandler(module: ModuleType) -> None:
         if signum == _interrupt_signal:
             raise RuntimeError(f"signal {signum} cannot be registered: Python code is interrupted by it")
         file = sys.stderr if file is None else file
-        return register(signum, file, all_threads, chain or _functions["getsignal"](signum) != _signal.SIG_DFL)
+        return register(
+            signum, file, all_threads, chain or _functions["getsignal"](signum) != _signal.SIG_DFL
+        )
 
     module.register = guarded
 
