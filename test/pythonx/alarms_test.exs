@@ -2,6 +2,8 @@ defmodule Pythonx.AlarmsTest do
   # SIGALRM and the interval timers, which are the whole VM's.
   use Pythonx.SignalCase, async: false
 
+  @moduletag :tmp_dir
+
   @alarm """
   import signal
   def handler(*_): raise TimeoutError("late")
@@ -33,6 +35,32 @@ defmodule Pythonx.AlarmsTest do
         assert line =~ "TimeoutError: late", wait
       end
     end)
+  end
+
+  test "leave no module half imported", %{tmp_dir: dir} do
+    File.write!(Path.join(dir, "rings_while_imported.py"), """
+    import signal, time
+    def late(*_): raise TimeoutError("late")
+    signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, 0.01)
+    while signal.getitimer(signal.ITIMER_REAL)[0]: time.sleep(0.01)
+    time.sleep(0.1)
+    whole = True
+    """)
+
+    code = """
+    import importlib, sys, time
+    sys.modules.pop("rings_while_imported", None)
+    sys.path.insert(0, path)
+    try:
+        import rings_while_imported
+        time.sleep(60)
+    except TimeoutError as error: text = str(error)
+    finally: sys.path.remove(path)
+    (text, rings_while_imported.whole)
+    """
+
+    on_each_thread(fn -> assert eval!(code, %{"path" => Pythonx.encode!(dir, binaries: :str)}) == {"late", true} end)
   end
 
   test "of processor time do as well, and are repeated" do

@@ -11,7 +11,8 @@ namespace {
 
 using Kind = SignalHandler::Kind;
 
-// How often a handler waits for its thread to leave a place where an exception would leave a lock of everyone's taken.
+// How often a handler waits for its thread to leave a place where an exception would leave a lock of everyone's taken, or a
+// module half imported: some seconds.
 constexpr int put_off_limit = 100;
 
 std::atomic<bool> exit_interrupted{false};
@@ -47,12 +48,15 @@ Taken take(int number) {
 bool is_for_this_thread(int number) {
   if (!signal_table[number].due) return false;
   if (signal_table.is_copy) return true;
-  const bool unsafe = safety_of(PyEval_GetFrame()) == Safety::unsafe;
+  const Safety safety = safety_of(PyEval_GetFrame());
   ErlNifPid pid;
   {
     std::lock_guard<std::mutex> lock(signal_table.mutex);
     SignalEntry& entry = signal_table[number];
     const SignalEntry::Process& process = concerned(number, entry);
+    // Handlers of alarms are there to raise. Others may be those of a server that runs for ever in a module's code.
+    const bool raises = is_alarm(number) || entry.kind != Kind::call;
+    const bool unsafe = safety == Safety::unsafe || (raises && safety == Safety::loading);
     if (!process.known || (unsafe && ++entry.put_off < put_off_limit)) return false;
     pid = process.pid;
   }
