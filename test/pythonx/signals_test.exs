@@ -204,6 +204,40 @@ defmodule Pythonx.SignalsTest do
     end
   end
 
+  describe "a server" do
+    # uvicorn notes what handled SIGINT and SIGTERM, puts it back, and raises again what it has got.
+    test "runs again and again, and is stopped by signals" do
+      code = """
+      import os, signal, threading, time, urllib.request, uvicorn
+      async def app(scope, receive, send):
+          await send({"type": "http.response.start", "status": 200, "headers": []})
+          await send({"type": "http.response.body", "body": b"hello"})
+      config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", lifespan="off")
+      server = uvicorn.Server(config)
+      texts = []
+      def ask():
+          while not server.started: time.sleep(0.01)
+          port = server.servers[0].sockets[0].getsockname()[1]
+          texts.append(urllib.request.urlopen(f"http://127.0.0.1:{port}/").read())
+          if how == "flag": server.should_exit = True
+          elif how == "raise": signal.raise_signal(signal.SIGINT)
+          else: os.kill(os.getpid(), signal.SIGINT)
+      client = threading.Thread(target=ask)
+      client.start()
+      try: server.run()
+      except KeyboardInterrupt: pass
+      client.join()
+      (texts, [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)])
+      """
+
+      on_thread(:main, fn ->
+        for how <- ["flag", "raise", "kill", "flag"] do
+          assert eval!(code, %{"how" => Pythonx.encode!(how, binaries: :str)}) == {["hello"], [nil, nil]}
+        end
+      end)
+    end
+  end
+
   describe "the interrupt's own signal" do
     @stops "while True: pass"
 
