@@ -25,6 +25,7 @@ Pythonx.uv_init(
     "numpy>=2.1,<2.3; python_version < '3.14'",
     "numpy>=2.3.2; python_version >= '3.14'",
     "cloudpickle==3.1.2",
+    "uvicorn>=0.30,<1",
     "ml_dtypes>=0.5.1,<0.6; python_version < '3.15'",
     "ml_dtypes>=0.6,<0.7; python_version >= '3.15'",
     #{Enum.map_join(arrow, ",\n    ", &inspect/1)}

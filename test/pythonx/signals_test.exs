@@ -1,62 +1,8 @@
 defmodule Pythonx.SignalsTest do
   # What Python code does with signals, and what becomes of the VM's. Where the VM must end it is one of its own.
-  use Pythonx.Case, async: false
+  use Pythonx.SignalCase, async: false
 
   import ExUnit.CaptureIO
-
-  @moduletag :capture_log
-
-  # Handlers are the whole VM's.
-  setup do
-    give_back = """
-    import signal
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}: signal.signal(number, None)
-    """
-
-    on_exit(fn -> Pythonx.eval(give_back, %{}) end)
-  end
-
-  defp in_process(fun), do: fun |> Task.async() |> Task.await(60_000)
-
-  # Holds Python's main thread while the function runs, which then runs on another one.
-  defp on_another_thread(fun) do
-    await_main_thread()
-    test = self()
-
-    code = """
-    import threading
-    assert threading.current_thread() is threading.main_thread()
-    begun()
-    threading.Event().wait()
-    """
-
-    spawn(fn -> Pythonx.eval(code, %{"begun" => fn -> send(test, :main_thread_held) end}) end)
-    assert_receive :main_thread_held, 10_000
-
-    in_process(fn ->
-      assert eval!("import threading; threading.current_thread() is threading.main_thread()") == false
-      fun.()
-    end)
-  after
-    for %{process: pid} <- Pythonx.running(), do: Process.exit(pid, :kill)
-    await_main_thread()
-  end
-
-  defp on_the_main_thread(fun) do
-    await_main_thread()
-
-    in_process(fn ->
-      assert eval!("import threading; threading.current_thread() is threading.main_thread()")
-      fun.()
-    end)
-  end
-
-  defp on_thread(:main, fun), do: on_the_main_thread(fun)
-  defp on_thread(:another, fun), do: on_another_thread(fun)
-
-  defp on_each_thread(fun), do: Enum.each([:main, :another], &on_thread(&1, fun))
-
-  defp last_line(fun), do: fun |> raised() |> Exception.message() |> String.split("\n", trim: true) |> List.last()
 
   @listed "[signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGCHLD, signal.SIGPIPE, signal.SIGTSTP]"
 
@@ -246,7 +192,7 @@ defmodule Pythonx.SignalsTest do
     end
 
     test "is not what another process's evaluation gets of it" do
-      on_another_thread(fn ->
+      on_thread(:another, fn ->
         assert last_line(fn ->
                  Pythonx.eval("import signal; signal.raise_signal(signal.SIGINT)\nwhile True: pass", %{})
                end) =~
@@ -254,6 +200,40 @@ defmodule Pythonx.SignalsTest do
 
         # That on the main thread goes on.
         assert [_] = for(%{main_thread: true} = job <- Pythonx.running(), do: job)
+      end)
+    end
+  end
+
+  describe "a server" do
+    # uvicorn notes what handled SIGINT and SIGTERM, puts it back, and raises again what it has got.
+    test "runs again and again, and is stopped by signals" do
+      code = """
+      import os, signal, threading, time, urllib.request, uvicorn
+      async def app(scope, receive, send):
+          await send({"type": "http.response.start", "status": 200, "headers": []})
+          await send({"type": "http.response.body", "body": b"hello"})
+      config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", lifespan="off")
+      server = uvicorn.Server(config)
+      texts = []
+      def ask():
+          while not server.started: time.sleep(0.01)
+          port = server.servers[0].sockets[0].getsockname()[1]
+          texts.append(urllib.request.urlopen(f"http://127.0.0.1:{port}/").read())
+          if how == "flag": server.should_exit = True
+          elif how == "raise": signal.raise_signal(signal.SIGINT)
+          else: os.kill(os.getpid(), signal.SIGINT)
+      client = threading.Thread(target=ask)
+      client.start()
+      try: server.run()
+      except KeyboardInterrupt: pass
+      client.join()
+      (texts, [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)])
+      """
+
+      on_thread(:main, fn ->
+        for how <- ["flag", "raise", "kill", "flag"] do
+          assert eval!(code, %{"how" => Pythonx.encode!(how, binaries: :str)}) == {["hello"], [nil, nil]}
+        end
       end)
     end
   end
@@ -330,136 +310,6 @@ defmodule Pythonx.SignalsTest do
     end
   end
 
-  describe "alarms" do
-    @alarm """
-    import signal
-    def handler(*_): raise TimeoutError("late")
-    signal.signal(signal.SIGALRM, handler)
-    signal.setitimer(signal.ITIMER_REAL, 0.05)
-    """
-
-    @waits [
-      "import time; time.sleep(60)",
-      "import threading; threading.Event().wait()",
-      "import threading; lock = threading.Lock(); lock.acquire(); lock.acquire()",
-      "import socket; a, b = socket.socketpair(); a.recv(1)",
-      "import select; select.select([], [], [], 60)",
-      "import subprocess; subprocess.run(['sleep', '60'])",
-      "import queue; queue.SimpleQueue().get()",
-      "import asyncio; asyncio.run(asyncio.sleep(60))",
-      "import asyncio; await asyncio.sleep(60)",
-      "signal.pause()",
-      "while True: pass",
-      "wait()"
-    ]
-
-    test "end whatever waits, and what computes, on every thread" do
-      globals = %{"wait" => fn -> Process.sleep(:infinity) end}
-
-      on_each_thread(fn ->
-        for wait <- @waits do
-          line = last_line(fn -> Pythonx.eval(@alarm <> wait, globals) end)
-          # pause() returns when any signal has come.
-          assert line =~ "TimeoutError: late", wait
-        end
-      end)
-    end
-
-    test "of processor time do as well, and are repeated" do
-      on_each_thread(fn ->
-        for {timer, name} <- [{"ITIMER_VIRTUAL", "SIGVTALRM"}, {"ITIMER_PROF", "SIGPROF"}] do
-          code = """
-          import signal
-          seen = []
-          def handler(number, frame):
-              seen.append(number)
-              if len(seen) == 3: raise TimeoutError("late")
-          signal.signal(signal.#{name}, handler)
-          signal.setitimer(signal.#{timer}, 0.02, 0.02)
-          try:
-              while True: pass
-          except TimeoutError:
-              signal.setitimer(signal.#{timer}, 0)
-          signal.signal(signal.#{name}, signal.SIG_DFL)
-          seen == [signal.#{name}] * 3
-          """
-
-          assert eval!(code)
-        end
-      end)
-    end
-
-    test "that no handler waits for end the evaluation that has set them, and nothing else" do
-      on_each_thread(fn ->
-        assert last_line(fn -> Pythonx.eval("import signal, time\nsignal.alarm(1); time.sleep(60)", %{}) end) =~
-                 "KeyboardInterrupt: SIGALRM came, for which there is no handler"
-
-        assert eval!("1") == 1
-      end)
-    end
-
-    test "that are ignored are nothing" do
-      code = """
-      import signal, time
-      signal.signal(signal.SIGALRM, signal.SIG_IGN)
-      signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
-      end = time.monotonic() + 0.2
-      while time.monotonic() < end: time.sleep(0.01)
-      signal.setitimer(signal.ITIMER_REAL, 0)
-      signal.signal(signal.SIGALRM, signal.SIG_DFL)
-      1
-      """
-
-      on_each_thread(fn -> assert eval!(code) == 1 end)
-    end
-
-    test "that are left over do not hit the evaluations of another process" do
-      test = self()
-
-      rang =
-        "import signal\ndef handler(*_):\n  rang()\n  raise TimeoutError('late')\nsignal.signal(signal.SIGALRM, handler)\n"
-
-      on_each_thread(fn ->
-        {:ok, device} = StringIO.open("")
-
-        leave = fn code ->
-          in_process(fn ->
-            Pythonx.eval(code, %{"rang" => fn -> send(test, :rang) && nil end}, stderr_device: device)
-          end)
-        end
-
-        # With a handler: it is called, and what it raises reported.
-        leave.(rang <> "signal.setitimer(signal.ITIMER_REAL, 0.2)")
-        wait = fn -> await_text(device, ~r/TimeoutError: late/) end
-        assert eval!("wait()\n1", %{"wait" => wait}) == 1
-        # Without one.
-        leave.(
-          "import signal\nsignal.signal(signal.SIGALRM, signal.SIG_DFL)\nsignal.setitimer(signal.ITIMER_REAL, 0.05)"
-        )
-
-        assert eval!(
-                 "import signal, time\nwhile signal.getitimer(signal.ITIMER_REAL)[0]: time.sleep(0.01)\ntime.sleep(0.1)\n1"
-               ) == 1
-      end)
-
-      assert_received :rang
-    end
-
-    test "use handlers that another process has set, such as the first to import a module" do
-      in_process(fn ->
-        Pythonx.eval(
-          "import signal\ndef handler(*_): raise TimeoutError('late')\nsignal.signal(signal.SIGALRM, handler)",
-          %{}
-        )
-      end)
-
-      on_each_thread(fn ->
-        code = "import signal, time\nsignal.setitimer(signal.ITIMER_REAL, 0.05)\ntime.sleep(60)"
-        assert last_line(fn -> Pythonx.eval(code, %{}) end) =~ "TimeoutError: late"
-      end)
-    end
-  end
-
   describe "a copy made by fork" do
     setup do
       wait_until(fn -> elem(Pythonx.NIF.interpreter_stats(), 0) == 0 end)
@@ -499,10 +349,5 @@ defmodule Pythonx.SignalsTest do
 
       capture_io(:stderr, fn -> assert eval!(code) == [5, 5, -15, -2, -14] end)
     end
-  end
-
-  defp await_text(device, pattern) do
-    wait_until(fn -> device |> StringIO.contents() |> elem(1) =~ pattern end, 20_000)
-    nil
   end
 end

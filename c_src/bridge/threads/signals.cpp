@@ -12,54 +12,22 @@
 #include <utility>
 
 #include "threads/pool.hpp"
-#include "threads/safe_point.hpp"
+#include "threads/signal_table.hpp"
 
 namespace pythonx {
+
+SignalTable signal_table;
+
 namespace {
 
 using Kind = SignalHandler::Kind;
 using Handler = void (*)(int, siginfo_t*, void*);
 
-struct Process {
-  bool known = false;
-  ErlNifPid pid{};
-
-  void set(const ErlNifPid* process) {
-    known = process != nullptr;
-    if (known) pid = *process;
-  }
-};
-
-struct Entry {
-  // For the C handler.
-  std::atomic<Kind> kind{Kind::none};
-  std::atomic<bool> due{false};
-  std::atomic<Handler> below{
-      nullptr};  // called after Python's; called with three arguments, of which it may want one
-
-  // Of the mutex.
-  PyObject* function = nullptr;
-  PyObject* context = nullptr;
-  struct sigaction vm{};  // what was there when ours was installed
-  Process setter, sender, alarm;
-  int put_off = 0;
-};
-
-std::array<Entry, NSIG> entries;
-std::mutex table_mutex;
 struct sigaction interrupt_action;
 std::atomic<int> wakeup_fd{-1};
-std::atomic<bool> closed{false};
-std::atomic<bool> is_copy{false};
-std::atomic<bool> exit_interrupted{false};
 sem_t arrivals;
 
-// How often a handler waits for its thread to leave a place where an exception would leave a lock of everyone's taken.
-constexpr int put_off_limit = 100;
-
 constexpr std::array<int, 3> alarms{SIGALRM, SIGVTALRM, SIGPROF};
-
-bool is_alarm(int number) { return number == SIGALRM || number == SIGVTALRM || number == SIGPROF; }
 
 bool is_own(const siginfo_t* info) {
   const bool is_sent = info->si_code == SI_USER || info->si_code == SI_QUEUE
@@ -70,16 +38,13 @@ bool is_own(const siginfo_t* info) {
   return is_sent && info->si_pid == getpid();
 }
 
-// Without a handler these are not nothing all the same.
-bool strikes_by_itself(int number, bool own) { return is_alarm(number) || (own && number == SIGINT); }
-
 void on_signal(int number, siginfo_t* info, void* context) {
   const int error = errno;
-  Entry& entry = entries[static_cast<std::size_t>(number)];
+  SignalEntry& entry = signal_table[number];
   const Kind kind = entry.kind;
   const bool own = is_own(info);
   const bool called = kind == Kind::call;
-  if (!closed && (called || (kind != Kind::ignore && strikes_by_itself(number, own)))) {
+  if (!signal_table.closed && (called || (kind != Kind::ignore && strikes_by_itself(number, own)))) {
     entry.due = true;
     const int fd = wakeup_fd;
     const auto byte = static_cast<unsigned char>(number);
@@ -131,11 +96,11 @@ int install_ours(int number) {
 }
 
 // What the signal would do without Python.
-struct sigaction vm_action(const Entry& entry, const struct sigaction& current) {
+struct sigaction vm_action(const SignalEntry& entry, const struct sigaction& current) {
   return is_ours(current) ? entry.vm : current;
 }
 
-void note_vm(Entry* entry, const struct sigaction& action) {
+void note_vm(SignalEntry* entry, const struct sigaction& action) {
   entry->vm = action;
   Handler below = nullptr;
   if ((action.sa_flags & SA_SIGINFO) != 0) {
@@ -149,7 +114,7 @@ void note_vm(Entry* entry, const struct sigaction& action) {
 // Whether Python may add to what the signal does, but not replace it. Children that nobody waits for would be lost with
 // SIGCHLD ignored, and an alarm would end the VM.
 bool is_borrowed(int number, const struct sigaction& vm) {
-  if (is_copy) return false;
+  if (signal_table.is_copy) return false;
   return !is_default(vm) || number == SIGCHLD || is_alarm(number);
 }
 
@@ -172,19 +137,19 @@ bool is_of_vm(int number) {
 
 // Ours stays installed, whether Python has a handler or not.
 bool is_held(int number, const struct sigaction& vm) {
-  if (is_copy) return false;
+  if (signal_table.is_copy) return false;
   return (number == SIGINT && is_function(vm)) || (is_alarm(number) && is_default(vm));
 }
 
 void hold(int number) {
   struct sigaction current;
   if (sigaction(number, nullptr, &current) != 0 || is_ours(current) || !is_held(number, current)) return;
-  note_vm(&entries[static_cast<std::size_t>(number)], current);
+  note_vm(&signal_table[number], current);
   install_ours(number);
 }
 
 // With the mutex held. Has the signal do what the kind says; 0, or an errno.
-int apply(int number, Kind kind, Entry* entry) {
+int apply(int number, Kind kind, SignalEntry* entry) {
   struct sigaction current;
   if (sigaction(number, nullptr, &current) != 0) return errno;
   const struct sigaction vm = vm_action(*entry, current);
@@ -225,75 +190,6 @@ void start_relay() {
   static_cast<void>(started);
 }
 
-// --- Running handlers ----------------------------------------------------------------------------------------------
-
-Entry& entry_of(int number) { return entries[static_cast<std::size_t>(number)]; }
-
-// With the mutex held.
-const Process& concerned(int number, const Entry& entry) {
-  if (entry.sender.known) return entry.sender;
-  if (is_alarm(number) && entry.alarm.known) return entry.alarm;
-  return entry.setter;
-}
-
-struct Taken {
-  bool due = false;
-  PyObject* function = nullptr;
-  PyObject* context = nullptr;
-};
-
-// Takes the signal, if it is due; new references.
-Taken take(int number) {
-  std::lock_guard<std::mutex> lock(table_mutex);
-  Entry& entry = entry_of(number);
-  if (!entry.due.exchange(false)) return {};
-  entry.sender.set(nullptr);
-  entry.put_off = 0;
-  if (entry.kind == Kind::ignore) return {};
-  if (entry.kind != Kind::call) return {strikes_by_itself(number, true), nullptr, nullptr};
-  Py_INCREF(entry.function);
-  Py_XINCREF(entry.context);
-  return {true, entry.function, entry.context};
-}
-
-// Whether it is due, and for the job of this thread, at a place where an exception does no harm.
-bool is_for_this_thread(int number) {
-  if (!entry_of(number).due) return false;
-  if (is_copy) return true;
-  const bool unsafe = safety_of(PyEval_GetFrame()) == Safety::unsafe;
-  ErlNifPid pid;
-  {
-    std::lock_guard<std::mutex> lock(table_mutex);
-    Entry& entry = entry_of(number);
-    const Process& process = concerned(number, entry);
-    if (!process.known || (unsafe && ++entry.put_off < put_off_limit)) return false;
-    pid = process.pid;
-  }
-  return ThreadPool::instance().works_for(pid);
-}
-
-void raise_for(int number) {
-  if (number == SIGINT) {
-    PyErr_SetNone(PyExc_KeyboardInterrupt);
-  } else {
-    const char* name = number == SIGALRM ? "SIGALRM" : number == SIGPROF ? "SIGPROF" : "SIGVTALRM";
-    PyErr_Format(PyExc_KeyboardInterrupt, "%s came, for which there is no handler", name);
-  }
-}
-
-bool run(int number, const Taken& taken) {
-  if (taken.function == nullptr) {
-    raise_for(number);
-    return false;
-  }
-  auto* frame = reinterpret_cast<PyObject*>(PyEval_GetFrame());
-  PyObject* result = PyObject_CallFunction(taken.function, "iO", number, frame == nullptr ? Py_None : frame);
-  Py_DECREF(taken.function);
-  Py_XDECREF(taken.context);
-  Py_XDECREF(result);
-  return result != nullptr;
-}
-
 }  // namespace
 
 int interrupt_signal() {
@@ -331,8 +227,8 @@ int set_signal_handler(int number, const SignalHandler& handler, PyObject** old)
   PyObject* context = nullptr;
   int error = 0;
   {
-    std::lock_guard<std::mutex> lock(table_mutex);
-    Entry& entry = entry_of(number);
+    std::lock_guard<std::mutex> lock(signal_table.mutex);
+    SignalEntry& entry = signal_table[number];
     // That of the interrupt is noted, and nothing else.
     error = number == interrupt_signal() ? 0 : apply(number, handler.kind, &entry);
     if (error == 0) {
@@ -356,8 +252,8 @@ int set_signal_handler(int number, const SignalHandler& handler, PyObject** old)
 }
 
 PyObject* get_signal_handler(int number) {
-  std::lock_guard<std::mutex> lock(table_mutex);
-  const Entry& entry = entry_of(number);
+  std::lock_guard<std::mutex> lock(signal_table.mutex);
+  const SignalEntry& entry = signal_table[number];
   struct sigaction current;
   switch (entry.kind) {
     case Kind::call:
@@ -380,91 +276,35 @@ PyObject* get_signal_handler(int number) {
 
 void set_signal_sender(int number, const ErlNifPid* process) {
   if (number == SIGINT) start_relay();
-  std::lock_guard<std::mutex> lock(table_mutex);
-  entry_of(number).sender.set(process);
+  std::lock_guard<std::mutex> lock(signal_table.mutex);
+  signal_table[number].sender.set(process);
 }
 
 void set_alarm_owner(int number, const ErlNifPid* process) {
   start_relay();
-  std::lock_guard<std::mutex> lock(table_mutex);
-  entry_of(number).alarm.set(process);
+  std::lock_guard<std::mutex> lock(signal_table.mutex);
+  signal_table[number].alarm.set(process);
 }
 
 void simulate_signal(int number) {
-  if (closed) return;
-  entry_of(number).due = true;
+  if (signal_table.closed) return;
+  signal_table[number].due = true;
   trip_interrupt();
   sem_post(&arrivals);
 }
 
 int exchange_wakeup_fd(int fd) { return wakeup_fd.exchange(fd); }
 
-bool is_due(int number) { return entry_of(number).due; }
+void close_signals() { signal_table.closed = true; }
 
-std::vector<DueSignal> due_signals() {
-  std::vector<DueSignal> due;
-  if (closed) return due;
-  std::lock_guard<std::mutex> lock(table_mutex);
-  for (int number = 1; number < NSIG; ++number) {
-    const Entry& entry = entry_of(number);
-    if (!entry.due) continue;
-    const Process& process = concerned(number, entry);
-    due.push_back({number, process.known, process.pid});
-  }
-  return due;
-}
+void lock_signals() { signal_table.mutex.lock(); }
 
-bool run_signal_handlers() {
-  if (closed && !is_copy) return true;
-  for (int number = 1; number < NSIG; ++number) {
-    if (!is_for_this_thread(number)) continue;
-    const Taken taken = take(number);
-    if (!taken.due || run(number, taken)) continue;
-    trip_interrupt();  // for the others
-    return false;
-  }
-  return true;
-}
-
-void run_signal_handler_alone(int number) {
-  const Taken taken = take(number);
-  if (taken.function == nullptr) return;
-  PyObject* module = PyImport_ImportModule("pythonx._signals");
-  PyObject* none = module == nullptr ? nullptr
-                                     : PyObject_CallMethod(module, "run_alone", "OOi", taken.context,
-                                                           taken.function, number);
-  if (none == nullptr) PyErr_WriteUnraisable(taken.function);
-  Py_XDECREF(none);
-  Py_XDECREF(module);
-  Py_DECREF(taken.function);
-  Py_DECREF(taken.context);
-}
-
-void close_signals() { closed = true; }
-
-std::vector<int> due_when_closed() {
-  std::vector<int> due;
-  for (int number = 1; number < NSIG; ++number) {
-    if (is_due(number)) due.push_back(number);
-  }
-  return due;
-}
-
-void interrupt_exit(bool wanted) {
-  exit_interrupted = wanted;
-  if (wanted) trip_interrupt();
-}
-
-bool take_exit_interrupt() { return exit_interrupted.exchange(false); }
-
-void lock_signals() { table_mutex.lock(); }
-
-void unlock_signals() { table_mutex.unlock(); }
+void unlock_signals() { signal_table.mutex.unlock(); }
 
 void disown_signals() {
-  is_copy = true;
+  signal_table.is_copy = true;
   for (int number = 1; number < NSIG; ++number) {
-    Entry& entry = entry_of(number);
+    SignalEntry& entry = signal_table[number];
     struct sigaction current;
     if (sigaction(number, nullptr, &current) != 0) continue;
     entry.below = nullptr;

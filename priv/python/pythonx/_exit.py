@@ -1,8 +1,8 @@
 """What Python does when it exits, short of finalising, in steps that share the time there is.
 
-At the end of the VM the native side (`c_src/bridge/boot/farewell.cpp`) takes one step after the other, and interrupts one
-that takes more than its share; where a thread does not come back from a step, another one goes on with the next. So the
-functions of `atexit` are kept here: those of CPython's own module can be run all at once only.
+At the end of the VM the native side (`c_src/bridge/boot/farewell.cpp`) takes one step after the other, and interrupts
+one that takes more than its share; where a thread does not come back from a step, another one goes on with the next.
+So the functions of `atexit` are kept here: those of CPython's own module can be run all at once only.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def replace(module: ModuleType) -> None:
 
     def unregister(func: Callable[..., Any], /) -> None:
         """Unregister an exit function which was previously registered."""
-        _handlers[:] = [handler for handler in _handlers if handler[0] != func]
+        _handlers[:] = [handler for handler in _handlers if not handler[0] == func]  # noqa: SIM201 - as CPython asks
         native["unregister"](func)
 
     def clear() -> None:
