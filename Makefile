@@ -15,7 +15,7 @@ endif
 MAKEFLAGS += --no-print-directory
 
 MINORS := 10 11 12 13
-NATIVE := $(wildcard $(addprefix c_src/*/*., c h cpp hpp) $(addprefix c_src/*/*/*., cpp hpp) $(addprefix bench/*., c h cpp hpp) $(addprefix bench/*/*., c h cpp hpp))
+NATIVE := $(wildcard test/support/*.cpp $(addprefix c_src/*/*., c h cpp hpp) $(addprefix c_src/*/*/*., cpp hpp) $(addprefix bench/*., c h cpp hpp) $(addprefix bench/*/*., c h cpp hpp))
 PYTHON := $(wildcard priv/python test/python scripts bench examples)
 # Debian keeps ExDoc among the libraries of its own Elixir; another Elixir has to be told.
 EX_DOC := $(foreach app,ex_doc earmark_parser makeup makeup_elixir makeup_erlang nimble_parsec,-pa /usr/lib/elixir/lib/$(app)/ebin)
