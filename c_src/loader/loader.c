@@ -5,6 +5,9 @@
 // global, and the bridge, which is not linked to libpython, cannot load before they are. Hence this small
 // library, first.
 //
+// It is C, and so does without the typed layer of the bridge's native functions (c_src/bridge/nif/typed.hpp): `mix compile`
+// then needs no C++ compiler, nor the C++ library of the machine that it compiles for, and C has no exceptions to let out.
+//
 // Ownership: `opened` is written once, under `lock`, and its handle is never closed: what runs in the VM
 // afterwards holds pointers into libpython, and a second libpython would share, or overwrite, the global
 // symbols of the first.

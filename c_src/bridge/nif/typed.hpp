@@ -19,6 +19,7 @@
 #include <erl_nif.h>
 
 #include <cstdint>
+#include <exception>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -34,7 +35,7 @@
 namespace pythonx {
 
 // An argument is of its type, and yet will not do.
-struct BadArgument {};
+class BadArgument : public std::exception {};
 
 // --- What enumerations are in Elixir: atoms ------------------------------------------------------------------------
 
@@ -337,7 +338,7 @@ Term call_native(ErlNifEnv* env, int, const Term argv[]) noexcept {
 
 // The entry of a function in the table of a library.
 template <auto function>
-constexpr ErlNifFunc native(const char* name, ErlNifDirtyTaskFlags where = ErlNifDirtyTaskFlags{}) {
+constexpr ErlNifFunc native(const char* name, ErlNifDirtyTaskFlags where = ErlNifDirtyTaskFlags{}) noexcept {
   return {name, Signature<decltype(function)>::arity, call_native<function>, static_cast<unsigned>(where)};
 }
 

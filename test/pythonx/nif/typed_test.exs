@@ -39,7 +39,7 @@ defmodule Pythonx.NIF.TypedTest do
   use ExUnit.Case, async: true
   use Pythonx.Case
 
-  alias Pythonx.Bridge.Headers
+  alias Pythonx.Boot.Bridge.Headers
   alias Pythonx.NIF
   alias Pythonx.TypedFunctions, as: F
 
@@ -233,5 +233,47 @@ defmodule Pythonx.NIF.TypedTest do
         assert_raise ArgumentError, fn -> apply(NIF, fun, arguments) end
       end
     end
+  end
+
+  # In a VM of its own, which gets no more memory than it has. The first is a native function, the others run on threads of the
+  # bridge, the last one below CPython.
+  @tag skip: System.get_env("LD_PRELOAD", "") =~ "libasan" && "the sanitizer itself takes more address space than that"
+  test "what there is no memory for is an error, wherever it was wanted, and all goes on" do
+    code = ~S'''
+    Application.ensure_all_started(:pythonx)
+
+    python = """
+    import resource
+
+    def limit(spare):
+        used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + spare, resource.RLIM_INFINITY))
+    """
+
+    {_, %{"limit" => limit}} = Pythonx.eval(python, %{})
+    column = fn -> Pythonx.Table.new(%{a: List.duplicate(nil, 100)}, types: %{a: {:fixed_size_binary, 5_000_000}}) end
+    table = column.()
+    interpreter = Pythonx.Interpreter.create()
+    {_, text} = Pythonx.Interpreter.eval(interpreter, "text = 'x' * 200_000_000", %{})
+    Pythonx.call(limit, [64 * 1024 * 1024])
+
+    print = fn -> Pythonx.Interpreter.eval(interpreter, "print(text, end='')", text) end
+
+    for fun <- [column, fn -> Pythonx.Table.from_object(table.object, copy: true) end, print] do
+      try do
+        fun.()
+      rescue
+        error in ErlangError -> IO.inspect(error.original)
+        error in Pythonx.Error -> error.lines |> List.last() |> IO.write()
+      end
+    end
+
+    {two, _} = Pythonx.eval("1 + 1", %{})
+    IO.inspect(Pythonx.decode(two))
+    '''
+
+    args = ["-pa", Application.app_dir(:pythonx, "ebin"), "-e", code]
+    result = System.cmd("elixir", args, env: Map.to_list(Pythonx.install_env()))
+    assert result == {":enomem\n:enomem\nMemoryError\n2\n", 0}
   end
 end
