@@ -3,7 +3,20 @@ defmodule PythonxTest do
 
   import ExUnit.CaptureIO
 
-  doctest Pythonx
+  # What `help/2` prints is told below its example.
+  doctest Pythonx, except: [help: 2]
+
+  test "the example of help/2" do
+    {double, _} = Pythonx.eval("def double(x):\n  'Twice x.'\n  return 2 * x\ndouble", %{})
+    printed = capture_io(fn -> assert Pythonx.help(double) == :ok end)
+    assert printed =~ "function double in module __main__\n\ndouble(x)\n    Twice x.\n"
+    {:docs_v1, _, _, _, _, _, docs} = Code.fetch_docs(Pythonx)
+    assert {_, _, _, %{"en" => text}, _} = Enum.find(docs, &match?({{:function, :help, 2}, _, _, _, _}, &1))
+    assert text =~ printed |> String.trim() |> String.split("\n") |> Enum.map_join("\n", &indented/1)
+  end
+
+  defp indented(""), do: ""
+  defp indented(line), do: "    " <> line
 
   describe "eval/3 result" do
     test "is the value of a trailing expression, None included" do

@@ -25,9 +25,17 @@ defmodule Pythonx.PoolTest do
   defp begin!(pool, code, opts \\ []) do
     file = Path.join(System.tmp_dir!(), "pythonx-pool-#{System.unique_integer([:positive])}")
     on_exit(fn -> File.rm(file) end)
-    {pid, _} = spawn_monitor(fn -> Pool.eval(pool, "open(file, 'w').close()\n" <> code, %{"file" => file}, opts) end)
+    code = "open(file, 'w').close()\n" <> code
+    {pid, _} = spawn_monitor(fn -> exit_as_raised(fn -> Pool.eval(pool, code, %{"file" => file}, opts) end) end)
     wait_for_file(file)
     pid
+  end
+
+  # Ends as a process does in which an exception is not rescued, but for what is logged then.
+  defp exit_as_raised(fun) do
+    fun.()
+  rescue
+    error -> exit({error, __STACKTRACE__})
   end
 
   defp count_workers(pool, status), do: Enum.count(Pool.info(pool).workers, &(&1.status == status))
@@ -136,7 +144,7 @@ defmodule Pythonx.PoolTest do
 
       pool = start_pool!(init: "import os")
       assert {nil, _} = Pool.eval(pool, "for n in 0, 1, 2: os.close(n)", %{})
-      assert {_, _} = Pool.eval(pool, "print('lost')", %{})
+      assert {_, _} = Pool.eval(pool, "print('lost')", %{}, stdout_device: start_device())
     end
 
     test "that is written to costs the worker" do

@@ -324,13 +324,14 @@ defmodule Pythonx.Calls.CallbacksTest do
           {"a thread of Python's",
            "import threading\nthreading.Thread(target=f, daemon=True).start()\nwhile True: g()"},
           {"a coroutine",
-           "import asyncio\nasync def main():\n  task = asyncio.ensure_future(f.aio())\n  await asyncio.sleep(60)\nawait main()"}
+           "import asyncio\nasync def main():\n  task = asyncio.ensure_future(f.aio())\n  task.add_done_callback(lambda t: t.exception())\n  await asyncio.sleep(60)\nawait main()"}
         ] do
       @tag :capture_log
       test "the death of the caller ends a handler that #{who} called" do
         test = self()
         globals = %{"f" => endless(test), "g" => fn -> Process.sleep(5) end}
-        caller = spawn(fn -> Pythonx.eval(unquote(code), globals, stderr_device: :erlang.group_leader()) end)
+        err = start_device(:err)
+        caller = spawn(fn -> Pythonx.eval(unquote(code), globals, stderr_device: err) end)
         assert_receive {:handler, handler}
         monitor = Process.monitor(handler)
         Process.exit(caller, :kill)
@@ -360,11 +361,9 @@ defmodule Pythonx.Calls.CallbacksTest do
         Process.sleep(:infinity)
       end
 
-      caller =
-        spawn(fn ->
-          Pythonx.eval("try:\n" <> indent(code) <> "finally:\n  thread.join()", %{"f" => endless(test), "g" => g})
-        end)
-
+      code = "try:\n" <> indent(code) <> "finally:\n  thread.join()"
+      err = start_device(:err)
+      caller = spawn(fn -> Pythonx.eval(code, %{"f" => endless(test), "g" => g}, stderr_device: err) end)
       assert_receive {:first, _handler}
       Process.exit(caller, :kill)
       wait_until(fn -> Pythonx.running() == [] end)

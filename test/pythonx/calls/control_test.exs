@@ -112,7 +112,8 @@ defmodule Pythonx.Calls.ControlTest do
     defp operations do
       {object, _} = Pythonx.eval("import types; types.SimpleNamespace(method=len, items={'a': 1})", %{})
       items = Pythonx.getattr(object, :items)
-      coroutine = Pythonx.call(elem(Pythonx.eval("async def f(): pass\nf", %{}), 0))
+      # A coroutine that never began would be warned about.
+      {awaitable, _} = Pythonx.eval("class A:\n  def __await__(self): yield\nA()", %{})
       {:ok, server} = Pythonx.Server.start_link(object: items)
       big = Enum.to_list(1..1000)
       timeout = [timeout: 50]
@@ -137,7 +138,7 @@ defmodule Pythonx.Calls.ControlTest do
         help: fn -> Pythonx.help(object, timeout) end,
         stream: fn -> object |> Pythonx.stream(timeout) |> Enum.to_list() end,
         iterator: fn -> Pythonx.iterator([1], timeout) end,
-        await: fn -> Pythonx.await(coroutine, timeout) end,
+        await: fn -> Pythonx.await(awaitable, timeout) end,
         attach_logger: fn -> Pythonx.attach_logger([level: :none] ++ timeout) end,
         attach_named_logger: fn -> Pythonx.attach_logger([logger: "control_test"] ++ timeout) end,
         encode!: fn -> Pythonx.encode!(big, timeout) end,
