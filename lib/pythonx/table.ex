@@ -15,7 +15,9 @@ defmodule Pythonx.Table do
 
   A table is a handle. Making one of a data frame, encoding it, `select/2`, `slice/3`, `chunks/2` and the raw values of
   `to_columns/2` take a time that depends on the number of columns and chunks, not on that of rows: no element is
-  touched. `to_columns/2`, `column/3` and `to_rows/2` make terms of elements. Tables do not change.
+  touched, but for one pass over offsets and other references of a data frame, by which damaged data is refused; see the
+  guide [Tables](tables.md#damaged-data). `to_columns/2`, `column/3` and `to_rows/2` make terms of elements. Tables do not
+  change.
 
   The fields `names`, `types` and `row_count` may be read and matched.
 

@@ -37,7 +37,9 @@ std::int64_t buffer_size(const Type& type, const ArrowArray& array, std::int64_t
   switch (type.kind) {
     case Kind::text:
     case Kind::bytes:
-      if (n == 2) return end == 0 ? 0 : offset_at(array.buffers[1], type.width, end);
+      // An array without values need not have offsets.
+      if (n == 2)
+        return end == 0 || array.buffers[1] == nullptr ? 0 : offset_at(array.buffers[1], type.width, end);
       [[fallthrough]];
     case Kind::list:
     case Kind::map:
