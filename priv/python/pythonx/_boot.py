@@ -28,6 +28,23 @@ def boot(sys_paths: list[str], interrupt_signal: int) -> None:
     sys.meta_path[:0] = [InterruptPoint, _AfterImport({"multiprocessing.context": _spawn_by_default})]
 
 
+def call_after_loading(function: Callable[[], None]) -> None:
+    """Call a function now, and whenever an extension module may have brought libraries along."""
+    import _imp
+
+    def then(load: Callable[..., Any]) -> Callable[..., Any]:
+        def load_and_call(*args: Any) -> Any:
+            try:
+                return load(*args)
+            finally:
+                function()
+
+        return load_and_call
+
+    function()
+    _imp.create_dynamic, _imp.exec_dynamic = then(_imp.create_dynamic), then(_imp.exec_dynamic)
+
+
 def farewell() -> None:
     """Do what Python's own exit would, short of finalising: run atexit handlers, flush buffered files."""
     import atexit
