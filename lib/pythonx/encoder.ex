@@ -19,6 +19,9 @@ defprotocol Pythonx.Encoder do
       raise Protocol.UndefinedError, protocol: @protocol, value: value, description: "why"
 
   Structs without an implementation are an error, nested ones too: the message names the place.
+
+  An implementation of your own for a built-in type, such as `BitString`, takes the place of the one here, for terms inside
+  of others too, also where it is defined only at run time. Terms of that type are then encoded one by one.
   """
 
   @doc """
@@ -38,6 +41,9 @@ end
 
 defimpl Pythonx.Encoder, for: [Atom, Integer, Float, BitString, PID, Function] do
   def encode(term, _encoder), do: Pythonx.Conversion.Native.encode(term)
+
+  @doc false
+  def __ours__, do: 0
 end
 
 defimpl Pythonx.Encoder, for: List do
@@ -48,9 +54,12 @@ defimpl Pythonx.Encoder, for: List do
     if Native.default?(encoder) or List.improper?(list) do
       Native.encode(list)
     else
-      list |> Enum.map(&Native.encode_child(&1, encoder)) |> Native.encode()
+      list |> Enum.map(&Native.encode_child(&1, encoder)) |> Native.encode_plainly()
     end
   end
+
+  @doc false
+  def __ours__, do: 0
 end
 
 defimpl Pythonx.Encoder, for: Tuple do
@@ -64,9 +73,12 @@ defimpl Pythonx.Encoder, for: Tuple do
       |> Tuple.to_list()
       |> Enum.map(&Native.encode_child(&1, encoder))
       |> List.to_tuple()
-      |> Native.encode()
+      |> Native.encode_plainly()
     end
   end
+
+  @doc false
+  def __ours__, do: 0
 end
 
 defimpl Pythonx.Encoder, for: Map do
@@ -85,6 +97,9 @@ defimpl Pythonx.Encoder, for: Map do
       Pythonx.NIF.call("dict_from_pairs", {pairs})
     end
   end
+
+  @doc false
+  def __ours__, do: 0
 end
 
 defimpl Pythonx.Encoder, for: MapSet do
@@ -97,6 +112,9 @@ defimpl Pythonx.Encoder, for: MapSet do
       Pythonx.NIF.call("set_from_list", {Enum.map(set, &Native.encode_child(&1, encoder))})
     end
   end
+
+  @doc false
+  def __ours__, do: 0
 end
 
 defimpl Pythonx.Encoder, for: Pythonx.Object do

@@ -116,9 +116,10 @@ class GilWait {
 Term encode_here(ErlNifEnv* env, const Term argv[]) {
   EncodeOptions options;
   options.binaries_as_str = argv[1] == atoms.true_;
+  enif_get_uint(env, argv[2], &options.own);
   options.caller_env = true;
   std::vector<PyObject*> replacements;
-  Term list = argv[2];
+  Term list = argv[3];
   for (Term head; enif_get_list_cell(env, list, &head, &list);) replacements.push_back(get_object(env, head));
   std::vector<Term> deferred;
   PyObject* object = nullptr;
@@ -137,7 +138,7 @@ Term encode_here(ErlNifEnv* env, const Term argv[]) {
   }
 }
 
-// encode(term, binaries_as_str, replacements): what encode_here returns, {:observed, that, times} while somebody listens
+// encode(term, binaries_as_str, own, replacements): what encode_here returns, {:observed, that, times} while somebody listens
 Term nif_encode(ErlNifEnv* env, int, const Term argv[]) {
   if (!is_booted()) return not_initialized(env);
   GilWait wait;
@@ -255,7 +256,7 @@ ErlNifFunc functions[] = {
     {"submit_eval", 8, nif_submit_eval, 0},
     {"submit_call", 3, nif_submit_call, 0},
     {"submit_object", 6, nif_submit_object, 0},
-    {"nif_encode", 3, nif_encode, ERL_NIF_DIRTY_JOB_CPU_BOUND},
+    {"nif_encode", 4, nif_encode, ERL_NIF_DIRTY_JOB_CPU_BOUND},
     {"nif_decode", 1, nif_decode, ERL_NIF_DIRTY_JOB_CPU_BOUND},
     {"nif_memoryview", 1, nif_memoryview, ERL_NIF_DIRTY_JOB_CPU_BOUND},
     {"local_object?", 1, nif_is_local_object, 0},
