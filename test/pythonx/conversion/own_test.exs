@@ -15,9 +15,10 @@ defmodule Pythonx.Conversion.OwnTest do
   defp define(type, body) do
     before = Code.get_compiler_option(:ignore_module_conflict)
     Code.put_compiler_option(:ignore_module_conflict, true)
-    Code.eval_string("defimpl Pythonx.Encoder, for: #{inspect(type)} do\n#{body}\nend")
+    modules = Code.compile_string("defimpl Pythonx.Encoder, for: #{inspect(type)} do\n#{body}\nend")
     Code.put_compiler_option(:ignore_module_conflict, before)
     on_exit(fn -> restore(type) end)
+    modules
   end
 
   # The next call loads it from its file.
@@ -176,6 +177,24 @@ defmodule Pythonx.Conversion.OwnTest do
     assert error.value == "worse"
     # What we say of ours stays.
     assert_raise ArgumentError, ~r/^cannot encode an improper list/, fn -> Pythonx.encode!([1 | 2]) end
+  end
+
+  # As in a project that has a module of its own in the place of ours.
+  test "act in the workers of a pool, which load them from the same folders" do
+    folder = Path.join(System.tmp_dir!(), "own-encoder-#{System.unique_integer([:positive])}")
+    File.mkdir_p!(folder)
+    [{module, code}] = define(BitString, "def encode(text, _encoder), do: Pythonx.NIF.unicode_from_string(text)")
+    File.write!(Path.join(folder, "#{module}.beam"), code)
+    true = :code.add_patha(String.to_charlist(folder))
+
+    on_exit(fn ->
+      :code.del_path(String.to_charlist(folder))
+      File.rm_rf!(folder)
+      restore(BitString)
+    end)
+
+    pool = start_supervised!({Pythonx.Pool, size: 1})
+    assert {"['x', {'k': 'v'}]", _} = Pythonx.Pool.eval(pool, "repr(x)", %{"x" => ["x", %{"k" => "v"}]})
   end
 
   test "are noticed when they come and when they go" do
