@@ -125,7 +125,7 @@ void ThreadPool::run_nested(Worker* worker, Job* job) {
     job->note_attached();
     reply = job->is_abandoned() ? cancelled_reply(job) : job->run();
     finish(worker, job);
-    if (has_pending()) drop_pending(drop_budget_us);
+    if (has_pending()) drop_harmless(drop_budget_us);
   } else {
     reply = cancelled_reply(job);
   }

@@ -45,6 +45,9 @@ using Term = ERL_NIF_TERM;
   X(callbacks, "Elixir.Pythonx.Calls.Callbacks") \
   X(watch, "Elixir.Pythonx.Calls.Watch")         \
   X(stuck, "stuck")                              \
+  X(release_stuck, "release_stuck")              \
+  X(release_freed, "release_freed")              \
+  X(janitor, "Elixir.Pythonx.Janitor")           \
   X(freed, "freed")                              \
   X(started, "started")                          \
   X(retired, "retired")                          \
