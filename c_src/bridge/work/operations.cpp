@@ -10,6 +10,7 @@
 #include "memory/buffer.hpp"
 #include "python/runtime.hpp"
 #include "work/callback.hpp"
+#include "work/streams.hpp"
 
 namespace pythonx {
 namespace {
@@ -203,6 +204,7 @@ CallJob::CallJob(ErlNifEnv* caller_env, const char* name, Function function, Ter
 
 Term CallJob::run() {
   const Term reply = function_(env(), arguments_);
+  end_own_streams();
   end_if_forked();
   return reply == 0 ? error_reply(env()) : reply;
 }
