@@ -109,7 +109,8 @@ std::variant<Ok<Object>, std::tuple<Term, std::vector<Term>>, Term> encode_here(
 }
 
 // encode(term, binaries_as_str, own, replacements): what encode_here returns, {:observed, that, times} while somebody listens
-Term encode(ErlNifEnv* env, Term term, bool binaries_as_str, long own, const std::vector<PyObject*>& replacements) {
+Term encode(ErlNifEnv* env, Term term, bool binaries_as_str, long own,
+            const std::vector<PyObject*>& replacements) {
   if (!is_booted()) return not_initialized(env);
   GilWait wait;
   Attach attached;

@@ -275,6 +275,6 @@ defmodule Pythonx.NIF.TypedTest do
     args = ["-pa", Application.app_dir(:pythonx, "ebin"), "-e", code]
     result = System.cmd("elixir", args, env: Map.to_list(Pythonx.install_env()))
     # Which side of the copy finds none depends on how the memory that is left lies.
-    assert result in for copy <- [":enomem", "MemoryError"], do: {":enomem\n#{copy}\nMemoryError\n2\n", 0}
+    assert result in for(copy <- [":enomem", "MemoryError"], do: {":enomem\n#{copy}\nMemoryError\n2\n", 0})
   end
 end
