@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstdio>
@@ -206,7 +207,9 @@ std::string boot(const BootConfig& config) {
 }
 
 void halt() {
-  if (!is_booted()) return;
+  // Two versions of the module each have the VM call.
+  static std::atomic<bool> begun{false};
+  if (!is_booted() || begun.exchange(true)) return;
   const auto deadline = std::chrono::steady_clock::now() + halt_deadline;
   print_to_process();
   close_signals();

@@ -1,4 +1,5 @@
 // The table of native functions: each entry is a few lines over a function that knows nothing of NIFs.
+#include <dlfcn.h>
 #include <erl_nif.h>
 
 #include <chrono>
@@ -18,6 +19,8 @@
 #include "nif/tables.hpp"
 #include "python/gil.hpp"
 #include "python/pacer.hpp"
+#include "tables/arrow_atoms.hpp"
+#include "tables/read.hpp"
 #include "threads/pool.hpp"
 #include "work/callback.hpp"
 #include "work/eval.hpp"
@@ -184,24 +187,46 @@ void on_halt(void*) {
 }
 
 bool open_types(ErlNifEnv* env) {
-  return open_object_types(env) && open_job_type(env) && open_call_type(env) && open_tables(env) &&
+  return open_object_types(env) && open_job_type(env) && open_call_type(env) && open_column_type(env) &&
          open_subinterpreter_types(env);
 }
+
+// Loading, again and again. Python and its threads live as long as the process, and so does this library (see the Makefile):
+// when the module is loaded again it finds the same library, which goes on with all that it knows.
+bool is_loaded = false;
+
+#ifdef __APPLE__
+// A reference of its own keeps the library open.
+void keep_library() {
+  Dl_info info;
+  if (dladdr(&is_loaded, &info) != 0) dlopen(info.dli_fname, RTLD_NOW | RTLD_NODELETE);
+}
+#else
+void keep_library() {}
+#endif
 
 int load(ErlNifEnv* env, void**, Term map_set) {
   bool opened = false;
   contain([=, &opened] {
-    init_atoms(env);
-    init_object_operations(env);
+    if (!is_loaded) {
+      keep_library();
+      init_atoms(env);
+      init_object_operations(env);
+      init_arrow_atoms(env);
+      set_map_set_template(env, map_set);
+    }
     opened = open_types(env);
-    if (opened) set_map_set_template(env, map_set);
   });
   if (!opened) return 1;
+  is_loaded = true;
 #if ERL_NIF_MAJOR_VERSION > 2 || ERL_NIF_MINOR_VERSION >= 17
   enif_set_option(env, ERL_NIF_OPT_ON_HALT, on_halt);
 #endif
   return 0;
 }
+
+// Takes the place of the version of the module that was loaded before.
+int upgrade(ErlNifEnv* env, void** data, void**, Term map_set) { return load(env, data, map_set); }
 
 constexpr auto io_bound = ERL_NIF_DIRTY_JOB_IO_BOUND;
 constexpr auto cpu_bound = ERL_NIF_DIRTY_JOB_CPU_BOUND;
@@ -245,7 +270,7 @@ ErlNifFunc functions[] = {
 }  // namespace
 }  // namespace pythonx::nif
 
-// Never upgraded, never unloaded: Python and its threads live as long as the process.
 extern "C" {
-ERL_NIF_INIT(Elixir.Pythonx.NIF, pythonx::nif::functions, pythonx::nif::load, nullptr, nullptr, nullptr)
+ERL_NIF_INIT(Elixir.Pythonx.NIF, pythonx::nif::functions, pythonx::nif::load, nullptr, pythonx::nif::upgrade,
+             nullptr)
 }

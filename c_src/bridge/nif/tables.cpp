@@ -71,11 +71,6 @@ Term build_error(ErlNifEnv* env, std::size_t column, const BuildFailure& failure
 
 }  // namespace
 
-bool open_tables(ErlNifEnv* env) {
-  init_arrow_atoms(env);
-  return open_column_type(env);
-}
-
 std::variant<std::tuple<std::vector<std::string>, std::vector<Term>, std::int64_t>, Term> table_info(
     ErlNifEnv* env, Term object) {
   Parameter<TablePtr> table;

@@ -28,9 +28,6 @@ struct Enumeration<nif::Form> {
 
 namespace nif {
 
-// Called once, when the library is loaded.
-bool open_tables(ErlNifEnv* env);
-
 // {decimals, durations, truncate}
 using ReadFlags = std::tuple<bool, bool, bool>;
 

@@ -2,10 +2,16 @@
 //
 // What the VM calls then, and when a process that a resource watches has died, may run on any scheduler: it never waits. It
 // lets no exception out (vm/exception.hpp).
+//
+// A type outlives the version of the module that opened it. A later version takes it over. Where there was none in between
+// (deleted, purged, loaded again) the VM has struck it off its list, but keeps it, with its callbacks, while it has a
+// resource. So that handles that were made before are known afterwards, each type that was ever used has one resource that is
+// never given up, an anchor, and goes on as it is.
 #pragma once
 
 #include <erl_nif.h>
 
+#include <atomic>
 #include <new>
 #include <type_traits>
 #include <utility>
@@ -20,12 +26,18 @@ namespace pythonx {
 template <typename T>
 class ResourceType {
  public:
-  // Registers the type. Called once, when the library is loaded.
+  // Registers the type. Called whenever the library is loaded.
   bool open(ErlNifEnv* env, const char* name) {
     ErlNifResourceTypeInit init{};
     init.dtor = destroy;
     if constexpr (has_down<T>::value) init.down = down;
-    type_ = enif_open_resource_type_x(env, name, &init, ERL_NIF_RT_CREATE, nullptr);
+    if (anchor_.load(std::memory_order_relaxed) != nullptr) {
+      // The same type, or none when it is no longer listed.
+      enif_open_resource_type_x(env, name, &init, ERL_NIF_RT_TAKEOVER, nullptr);
+      return true;
+    }
+    const auto flags = static_cast<ErlNifResourceFlags>(ERL_NIF_RT_CREATE | ERL_NIF_RT_TAKEOVER);
+    type_ = enif_open_resource_type_x(env, name, &init, flags, nullptr);
     return type_ != nullptr;
   }
 
@@ -35,6 +47,9 @@ class ResourceType {
     // Otherwise `destroy` might meet what was never made.
     static_assert(noexcept(T{std::forward<Members>(members)...}),
                   "the members of a resource are made before");
+    // Nothing is ever made in it. Two threads may make one each.
+    if (anchor_.load(std::memory_order_relaxed) == nullptr)
+      anchor_.store(enif_alloc_resource(type_, sizeof(T)), std::memory_order_relaxed);
     return new (enif_alloc_resource(type_, sizeof(T))) T{std::forward<Members>(members)...};
   }
 
@@ -65,6 +80,7 @@ class ResourceType {
   }
 
   ErlNifResourceType* type_ = nullptr;
+  mutable std::atomic<void*> anchor_{nullptr};
 };
 
 }  // namespace pythonx
