@@ -15,15 +15,20 @@ endif
 MAKEFLAGS += --no-print-directory
 
 MINORS := 10 11 12 13
-NATIVE := $(wildcard $(addprefix c_src/*/*., c h cpp hpp) $(addprefix c_src/*/*/*., cpp hpp) $(addprefix bench/*., c h cpp hpp) $(addprefix bench/*/*., c h cpp hpp))
+FREE_THREADED := 3.14 3.15
+# What `make test` runs: everything, or these files. The core is what Python, the bridge and the VM do with each other.
+TESTS :=
+CORE := test/pythonx_test.exs $(wildcard $(addprefix test/pythonx/,conversion_test.exs buffer_test.exs object_test.exs \
+  output_test.exs pool_test.exs server_test.exs table_test.exs threads_test.exs calls/*_test.exs conversion/*_test.exs))
+NATIVE := $(wildcard test/support/*.cpp $(addprefix c_src/*/*., c h cpp hpp) $(addprefix c_src/*/*/*., cpp hpp) $(addprefix bench/*., c h cpp hpp) $(addprefix bench/*/*., c h cpp hpp))
 PYTHON := $(wildcard priv/python test/python scripts bench examples)
 # Debian keeps ExDoc among the libraries of its own Elixir; another Elixir has to be told.
 EX_DOC := $(foreach app,ex_doc earmark_parser makeup makeup_elixir makeup_erlang nimble_parsec,-pa /usr/lib/elixir/lib/$(app)/ebin)
 
-.PHONY: help setup demo test test-pythons test-free-threaded bench bench-memory bench-startup bench-parallel stress chaos fuzz sanitize lint format docs clean
+.PHONY: help setup demo test test-pythons test-otp-25 test-otp-29 test-free-threaded bench bench-memory bench-startup bench-parallel stress chaos fuzz sanitize lint format docs clean
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
 
 setup: ## bring this machine to where the others run: Elixir, a Python, a compiler, uv
 	scripts/setup
@@ -32,12 +37,12 @@ setup: ## bring this machine to where the others run: Elixir, a Python, a compil
 demo: setup ## run the example: numpy on a CSV file, from Elixir
 	$(ENV); MIX_INSTALL_FORCE=1 elixir examples/quickstart.exs
 
-test: setup ## compile with warnings as errors and run the tests
+test: setup ## compile with warnings as errors and run the tests, or those of TESTS
 	$(ENV); "$${PYTHONX_TEST_PYTHON:-python3}" -m unittest discover -s test/python
-	$(ENV); export MIX_ENV=test; mix compile --warnings-as-errors; mix test --warnings-as-errors
+	$(ENV); export MIX_ENV=test; mix compile --warnings-as-errors; mix test --warnings-as-errors $(TESTS)
 
-# scripts/python-3.14 says where CPython 3.14 is, in its last line, or in a sentence why it cannot be had.
-test-pythons: setup ## run the tests on CPython 3.10 to 3.13, and on 3.14 where Debian's can be had
+# The scripts say why a Python cannot be had, with an exit status of their own.
+test-pythons: setup ## run the tests on CPython 3.10 to 3.13, and on 3.14 and 3.15 where Debian's can be had
 	$(ENV); unset PYTHONX_TEST_PYTHON; export MIX_ENV=test; mix compile --warnings-as-errors; \
 	minors="$(MINORS)"; \
 	if newest=$$(scripts/python-3.14); then \
@@ -46,13 +51,27 @@ test-pythons: setup ## run the tests on CPython 3.10 to 3.13, and on 3.14 where 
 	  echo "== CPython 3.14 is left out"; \
 	fi; \
 	for minor in $$minors; do \
-	  echo "== CPython 3.$$minor"; PYTHONX_TEST_PYTHON_MINOR=$$minor mix test || failed="$${failed:-} 3.$$minor"; \
+	  echo "== CPython 3.$$minor"; PYTHONX_TEST_PYTHON_MINOR=$$minor mix test $(TESTS) || failed="$${failed:-} 3.$$minor"; \
 	done; \
+	echo "== CPython 3.15"; $(ON_NEWEST) || { [ $$? = 125 ] && echo "== CPython 3.15 is left out"; } || failed="$${failed:-} 3.15"; \
 	if [ -n "$${failed:-}" ]; then echo "failed on:$$failed" >&2; exit 1; fi
 
-test-free-threaded: setup ## run the tests on a free-threaded CPython 3.14, built from Debian's sources the first time
-	$(ENV); export PYTHONX_TEST_UV_PYTHON=$$(scripts/python-3.14t) PYTHONX_TEST_PYTHON=$$(scripts/python-3.14t) PYTHONX_TEST_PYTHON_MINOR=14 MIX_ENV=test; \
-	mix compile --warnings-as-errors; mix test
+ON_NEWEST = scripts/chroot sid env PYTHONX_TEST_PYTHON=/usr/bin/python3.15 make test TESTS="$(TESTS)"
+
+test-otp-29: ## run the tests on Elixir 1.20, OTP 29 and CPython 3.15, in a folder with Debian's newest suite
+	$(ON_NEWEST)
+
+test-otp-25: ## run the core of the tests on OTP 25.2, as Debian 12 has it, in a folder with that Debian
+	scripts/chroot bookworm make test TESTS="$(or $(TESTS),$(CORE))"
+
+test-free-threaded: setup ## run the tests on free-threaded CPython 3.14 and 3.15, built from Debian's sources the first time
+	$(ENV); export MIX_ENV=test; mix compile --warnings-as-errors; \
+	for version in $(FREE_THREADED); do \
+	  echo "== CPython $${version}t"; python=$$(scripts/python-free-threaded $$version); \
+	  PYTHONX_TEST_UV_PYTHON="$$python" PYTHONX_TEST_PYTHON="$$python" PYTHONX_TEST_PYTHON_MINOR=$${version#*.} \
+	    mix test $(TESTS) || failed="$${failed:-} $${version}t"; \
+	done; \
+	if [ -n "$${failed:-}" ]; then echo "failed on:$$failed" >&2; exit 1; fi
 
 bench-startup: setup ## show where the time goes from uv_init to the first result
 	$(ENV); mix run bench/startup.exs

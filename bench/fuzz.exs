@@ -3,7 +3,7 @@
 #     make fuzz                      100,000 cases
 #     FUZZ_CASES=2000 make fuzz
 #
-# Four properties share the cases:
+# Five properties share the cases:
 #
 #   terms       decode(encode!(term)) is what guides/conversions.md says, or the error that it names is raised
 #   structures  Python builds a structure, shared and self-referential, from a description; the decoded term and the
@@ -11,10 +11,21 @@
 #               was decoded goes there and back again
 #   rich        the same as terms, with `types: :rich`
 #   mutated     a thread of Python changes large structures while they are decoded: a term of sane parts, or an error
+#   tables      Arrow data of all types with damage, in memory or in the bytes of a stream: columns that can be read to
+#               their ends, or an error
 
 # Mix hides what lies among the libraries of Erlang and is no dependency.
 Code.ensure_loaded?(:proper) || Mix.ensure_application!(:proper)
-unless Pythonx.NIF.initialized?(), do: Pythonx.uv_init(:minimal)
+
+unless Pythonx.NIF.initialized?() do
+  Pythonx.uv_init("""
+  [project]
+  name = "fuzz"
+  version = "0.0.0"
+  requires-python = "==3.13.*"
+  dependencies = ["pyarrow==22.0.0"]
+  """)
+end
 
 defmodule Fuzz.Gen do
   import Bitwise
@@ -148,6 +159,12 @@ defmodule Fuzz.Gen do
 
   @doc "Descriptions of Python structures, which bench/fuzz.py builds. A reference is to a container begun before, by number."
   def structure, do: sized(&structure/1)
+
+  @doc "Where the damage is done, the seed of the table, and what is changed: places and values."
+  def damage do
+    value = T.frequency([{6, T.range(-2, 50)}, {1, T.integer()}, {1, T.oneof([0x7FFFFFFF, -0x80000000, 1 <<< 62])}])
+    {T.oneof([:memory, :file]), T.range(0, 1_000_000), some({T.range(0, 1_000_000), value}, 4)}
+  end
 
   defp structure(0), do: py_leaf()
 
@@ -333,11 +350,11 @@ end
 defmodule Fuzz do
   alias Fuzz.{Gen, Image, Text}
 
-  @shares [terms: 50, structures: 40, rich: 9, mutated: 1]
-  @build Path.join(__DIR__, "fuzz.py")
+  @shares [terms: 50, structures: 40, rich: 9, mutated: 1, tables: 10]
+  @build for name <- ["fuzz.py", "fuzz_tables.py"], do: Path.join(__DIR__, name)
 
   def run(cases) do
-    {_result, globals} = Pythonx.eval(File.read!(@build), %{})
+    {_result, globals} = Pythonx.eval(Enum.map_join(@build, "\n", &File.read!/1), %{})
     :persistent_term.put(__MODULE__, globals)
     :ets.new(__MODULE__, [:named_table, :public])
     IO.puts("CPython #{call("version", [], decode: true)}")
@@ -379,6 +396,7 @@ defmodule Fuzz do
 
   defp generator(:terms), do: Gen.term(Gen.leaf(), Gen.key_leaf())
   defp generator(:rich), do: Gen.term(Gen.rich_leaf(), Gen.key_leaf())
+  defp generator(:tables), do: Gen.damage()
   defp generator(_structures), do: Gen.structure()
 
   defp check(:terms, term), do: there_and_back(:terms, term, Image.of(term), [])
@@ -417,6 +435,42 @@ defmodule Fuzz do
 
     call("stop", [])
     true
+  end
+
+  defp check(:tables, {where, seed, changes}) do
+    data = call("damaged_#{where}", [seed, changes])
+
+    case attempt(fn -> Pythonx.table(data, copy: rem(seed, 2) == 0) end) do
+      {:ok, table} -> count(:tables, read_to_the_end(table))
+      {:error, %Pythonx.Error{} = error} -> count(:tables, refusal(List.last(error.lines)))
+    end
+  end
+
+  # A table that was taken can be read, but for values that Elixir has no counterpart for.
+  defp read_to_the_end(table) do
+    kinds =
+      for index <- 0..(length(table.names) - 1)//1 do
+        case attempt(fn -> {Pythonx.Table.column(table, index), Pythonx.Table.chunks(table, index)} end) do
+          {:ok, {values, chunks}} ->
+            if length(values) != table.row_count, do: raise("#{length(values)} values of #{table.row_count}")
+            for chunk <- chunks, buffer <- chunk.buffers, buffer != nil, do: :erlang.crc32(buffer)
+            :read
+
+          {:error, %ArgumentError{message: "column " <> _rest}} ->
+            :no_counterpart
+        end
+      end
+
+    if :no_counterpart in kinds, do: :no_counterpart, else: :read
+  end
+
+  defp refusal(line) do
+    cond do
+      line =~ "damaged" -> :damaged
+      line =~ "has a name that is not UTF-8" -> :damaged
+      line =~ "expected an object with __arrow_c_stream__" -> :refused_by_pyarrow
+      true -> raise "refused by #{line}"
+    end
   end
 
   defp there_and_back(name, term, image, opts) do

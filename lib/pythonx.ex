@@ -26,13 +26,11 @@ defmodule Pythonx do
   """
 
   alias Pythonx.Calls
-  alias Pythonx.Calls.Deadline
-  alias Pythonx.Conversion.Native
+  alias Pythonx.Calls.{Deadline, Evaluation, Options}
+  alias Pythonx.Conversion
   alias Pythonx.NIF
   alias Pythonx.Object
-  alias Pythonx.Calls.Options
   alias Pythonx.Telemetry
-  alias Pythonx.Conversion.Types
 
   @typedoc """
   A function that encodes a term, given itself for nested terms; see `encode!/2`.
@@ -43,12 +41,6 @@ defmodule Pythonx do
   Where output goes: anything that `send/2` takes.
   """
   @type device :: pid() | atom() | {atom(), node()}
-
-  @eval_options [:stdout_device, :stderr_device]
-
-  # Told apart from the others, because callers match on the text of the error for an unknown key, which lists exactly
-  # those above.
-  @additional_eval_options [:binaries, :types, :timeout]
 
   ## Initialisation
 
@@ -85,7 +77,7 @@ defmodule Pythonx do
 
     * `:force` - if true, makes the environment anew. Defaults to `false`
 
-    * `:uv_version` - the version of uv to download when none is found. Defaults to `"0.8.5"`
+    * `:uv_version` - the version of uv to download when none is found. Defaults to `"0.13.0"`
 
     * `:native_tls` - if true, uv uses the system's TLS implementation and certificates. Defaults to `false`
 
@@ -210,100 +202,7 @@ defmodule Pythonx do
   '''
   @spec eval(String.t(), %{String.t() => term()}, keyword()) :: {Object.t() | nil, %{String.t() => Object.t()}}
   def eval(code, globals, opts \\ []) when is_binary(code) and is_map(globals) and is_list(opts) do
-    location = Pythonx.Sigil.take_location(code) || {"<string>", 1}
-    relay = relay!()
-    opts = opts |> eval_options!() |> Map.update!(:timeout, &Deadline.new/1)
-    globals = encode_globals!(globals, opts)
-    out = device!(:stdout_device, opts.stdout_device || Process.group_leader())
-    err = device!(:stderr_device, opts.stderr_device || standard_error())
-
-    Telemetry.span([:pythonx, :eval], %{process: self(), code: code}, fn ->
-      NIF.eval(code, location, globals, out, err, relay, opts.timeout)
-    end)
-  end
-
-  @doc false
-  # What an evaluation in an interpreter of `Pythonx.Interpreter` has in common with one here: its options, checked, and the
-  # devices of its output with the process that takes what they answer.
-  @spec __eval_setup__(map(), keyword()) :: {map(), {device(), device(), pid()}}
-  def __eval_setup__(globals, opts) do
-    relay = relay!()
-    opts = eval_options!(opts)
-    validate_globals_keys!(globals)
-    out = device!(:stdout_device, opts.stdout_device || Process.group_leader())
-    err = device!(:stderr_device, opts.stderr_device || standard_error())
-    {opts, {out, err, relay}}
-  end
-
-  # One process stands for the whole application: it takes devices' replies.
-  defp relay!() do
-    Process.whereis(Pythonx.Janitor) || (Process.whereis(Pythonx.Supervisor) && await_janitor()) ||
-      raise "the :pythonx application needs to be started before calling Pythonx.eval/3"
-  end
-
-  # It is between a crash and its restart, which the supervisor answers for.
-  defp await_janitor() do
-    _children = Supervisor.which_children(Pythonx.Supervisor)
-    Process.whereis(Pythonx.Janitor)
-  end
-
-  defp eval_options!([]) do
-    %{stdout_device: nil, stderr_device: nil, binaries: :bytes, types: :basic, timeout: :infinity}
-  end
-
-  defp eval_options!(opts) do
-    documented = if Keyword.keyword?(opts), do: Keyword.drop(opts, @additional_eval_options), else: opts
-    Keyword.validate!(documented, @eval_options)
-    opts |> Map.new() |> Enum.into(eval_options!([])) |> validate_values!()
-  end
-
-  defp validate_values!(opts) do
-    if opts.binaries not in [:bytes, :str] do
-      raise ArgumentError, "expected :binaries to be :bytes or :str, got: #{inspect(opts.binaries)}"
-    end
-
-    Options.check!(:types, opts.types)
-
-    Options.check!(:timeout, opts.timeout)
-    opts
-  end
-
-  defp encode_globals!(globals, _opts) when map_size(globals) == 0, do: globals
-
-  defp encode_globals!(globals, opts) do
-    validate_globals_keys!(globals)
-    encode_opts = [binaries: opts.binaries, types: opts.types, timeout: opts.timeout]
-    Map.new(globals, fn {name, value} -> {name, encode_global(name, value, encode_opts)} end)
-  end
-
-  defp encode_global(name, value, opts) do
-    encode_with(value, opts)
-  rescue
-    error in Protocol.UndefinedError -> reraise Native.in_global(error, name), __STACKTRACE__
-  end
-
-  defp validate_globals_keys!(globals) do
-    for {key, _value} <- globals, not is_binary(key) do
-      raise ArgumentError, "expected globals keys to be strings, got: #{inspect(key)}"
-    end
-  end
-
-  defp standard_error(), do: Process.whereis(:standard_error) || Process.group_leader()
-
-  # Names are looked up now, in the caller, where the one who gave a wrong one can be told.
-  defp device!(_option, pid) when is_pid(pid), do: pid
-
-  defp device!(option, name) when is_atom(name) do
-    Process.whereis(name) ||
-      raise ArgumentError,
-            "expected #{inspect(option)} to be a device, but no process is registered as #{inspect(name)}"
-  end
-
-  defp device!(_option, {name, node} = device) when is_atom(name) and is_atom(node), do: device
-
-  defp device!(option, other) do
-    raise ArgumentError,
-          "expected #{inspect(option)} to be a pid, a registered name or {name, node}, got: #{inspect(other)}"
+    Evaluation.eval(code, globals, opts)
   end
 
   @doc ~S'''
@@ -654,8 +553,8 @@ defmodule Pythonx do
 
     * `:code` - the first line of the code that is not blank, or the name of the operation
 
-  Finalizers of objects that Elixir has let go of are listed with `Pythonx.Janitor` as their process. Code that waits for
-  an Elixir function it has called is listed too. What runs in an interpreter of
+  A finalizer, of an object that Elixir has let go of, is listed once it has run for 10 ms; its process is the one registered
+  as Pythonx.Janitor. Code that waits for an Elixir function it has called is listed too. What runs in an interpreter of
   `Pythonx.Interpreter` has `:interpreter`, its name, in the place of `:thread` and `:main_thread`.
 
       iex> Pythonx.running()
@@ -753,23 +652,13 @@ defmodule Pythonx do
     Telemetry.operation(:encode, fn -> encoder.(term, encoder) end)
   end
 
-  def encode!(term, []), do: Telemetry.operation(:encode, fn -> encode_with(term, []) end)
+  def encode!(term, []), do: Telemetry.operation(:encode, fn -> Conversion.encode(term, []) end)
 
   def encode!(term, opts) when is_list(opts) do
     opts = Options.validate!(opts, [:binaries, :types, :timeout])
     opts = [binaries: opts.binaries, types: opts.types, timeout: Deadline.new(opts.timeout)]
-    Telemetry.operation(:encode, fn -> encode_with(term, opts) end)
+    Telemetry.operation(:encode, fn -> Conversion.encode(term, opts) end)
   end
-
-  defp encode_with(%struct{} = term, opts) when struct != MapSet do
-    if opts[:types] == :rich and Pythonx.Encoder.impl_for(term) == nil do
-      Native.encode(term, opts)
-    else
-      term |> Pythonx.Encoder.encode(Native.encoder(opts)) |> Native.checked(term)
-    end
-  end
-
-  defp encode_with(term, opts), do: Native.encode(term, opts)
 
   @doc """
   Decodes a Python object to an Elixir term.
@@ -818,38 +707,11 @@ defmodule Pythonx do
             "of what can be one"
   end
 
-  def decode(%Object{} = object, []), do: Telemetry.operation(:decode, fn -> decode_here(object) end)
+  def decode(%Object{} = object, []), do: Conversion.decode(object, :basic, :infinity)
 
   def decode(%Object{} = object, opts) do
-    case Options.validate!(opts, [:types, :timeout]) do
-      %{types: :rich, timeout: timeout} -> Telemetry.operation(:decode, fn -> Types.decode(object, timeout) end)
-      %{timeout: :infinity} -> decode(object, [])
-      %{timeout: timeout} -> object |> NIF.local!() |> decode_within(timeout)
-    end
-  end
-
-  defp decode_within(object, timeout), do: Telemetry.operation(:decode, fn -> decode_on_thread(object, timeout) end)
-
-  defp decode_here(object) do
-    case NIF.unobserved(NIF.nif_decode(object)) do
-      {:ok, term} -> term
-      :unchanged -> object
-      :needs_thread -> decode_on_thread(object, :infinity)
-      {:argument_error, message} -> raise ArgumentError, message
-      {:error, :not_initialized} -> NIF.not_initialized!()
-      :error -> decode_elsewhere(object)
-    end
-  end
-
-  defp decode_elsewhere(object) do
-    if Pythonx.Interpreter.owns?(object), do: Pythonx.Interpreter.perform("decode", object), else: NIF.local!(object)
-  end
-
-  defp decode_on_thread(object, timeout) do
-    case NIF.call("decode", {object}, timeout) do
-      :unchanged -> object
-      term -> term
-    end
+    opts = Options.validate!(opts, [:types, :timeout])
+    Conversion.decode(object, opts.types, opts.timeout)
   end
 
   ## Memory
@@ -1002,11 +864,7 @@ defmodule Pythonx do
           {Object.t() | nil, %{String.t() => Object.t()}}
   def remote_eval(node, code, globals, opts \\ [])
       when is_atom(node) and is_binary(code) and is_map(globals) and is_list(opts) do
-    opts = eval_options!(opts)
-    validate_globals_keys!(globals)
-    out = device!(:stdout_device, opts.stdout_device || Process.group_leader())
-    err = device!(:stderr_device, opts.stderr_device || standard_error())
-    Pythonx.Nodes.Remote.eval(node, code, globals, {out, err}, Map.drop(opts, @eval_options))
+    Pythonx.Nodes.Remote.eval(node, code, globals, opts)
   end
 
   @doc false

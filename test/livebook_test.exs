@@ -294,7 +294,7 @@ defmodule Pythonx.LivebookTest do
           })
         end
         |> Task.async()
-        |> Task.await()
+        |> Task.await(60_000)
 
       assert [
                %{"name" => "name", "kind" => "prefix", "doc" => doc, "callable" => false},
@@ -315,11 +315,11 @@ defmodule Pythonx.LivebookTest do
       """
 
       cell = Task.async(fn -> run(notebook, "python", code) end)
-      assert_receive {:go, go}, 5000
+      assert_receive {:go, go}
       assert helper(key, "names(hint, {})", %{"hint" => "zi"}) == ["zip"]
       assert Task.yield(cell, 0) == nil
       Pythonx.eval("go.set()", %{"go" => go})
-      assert {value, _notebook} = Task.await(cell)
+      assert {value, _notebook} = Task.await(cell, 60_000)
       assert Notebook.show(value) == "True"
     end
   end
@@ -339,9 +339,9 @@ defmodule Pythonx.LivebookTest do
     # A sleep is interrupted at once on that thread only.
     await_main_thread()
     cell = spawn(fn -> run(notebook, "python", code) end)
-    assert_receive {:running, _none}, 5000
+    assert_receive {:running, _none}
     Process.exit(cell, :kill)
-    assert_receive {:stopped, _none}, 5000
+    assert_receive {:stopped, _none}
     assert {"2", _} = shown("1 + 1")
   end
 

@@ -3,7 +3,20 @@ defmodule PythonxTest do
 
   import ExUnit.CaptureIO
 
-  doctest Pythonx
+  # What `help/2` prints is told below its example.
+  doctest Pythonx, except: [help: 2]
+
+  test "the example of help/2" do
+    {double, _} = Pythonx.eval("def double(x):\n  'Twice x.'\n  return 2 * x\ndouble", %{})
+    printed = capture_io(fn -> assert Pythonx.help(double) == :ok end)
+    assert printed =~ "function double in module __main__\n\ndouble(x)\n    Twice x.\n"
+    {:docs_v1, _, _, _, _, _, docs} = Code.fetch_docs(Pythonx)
+    assert {_, _, _, %{"en" => text}, _} = Enum.find(docs, &match?({{:function, :help, 2}, _, _, _, _}, &1))
+    assert text =~ printed |> String.trim() |> String.split("\n") |> Enum.map_join("\n", &indented/1)
+  end
+
+  defp indented(""), do: ""
+  defp indented(line), do: "    " <> line
 
   describe "eval/3 result" do
     test "is the value of a trailing expression, None included" do
@@ -32,6 +45,14 @@ defmodule PythonxTest do
       {nil, globals} = Pythonx.eval("y = x + 1\ndel z", %{"x" => 1, "unused" => 2, "z" => 3})
       assert globals |> Map.keys() |> Enum.sort() == ["unused", "x", "y"]
       assert Pythonx.decode(globals["y"]) == 2
+    end
+
+    test "however many there are come back" do
+      for n <- [32, 128, 129, 5000] do
+        {nil, globals} = Pythonx.eval("for i in range(n): globals()[f'x{i}'] = i", %{"n" => n})
+        assert map_size(globals) == n + 2
+        assert Pythonx.decode(globals["x#{n - 1}"]) == n - 1
+      end
     end
 
     test "names of every module stay out, others with underscores come back" do
@@ -410,7 +431,7 @@ defmodule PythonxTest do
 
     test "work from every process" do
       {list, _} = Pythonx.eval("[1, 2]", %{})
-      assert Task.await(Task.async(fn -> Pythonx.decode(list) end)) == [1, 2]
+      assert Task.await(Task.async(fn -> Pythonx.decode(list) end), 60_000) == [1, 2]
     end
 
     test "are released once their last handle is collected" do
@@ -489,15 +510,15 @@ defmodule PythonxTest do
 
       globals = %{"test" => test, "pipe" => pipe}
       task = Task.async(fn -> eval!(code, globals) end)
-      assert_receive {:held, _none}, 5000
+      assert_receive {:held, _none}
       send(holder, :drop)
       assert_receive {:DOWN, ^monitor, :process, ^holder, :normal}, 30_000
 
       # Every scheduler serves.
-      Enum.each(1..100, fn _ -> Task.await(Task.async(fn -> :ok end)) end)
+      Enum.each(1..100, fn _ -> Task.await(Task.async(fn -> :ok end), 60_000) end)
       assert Task.yield(task, 0) == nil
       File.write!(pipe, "")
-      assert Task.await(task) > 0
+      assert Task.await(task, 60_000) > 0
 
       wait_until(fn ->
         {_threads, handles} = Pythonx.NIF.stats()

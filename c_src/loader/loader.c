@@ -5,9 +5,15 @@
 // global, and the bridge, which is not linked to libpython, cannot load before they are. Hence this small
 // library, first.
 //
+// It is C, and so does without the typed layer of the bridge's native functions (c_src/bridge/nif/typed.hpp): `mix compile`
+// then needs no C++ compiler, nor the C++ library of the machine that it compiles for, and C has no exceptions to let out.
+//
 // Ownership: `opened` is written once, under `lock`, and its handle is never closed: what runs in the VM
 // afterwards holds pointers into libpython, and a second libpython would share, or overwrite, the global
 // symbols of the first.
+//
+// The library stays for the life of the process too. When its module is loaded again, the VM finds the same one, which goes
+// on with what it knows (Pythonx.NIF.Library sees to it that it is the same).
 
 #include <dlfcn.h>
 #include <erl_nif.h>
@@ -106,10 +112,29 @@ static ERL_NIF_TERM nif_open(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]
   return result;
 }
 
+#ifdef __APPLE__
+// A reference of its own keeps the library open. ELF has a flag for that, see the Makefile.
+static void keep_library(void) {
+  Dl_info info;
+  if (dladdr(&opened, &info) != 0) dlopen(info.dli_fname, RTLD_NOW | RTLD_NODELETE);
+}
+#else
+static void keep_library(void) {}
+#endif
+
 static int load(ErlNifEnv* env, void** priv_data, ERL_NIF_TERM info) {
   (void)priv_data, (void)info;
-  lock = enif_mutex_create("pythonx_loader");
+  if (lock == NULL) {
+    lock = enif_mutex_create("pythonx_loader");
+    keep_library();
+  }
   return lock == NULL || lock_load(env) != 0 || notifier_load(env) != 0;
+}
+
+// Takes the place of the version of the module that was loaded before.
+static int upgrade(ErlNifEnv* env, void** priv_data, void** old_priv_data, ERL_NIF_TERM info) {
+  (void)old_priv_data;
+  return load(env, priv_data, info);
 }
 
 static ErlNifFunc functions[] = {{"open", 1, nif_open, ERL_NIF_DIRTY_JOB_IO_BOUND},
@@ -117,6 +142,4 @@ static ErlNifFunc functions[] = {{"open", 1, nif_open, ERL_NIF_DIRTY_JOB_IO_BOUN
                                  {"unlock_file", 1, nif_unlock_file, ERL_NIF_DIRTY_JOB_IO_BOUND},
                                  {"gc_notifier", 2, nif_gc_notifier, 0}};
 
-// There is no upgrade callback, so that a second load of the module is refused and `opened` stays the only
-// one.
-ERL_NIF_INIT(Elixir.Pythonx.NIF.Loader, functions, load, NULL, NULL, NULL)
+ERL_NIF_INIT(Elixir.Pythonx.NIF.Loader, functions, load, NULL, upgrade, NULL)

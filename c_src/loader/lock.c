@@ -30,6 +30,16 @@ typedef struct {
 
 static ErlNifResourceType* held_lock_type;
 
+// A resource that is never given up: with one the VM keeps the type when the module is purged, so that handles that were made
+// before are known when it has been loaded again.
+static _Atomic(held_lock*) anchor;
+
+static held_lock* new_held(int fd) {
+  held_lock* held = enif_alloc_resource(held_lock_type, sizeof *held);
+  atomic_init(&held->fd, fd);
+  return held;
+}
+
 static void let_go(held_lock* held) {
   int fd = atomic_exchange(&held->fd, CLOSED);
   if (fd != CLOSED) close(fd);
@@ -40,9 +50,13 @@ static void held_lock_destructor(ErlNifEnv* env, void* object) {
   let_go(object);
 }
 
+// Once there is an anchor, the type is the same for ever, also when the VM has no longer listed it.
 int lock_load(ErlNifEnv* env) {
-  held_lock_type =
-      enif_open_resource_type(env, NULL, "pythonx_lock", held_lock_destructor, ERL_NIF_RT_CREATE, NULL);
+  bool anchored = atomic_load(&anchor) != NULL;
+  ErlNifResourceFlags flags = anchored ? ERL_NIF_RT_TAKEOVER : ERL_NIF_RT_CREATE | ERL_NIF_RT_TAKEOVER;
+  ErlNifResourceType* type =
+      enif_open_resource_type(env, NULL, "pythonx_lock", held_lock_destructor, flags, NULL);
+  if (!anchored) held_lock_type = type;
   return held_lock_type == NULL;
 }
 
@@ -59,8 +73,8 @@ static bool still_named(int fd, const char* path) {
 }
 
 static ERL_NIF_TERM make_held(ErlNifEnv* env, int fd) {
-  held_lock* held = enif_alloc_resource(held_lock_type, sizeof *held);
-  atomic_init(&held->fd, fd);
+  if (atomic_load(&anchor) == NULL) atomic_store(&anchor, new_held(CLOSED));
+  held_lock* held = new_held(fd);
   ERL_NIF_TERM handle = enif_make_resource(env, held);
   // The term has its own reference. Without this one the destructor follows the last term.
   enif_release_resource(held);

@@ -4,13 +4,11 @@ defmodule Pythonx.Calls do
   # What `Pythonx.call/4` and its siblings have in common: options, operands and the reply. See
   # c_src/bridge/work/object_operations.cpp for the other side.
 
-  alias Pythonx.Calls.Deadline
-  alias Pythonx.Conversion.Native
+  alias Pythonx.Calls.{Deadline, Options}
+  alias Pythonx.Conversion.{Native, Types}
   alias Pythonx.NIF
   alias Pythonx.Object
-  alias Pythonx.Calls.Options
   alias Pythonx.Telemetry
-  alias Pythonx.Conversion.Types
 
   @options [:decode, :types, :timeout, binaries: :str]
   @defaults %{decode: false, binaries: :str, types: :basic, timeout: :infinity}
@@ -56,6 +54,7 @@ defmodule Pythonx.Calls do
   @spec run(atom(), tuple(), [String.t()], map(), devices() | nil) :: term()
   def run(operation, operands, names, opts, devices \\ nil) do
     opts = %{opts | timeout: Deadline.new(opts.timeout)}
+    operands = encode_own(operation, operands, opts)
     devices = devices || devices()
 
     if opts.decode and rich?(opts) do
@@ -81,14 +80,28 @@ defmodule Pythonx.Calls do
   defp decode_rich(%Object{} = object, opts), do: Types.decode(object, opts.timeout)
   defp decode_rich(other, _opts), do: other
 
+  # The first operand is the object; those of calls are in lists.
+  defp encode_own(operation, {object, args, values}, opts) when operation in [:call, :call_method] do
+    {object, Native.encode_own(args, encoding(opts)), Native.encode_own(values, encoding(opts))}
+  end
+
+  defp encode_own(operation, operands, opts) when operation in [:setattr, :getitem, :setitem, :fetch] do
+    [object | terms] = Tuple.to_list(operands)
+    List.to_tuple([object | Native.encode_own(terms, encoding(opts))])
+  end
+
+  defp encode_own(_operation, operands, _opts), do: operands
+
+  defp encoding(opts) do
+    [binaries: opts.binaries, types: if(rich?(opts), do: :rich, else: :basic), timeout: opts.timeout]
+  end
+
   defp submit(operation, operands, names, opts, {out, err, relay} = devices, replacements) do
     arguments = {operands, names, opts.decode, opts.binaries == :str, replacements}
 
     case NIF.perform(operation, arguments, out, err, relay, opts.timeout) do
       {:deferred, terms} ->
-        types = if rich?(opts), do: :rich, else: :basic
-        encoding = [binaries: opts.binaries, types: types, timeout: opts.timeout]
-        objects = Native.encode_deferred(terms, operands, encoding)
+        objects = Native.encode_deferred(terms, operands, encoding(opts))
         submit(operation, operands, names, opts, devices, objects)
 
       {:ok, result} ->
@@ -158,13 +171,20 @@ defmodule Pythonx.Calls do
   The same with two devices that were chosen.
   """
   @spec devices({pid(), pid()}) :: devices()
-  def devices({out, err}), do: {out, err, Process.whereis(Pythonx.Janitor) || await_janitor!()}
+  def devices({out, err}) do
+    relay = relay() || raise "the :pythonx application needs to be started before Python can be called"
+    {out, err, relay}
+  end
+
+  @doc """
+  The process that takes what devices answer; nil where the application has not been started.
+  """
+  @spec relay() :: pid() | nil
+  def relay, do: Process.whereis(Pythonx.Janitor) || (Process.whereis(Pythonx.Supervisor) && await_janitor())
 
   # It is between a crash and its restart, which the supervisor answers for.
-  defp await_janitor! do
-    if Process.whereis(Pythonx.Supervisor), do: Supervisor.which_children(Pythonx.Supervisor)
-
-    Process.whereis(Pythonx.Janitor) ||
-      raise "the :pythonx application needs to be started before Python can be called"
+  defp await_janitor do
+    _children = Supervisor.which_children(Pythonx.Supervisor)
+    Process.whereis(Pythonx.Janitor)
   end
 end

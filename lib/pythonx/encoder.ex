@@ -19,6 +19,9 @@ defprotocol Pythonx.Encoder do
       raise Protocol.UndefinedError, protocol: @protocol, value: value, description: "why"
 
   Structs without an implementation are an error, nested ones too: the message names the place.
+
+  An implementation of your own for a built-in type, such as `BitString`, takes the place of the one here, for terms inside
+  of others too, also where it is defined only at run time. Terms of that type are then encoded one by one.
   """
 
   @doc """
@@ -38,65 +41,64 @@ end
 
 defimpl Pythonx.Encoder, for: [Atom, Integer, Float, BitString, PID, Function] do
   def encode(term, _encoder), do: Pythonx.Conversion.Native.encode(term)
+
+  @doc false
+  def __ours__, do: 0
 end
 
 defimpl Pythonx.Encoder, for: List do
   alias Pythonx.Conversion.Native
 
   def encode(list, encoder) do
-    # The walk has an error of its own for an improper list.
-    if Native.default?(encoder) or List.improper?(list) do
-      Native.encode(list)
-    else
-      list |> Enum.map(&Native.encode_child(&1, encoder)) |> Native.encode()
-    end
+    Native.encode_container(list, encoder, fn encode_child ->
+      # The walk has an error of its own for an improper list.
+      if List.improper?(list), do: Native.encode(list), else: list |> Enum.map(encode_child) |> Native.encode_plainly()
+    end)
   end
+
+  @doc false
+  def __ours__, do: 0
 end
 
 defimpl Pythonx.Encoder, for: Tuple do
   alias Pythonx.Conversion.Native
 
   def encode(tuple, encoder) do
-    if Native.default?(encoder) do
-      Native.encode(tuple)
-    else
-      tuple
-      |> Tuple.to_list()
-      |> Enum.map(&Native.encode_child(&1, encoder))
-      |> List.to_tuple()
-      |> Native.encode()
-    end
+    Native.encode_container(tuple, encoder, fn encode_child ->
+      tuple |> Tuple.to_list() |> Enum.map(encode_child) |> List.to_tuple() |> Native.encode_plainly()
+    end)
   end
+
+  @doc false
+  def __ours__, do: 0
 end
 
 defimpl Pythonx.Encoder, for: Map do
   alias Pythonx.Conversion.Native
 
   def encode(map, encoder) do
-    if Native.default?(encoder) do
-      Native.encode(map)
-    else
-      pairs =
-        Enum.map(map, fn {key, value} ->
-          {Native.encode_child(key, encoder), Native.encode_child(value, encoder)}
-        end)
-
+    Native.encode_container(map, encoder, fn encode_child ->
+      pairs = Enum.map(map, fn {key, value} -> {encode_child.(key), encode_child.(value)} end)
       # As Python's own dict does with pairs, a key that is equal to an earlier one takes its place.
       Pythonx.NIF.call("dict_from_pairs", {pairs})
-    end
+    end)
   end
+
+  @doc false
+  def __ours__, do: 0
 end
 
 defimpl Pythonx.Encoder, for: MapSet do
   alias Pythonx.Conversion.Native
 
   def encode(set, encoder) do
-    if Native.default?(encoder) do
-      Native.encode(set)
-    else
-      Pythonx.NIF.call("set_from_list", {Enum.map(set, &Native.encode_child(&1, encoder))})
-    end
+    Native.encode_container(set, encoder, fn encode_child ->
+      Pythonx.NIF.call("set_from_list", {Enum.map(set, encode_child)})
+    end)
   end
+
+  @doc false
+  def __ours__, do: 0
 end
 
 defimpl Pythonx.Encoder, for: Pythonx.Object do

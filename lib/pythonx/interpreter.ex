@@ -31,7 +31,8 @@ defmodule Pythonx.Interpreter do
   goes from one to another by way of Elixir: decode it here, and pass it there.
 
   What can be passed in is plain data too: numbers, binaries, atoms, lists, tuples, maps, `MapSet`s and handles of the same
-  interpreter. Pids, functions and structs are refused, since Python's side of them belongs to the main interpreter.
+  interpreter. Pids, functions and structs are refused, since Python's side of them belongs to the main interpreter. So
+  would be what an implementation of `Pythonx.Encoder` returns: none is asked.
 
   ## Life
 
@@ -48,7 +49,6 @@ defmodule Pythonx.Interpreter do
   alias Pythonx.Conversion.Path
   alias Pythonx.NIF
   alias Pythonx.Object
-  alias Pythonx.TimeoutError
 
   require Logger
 
@@ -142,7 +142,7 @@ defmodule Pythonx.Interpreter do
           {Object.t() | nil, %{String.t() => Object.t()}}
   def eval(%__MODULE__{} = interpreter, code, globals, opts \\ [])
       when is_binary(code) and is_map(globals) and is_list(opts) do
-    {opts, devices} = Pythonx.__eval_setup__(globals, opts)
+    {opts, devices} = Pythonx.Calls.Evaluation.prepare!(globals, opts)
     arguments = {code, globals, opts.binaries == :str}
     job = %{operation: "eval", label: code, arguments: arguments, root: globals, timeout: opts.timeout}
 
@@ -265,29 +265,13 @@ defmodule Pythonx.Interpreter do
   ## Jobs
 
   defp run(name, resource, job, {out, err, relay}, closed \\ "is closed") do
-    ref = make_ref()
+    submit = &NIF.submit_to_interpreter(&1, resource, job.operation, job.label, job.arguments, out, err, relay)
 
-    case NIF.submit_to_interpreter(ref, resource, job.operation, job.label, job.arguments, out, err, relay) do
+    case NIF.request(submit, job.timeout, &NIF.cancel_in_interpreter/2) do
       {:error, :not_initialized} -> NIF.not_initialized!()
       {:error, :not_local} -> not_local!(name, resource)
-      {:error, :closed} -> raise ArgumentError, "the interpreter #{inspect(name)} #{closed}"
-      native -> native |> await(ref, job.timeout) |> result!(name, job.root, relay, closed)
+      reply -> result!(reply, name, job.root, relay, closed)
     end
-  end
-
-  defp await(native, ref, timeout) do
-    receive do
-      {^ref, reply} -> reply
-    after
-      timeout -> give_up!(native, ref, timeout)
-    end
-  end
-
-  # Once the job is cancelled, its reply is either in the mailbox or will never be sent.
-  defp give_up!(native, ref, timeout) do
-    NIF.cancel_in_interpreter(native, true)
-    receive(do: ({^ref, _late} -> :ok), after: (0 -> :ok))
-    raise TimeoutError, timeout: timeout
   end
 
   defp result!({:error, :closed}, name, _root, _relay, closed) do
@@ -301,6 +285,8 @@ defmodule Pythonx.Interpreter do
   defp result!({:error, :cancelled}, name, _root, _relay, _closed) do
     raise "what was to run in the interpreter #{inspect(name)} was cancelled"
   end
+
+  defp result!({:raise, reason}, _name, _root, _relay, _closed), do: NIF.raise_error!({:raise, reason})
 
   defp result!({kind, value, relayed}, name, root, relay, _closed) do
     # What the relay passes on has been handed to its device once the relay has answered.

@@ -30,8 +30,12 @@ defmodule Pythonx.Janitor do
 
   def handle_info(_io_reply_or_unknown, state), do: {:noreply, state}
 
+  @doc """
+  Sends text to a device, whose answer will come to the calling process.
+  """
   # A name that nobody has any more is like a process that is gone: what is sent there is dropped.
-  defp put_chars(device, text) do
+  @spec put_chars(Pythonx.device(), String.t()) :: :ok
+  def put_chars(device, text) do
     send(device, {:io_request, self(), make_ref(), {:put_chars, :unicode, text}})
     :ok
   rescue

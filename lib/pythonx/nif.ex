@@ -1,22 +1,39 @@
 defmodule Pythonx.NIF do
   @moduledoc false
 
-  # The native functions, and the two things that every caller of a job needs: waiting for its reply, and turning
-  # what went wrong into an exception.
+  # The native functions, and short ones over them. `Pythonx.NIF.Job` has what every caller of a job needs.
   #
   # Two libraries make the native side. `Pythonx.NIF.Loader` opens libpython; only then can the one behind this
   # module be loaded, because its symbols are libpython's. Until then the functions here raise.
 
-  alias Pythonx.Calls.Deadline
+  alias Pythonx.NIF.{Job, Library}
 
   @not_initialized "Python interpreter has not been initialized"
+
+  # The libraries stay open for the life of the VM. When this module is loaded again (`r Pythonx.NIF`, a code reloader,
+  # an upgrade), it finds the library that is in use, which goes on with the Python that runs in it. What
+  # waits for a reply does so in `Pythonx.NIF.Job`: purging this module ends the processes that run in its old code.
+  @on_load :resume
 
   @doc """
   Loads the bridge library at `path` (without extension). libpython must be open.
   """
   @spec load(Path.t()) :: :ok | {:error, String.t()}
   def load(path) do
-    # The template shows the native side how this version of Elixir shapes a MapSet.
+    with :ok <- load_library(path), do: Library.remember(__MODULE__, path)
+  end
+
+  # An error leaves the module as it was before, in use.
+  defp resume() do
+    case Library.recall(__MODULE__) do
+      :none -> :ok
+      {:ok, path} -> load_library(path)
+      {:error, text} -> {:error, text}
+    end
+  end
+
+  # The template shows the native side how this version of Elixir shapes a MapSet.
+  defp load_library(path) do
     case :erlang.load_nif(String.to_charlist(path), MapSet.new()) do
       :ok -> :ok
       {:error, {:reload, _text}} -> :ok
@@ -35,7 +52,7 @@ defmodule Pythonx.NIF do
   def submit_eval(_ref, _code, _file, _line, _globals, _out, _err, _relay), do: not_loaded()
   def submit_call(_ref, _operation, _arguments), do: not_loaded()
   def submit_object(_ref, _operation, _arguments, _out, _err, _relay), do: not_loaded()
-  def nif_encode(_term, _binaries_as_str, _replacements), do: not_loaded()
+  def nif_encode(_term, _binaries_as_str, _own, _replacements), do: not_loaded()
   def nif_decode(_object), do: not_loaded()
   def nif_memoryview(_binary), do: not_loaded()
   def local_object?(_object), do: not_loaded()
@@ -67,169 +84,22 @@ defmodule Pythonx.NIF do
   # To the compiler, a function that may be replaced by a native one may return anything.
   defp not_loaded(), do: :erlang.nif_error(RuntimeError.exception(@not_initialized))
 
-  @doc """
-  Evaluates code and returns `{result, globals}`; see `Pythonx.eval/3`.
-  """
-  def eval(code, {file, line}, globals, out, err, relay, deadline) do
-    run_destructors()
-    ref = make_ref()
-
-    reply =
-      case submit_eval(ref, code, file, line, globals, out, err, relay) do
-        {:reply, reply} ->
-          reply
-
-        job ->
-          job = submitted!(job)
-
-          receive do
-            {^ref, reply} -> reply
-          after
-            Deadline.left(deadline) -> give_up!(job, ref, deadline)
-          end
-      end
-
-    eval_result(reply, relay)
-  end
-
-  # The VM runs the destructors of what a garbage collection found between two processes, not in the collection. A caller
-  # that gets its reply without waiting never lets go of the scheduler, so it does here: the evaluation drops then what
-  # the caller has let go of before. Where others wait for the scheduler it does not: it would have to wait for them, for
-  # a thousand times as long as an evaluation takes, and is soon made to let go anyway.
-  defp run_destructors() do
-    if :erlang.statistics(:total_run_queue_lengths) == 0, do: :erlang.yield()
-  end
-
-  defp eval_result({:ok, result, globals, relayed}, relay) do
-    await_relay(relayed, relay)
-    {result, globals}
-  end
-
-  defp eval_result({:python_error, error, relayed}, relay) do
-    await_relay(relayed, relay)
-    raise_python_error(error)
-  end
-
-  defp eval_result({:observed, reply, times}, relay), do: reply |> noted(times) |> eval_result(relay)
-  defp eval_result(other, _relay), do: result!(other)
-
-  # What the relay passes on has been handed to its device once the relay has answered.
-  defp await_relay(false, _relay), do: :ok
-  defp await_relay(true, relay), do: GenServer.call(relay, :ping, :infinity)
-
-  @doc """
-  Runs a named operation on a thread of Python's and returns its result.
-  """
-  @spec call(String.t(), tuple(), Deadline.t()) :: term()
-  def call(operation, arguments, deadline \\ :infinity) do
-    ref = make_ref()
-
-    reply =
-      case submit_call(ref, operation, arguments) do
-        {:reply, reply} ->
-          reply
-
-        job ->
-          job = submitted!(job)
-
-          receive do
-            {^ref, reply} -> reply
-          after
-            Deadline.left(deadline) -> give_up!(job, ref, deadline)
-          end
-      end
-
-    result!(reply)
-  end
-
-  @doc """
-  Works on an object; see `Pythonx.Calls`. Returns `{:ok, result}` or `{:deferred, terms}`.
-  """
-  @spec perform(atom(), tuple(), pid(), pid(), pid(), Deadline.t()) :: {:ok, term()} | {:deferred, [term()]}
-  def perform(operation, arguments, out, err, relay, deadline) do
-    ref = make_ref()
-
-    reply =
-      case submit_object(ref, operation, arguments, out, err, relay) do
-        {:reply, reply} ->
-          reply
-
-        job ->
-          job = submitted!(job)
-
-          receive do
-            {^ref, reply} -> reply
-          after
-            Deadline.left(deadline) -> give_up!(job, ref, deadline)
-          end
-      end
-
-    perform_result(reply, relay)
-  end
-
-  defp perform_result({:ok, result, relayed}, relay) do
-    await_relay(relayed, relay)
-    {:ok, result}
-  end
-
-  defp perform_result({:python_error, error, relayed}, relay) do
-    await_relay(relayed, relay)
-    raise_python_error(error)
-  end
-
-  defp perform_result({:observed, reply, times}, relay), do: reply |> noted(times) |> perform_result(relay)
-  defp perform_result(other, _relay), do: result!(other)
-
-  defp submitted!({:error, :not_initialized}), do: not_initialized!()
-  defp submitted!(job), do: job
-
-  # Once `cancel` has returned, the reply is either in the mailbox or will never be sent.
-  defp give_up!(job, ref, deadline) do
-    cancel(job, true)
-
-    receive do
-      {^ref, _late} -> :ok
-    after
-      0 -> :ok
-    end
-
-    Deadline.give_up!(deadline)
-  end
-
-  defp noted(reply, times) do
-    Pythonx.Telemetry.note(times)
-    reply
-  end
-
-  @doc """
-  The reply itself, when its times came with it; they are noted for telemetry.
-  """
-  @spec unobserved(term()) :: term()
-  def unobserved({:observed, reply, times}), do: noted(reply, times)
-  def unobserved(reply), do: reply
-
-  defp result!({:ok, result}), do: result
-  defp result!({:deferred, _terms} = deferred), do: deferred
-  defp result!(:unchanged), do: :unchanged
-  defp result!({:python_error, error}), do: raise_python_error(error)
-  defp result!({:argument_error, message}), do: raise(ArgumentError, message)
-  defp result!({:error, :cancelled}), do: raise("the Python interpreter is shutting down")
-  defp result!({:observed, reply, times}), do: reply |> noted(times) |> result!()
-
-  # What Elixir raised inside of Python is raised as it was.
-  defp raise_python_error({_lines, _type, _value, _traceback, {kind, reason, stack}}) do
-    :erlang.raise(kind, reason, stack)
-  end
-
-  defp raise_python_error({lines, type, value, traceback}) do
-    raise Pythonx.Error, lines: lines, type: type, value: value, traceback: traceback
-  end
-
-  @doc """
-  Raises what a reply says that went wrong: `{:python_error, error}` or `{:argument_error, text}`.
-  """
-  @spec raise_error!({atom(), term()}) :: no_return()
-  def raise_error!({kind, _what} = error) when kind in [:python_error, :argument_error], do: result!(error)
+  @doc false
+  defdelegate eval(code, place, globals, out, err, relay, deadline), to: Job
+  @doc false
+  defdelegate call(operation, arguments), to: Job
+  @doc false
+  defdelegate call(operation, arguments, deadline), to: Job
+  @doc false
+  defdelegate perform(operation, arguments, out, err, relay, deadline), to: Job
+  @doc false
+  defdelegate request(submit, deadline), to: Job
+  @doc false
+  defdelegate request(submit, deadline, cancel), to: Job
+  @doc false
+  defdelegate unobserved(reply), to: Job
+  @doc false
+  defdelegate raise_error!(error), to: Job
 
   @doc """
   The Python `repr` of an object, as an object that holds a `str`.

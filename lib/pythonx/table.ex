@@ -15,7 +15,9 @@ defmodule Pythonx.Table do
 
   A table is a handle. Making one of a data frame, encoding it, `select/2`, `slice/3`, `chunks/2` and the raw values of
   `to_columns/2` take a time that depends on the number of columns and chunks, not on that of rows: no element is
-  touched. `to_columns/2`, `column/3` and `to_rows/2` make terms of elements. Tables do not change.
+  touched, but for one pass over offsets and other references of a data frame, by which damaged data is refused; see the
+  guide [Tables](tables.md#damaged-data). `to_columns/2`, `column/3` and `to_rows/2` make terms of elements. Tables do not
+  change.
 
   The fields `names`, `types` and `row_count` may be read and matched.
 
@@ -54,6 +56,7 @@ defmodule Pythonx.Table do
 
   alias Pythonx.Calls
   alias Pythonx.Calls.Options
+  alias Pythonx.Integrations.Explorer
   alias Pythonx.NIF
   alias Pythonx.Telemetry
   alias Pythonx.Table.{Arguments, Chunk, Failure, Reading}
@@ -289,34 +292,13 @@ defmodule Pythonx.Table do
   Raises a `RuntimeError` when Explorer is not loaded.
   """
   @spec from_explorer(struct()) :: t()
-  def from_explorer(frame) do
-    case explorer!(:dump_ipc_stream, [frame]) do
-      {:ok, stream} -> "read_ipc_stream" |> ipc(stream, :bytes) |> from_object()
-      {:error, error} -> raise error
-    end
-  end
+  def from_explorer(frame), do: Explorer.to_table(frame)
 
   @doc """
   An `Explorer.DataFrame` of the table, the other way round; see `from_explorer/1`.
   """
   @spec to_explorer(t()) :: struct()
-  def to_explorer(%__MODULE__{} = table) do
-    case explorer!(:load_ipc_stream, ["write_ipc_stream" |> ipc(table, :bytes) |> Pythonx.decode()]) do
-      {:ok, frame} -> frame
-      {:error, error} -> raise error
-    end
-  end
-
-  defp ipc(function, argument, binaries) do
-    opts = %{decode: false, binaries: binaries, timeout: :infinity}
-    Calls.run(:internal, {argument}, ["pythonx._tables", function], opts)
-  end
-
-  # Explorer is no dependency: it is called where it is.
-  defp explorer!(function, arguments) do
-    if not Code.ensure_loaded?(Explorer.DataFrame), do: raise("Explorer is not loaded")
-    apply(Explorer.DataFrame, function, arguments)
-  end
+  def to_explorer(%__MODULE__{} = table), do: Explorer.from_table(table)
 
   defp index!(table, index) when is_integer(index) do
     if index >= 0 and index < length(table.names), do: index, else: no_column!(table, index)

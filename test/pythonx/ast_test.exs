@@ -56,8 +56,8 @@ defmodule Pythonx.ASTTest do
   end
 
   test "something else than a binary" do
-    assert_raise FunctionClauseError, fn -> AST.scan_globals(~c"x") end
-    assert_raise FunctionClauseError, fn -> AST.scan_globals(nil) end
+    assert_raise FunctionClauseError, fn -> apply(AST, :scan_globals, [~c"x"]) end
+    assert_raise FunctionClauseError, fn -> apply(AST, :scan_globals, [nil]) end
   end
 
   test "source that is nested deeply" do

@@ -61,7 +61,7 @@ defmodule Pythonx.InterpreterTest do
           end
         end)
 
-      assert_receive {:device, :out, "started\n"}, 10_000
+      assert_receive {:device, :out, "started\n"}
       task
     end
 
@@ -75,7 +75,7 @@ defmodule Pythonx.InterpreterTest do
     # How many interpreters are open, and how many handles of any there are. Other processes hold none meanwhile that they
     # will let go of.
     defp stats() do
-      for pid <- Process.list(), do: :erlang.garbage_collect(pid)
+      collect_processes()
       Pythonx.NIF.interpreter_stats()
     end
 
@@ -317,7 +317,7 @@ defmodule Pythonx.InterpreterTest do
         assert "#{object}" == "/usr"
         assert Pythonx.decode(object) == object
         # In whichever process.
-        assert Task.await(Task.async(fn -> "#{object}" end)) == "/usr"
+        assert Task.await(Task.async(fn -> "#{object}" end), 60_000) == "/usr"
         long = inspect(object!(i, "'a' * 100_000"))
         assert long =~ "... (the first 65536 of 100002 characters)"
         assert inspect(object!(i, "class A:\n  def __repr__(self): 1/0\nA()")) =~ "Inspect.Error"
@@ -413,7 +413,7 @@ defmodule Pythonx.InterpreterTest do
 
         {nil, %{"A" => class}} = Interpreter.eval(i, code, %{})
         {_open, before} = Pythonx.NIF.interpreter_stats()
-        Task.await(Task.async(fn -> Interpreter.eval(i, "A()", %{"A" => class}) && :ok end))
+        Task.await(Task.async(fn -> Interpreter.eval(i, "A()", %{"A" => class}) && :ok end), 60_000)
         wait_until(fn -> value!(i, "import sys, threading; sys.freed == [threading.get_ident()]") end)
         wait_until(fn -> :erlang.garbage_collect() && elem(Pythonx.NIF.interpreter_stats(), 1) <= before end)
       end
@@ -489,7 +489,7 @@ defmodule Pythonx.InterpreterTest do
         task = start_running(i, "while True: pass", fn _error -> :interrupted end)
         assert_raise Pythonx.TimeoutError, fn -> Interpreter.eval(i, "1", %{}, timeout: 20) end
         assert Pythonx.interrupt(task.pid)
-        assert Task.await(task) == :interrupted
+        assert Task.await(task, 60_000) == :interrupted
         assert value!(i, "1") == 1
         refute_received _anything
       end
@@ -540,7 +540,7 @@ defmodule Pythonx.InterpreterTest do
         assert [%{process: pid, interpreter: name, code: "print('started')"}] = Pythonx.running()
         assert {pid, name} == {task.pid, i.name}
         assert Pythonx.interrupt(task.pid)
-        assert Task.await(task) == "KeyboardInterrupt\n"
+        assert Task.await(task, 60_000) == "KeyboardInterrupt\n"
         wait_until(fn -> Pythonx.running() == [] end)
         refute Pythonx.interrupt(self())
       end
@@ -586,9 +586,9 @@ defmodule Pythonx.InterpreterTest do
         wait_until(fn -> match?({:status, :waiting}, Process.info(waiting.pid, :status)) end)
         assert Interpreter.close(i) == :ok
         name = inspect(i.name)
-        assert %RuntimeError{message: message} = Task.await(runner)
+        assert %RuntimeError{message: message} = Task.await(runner, 60_000)
         assert message == "the interpreter #{name} was closed while this ran"
-        assert Task.await(waiting).message == "the interpreter #{name} is closed"
+        assert Task.await(waiting, 60_000).message == "the interpreter #{name} is closed"
       end
 
       @tag :tmp_dir
@@ -642,7 +642,7 @@ defmodule Pythonx.InterpreterTest do
             receive do: (:stop -> :ok)
           end)
 
-        assert_receive {:interpreter, i}, 10_000
+        assert_receive {:interpreter, i}
         object = object!(i, "1")
         send(owner, :stop)
         assert_receive {:DOWN, ^monitor, :process, ^owner, _reason}

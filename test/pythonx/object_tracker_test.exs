@@ -115,7 +115,7 @@ defmodule Pythonx.ObjectTrackerTest do
           spawn_monitor(fn -> Stream.repeatedly(fn -> remote!(owner, "a = 1; b = 2; [a]") end) |> Stream.run() end)
 
         :timer.kill_after(:rand.uniform(4), pid)
-        assert_receive {:DOWN, ^monitor, :process, ^pid, :killed}, 1000
+        assert_receive {:DOWN, ^monitor, :process, ^pid, :killed}
       end
 
       wait_until(fn -> nothing_left?(owner) end)
@@ -136,7 +136,7 @@ defmodule Pythonx.ObjectTrackerTest do
           {a, [one, two]}
         end)
 
-      wait_until(fn -> not alive?(a) end, 100)
+      wait_until(fn -> not alive?(a) end)
 
       {:ok, tracked, c} = ObjectTracker.track_remote_object(first)
       assert c != a
@@ -292,14 +292,14 @@ defmodule Pythonx.ObjectTrackerTest do
       {_object, _pid} = hold!(holder, owner, "[1]")
       assert counts(owner) == %{held: 0, kept: 1}
       kill!(peer)
-      wait_until(fn -> counts(owner) == %{held: 0, kept: 0} and handles(owner) == 0 end, 1000)
+      wait_until(fn -> counts(owner) == %{held: 0, kept: 0} and handles(owner) == 0 end)
     end
 
     test "whose application stops as a holder has nothing kept for it any more", %{owner: owner} do
       {peer, holder} = start!(python: false)
       {_object, pid} = hold!(holder, owner, "[1]")
       :ok = :peer.call(peer, :application, :stop, [:pythonx])
-      wait_until(fn -> counts(owner) == %{held: 0, kept: 0} and handles(owner) == 0 end, 1000)
+      wait_until(fn -> counts(owner) == %{held: 0, kept: 0} and handles(owner) == 0 end)
       send(pid, :let_go)
     end
 

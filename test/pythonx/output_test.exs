@@ -189,7 +189,7 @@ defmodule Pythonx.OutputTest do
     assert_received %Pythonx.Object{}
     :erlang.garbage_collect()
     # Nobody evaluates now: the object is dropped by the thread that does nothing else.
-    assert_receive {:device, :out, "gone" <> _newline}, 5000
+    assert_receive {:device, :out, "gone" <> _newline}
   end
 
   test "of a function from an earlier evaluation goes to the device of the one that calls it" do

@@ -25,9 +25,17 @@ defmodule Pythonx.PoolTest do
   defp begin!(pool, code, opts \\ []) do
     file = Path.join(System.tmp_dir!(), "pythonx-pool-#{System.unique_integer([:positive])}")
     on_exit(fn -> File.rm(file) end)
-    {pid, _} = spawn_monitor(fn -> Pool.eval(pool, "open(file, 'w').close()\n" <> code, %{"file" => file}, opts) end)
+    code = "open(file, 'w').close()\n" <> code
+    {pid, _} = spawn_monitor(fn -> exit_as_raised(fn -> Pool.eval(pool, code, %{"file" => file}, opts) end) end)
     wait_for_file(file)
     pid
+  end
+
+  # Ends as a process does in which an exception is not rescued, but for what is logged then.
+  defp exit_as_raised(fun) do
+    fun.()
+  rescue
+    error -> exit({error, __STACKTRACE__})
   end
 
   defp count_workers(pool, status), do: Enum.count(Pool.info(pool).workers, &(&1.status == status))
@@ -136,7 +144,7 @@ defmodule Pythonx.PoolTest do
 
       pool = start_pool!(init: "import os")
       assert {nil, _} = Pool.eval(pool, "for n in 0, 1, 2: os.close(n)", %{})
-      assert {_, _} = Pool.eval(pool, "print('lost')", %{})
+      assert {_, _} = Pool.eval(pool, "print('lost')", %{}, stdout_device: start_device())
     end
 
     test "that is written to costs the worker" do
@@ -255,7 +263,13 @@ defmodule Pythonx.PoolTest do
     test "of one that dies in line or in a function is over" do
       pool = start_pool!([])
       test = self()
-      holder = spawn(fn -> Pool.run(pool, fn _worker -> send(test, :held) && Process.sleep(:infinity) end) end)
+
+      hold = fn _worker ->
+        send(test, :held)
+        Process.sleep(:infinity)
+      end
+
+      holder = spawn(fn -> Pool.run(pool, hold) end)
       assert_receive :held, 5000
       waiting = spawn(fn -> Pool.eval(pool, "1", %{}) end)
       wait_until(fn -> Pool.info(pool).queued == 1 end)
@@ -293,7 +307,8 @@ defmodule Pythonx.PoolTest do
         Task.async(fn ->
           {{_object, _weak}, _} = Pool.eval(pool, String.replace(code, "del c\n", ""), %{})
           assert [%{handles: 2}] = Pool.info(pool).workers
-        end)
+        end),
+        60_000
       )
 
       wait_until(fn -> match?([%{handles: 0}], Pool.info(pool).workers) end)
@@ -369,7 +384,7 @@ defmodule Pythonx.PoolTest do
       end)
 
       assert_received {:other, other}
-      assert {2, _} = Task.await(other)
+      assert {2, _} = Task.await(other, 60_000)
     end
 
     test "is of no use afterwards, and gone when it crashes" do
@@ -388,7 +403,7 @@ defmodule Pythonx.PoolTest do
 
   describe "async_stream" do
     test "is in order, or as things are ready" do
-      wait_until(fn -> Pool.info(TwoPool).idle >= 2 end, 20_000)
+      wait_until(fn -> Pool.info(TwoPool).idle >= 2 end)
       sleep = "import time; time.sleep(x); x"
       assert TwoPool |> Pool.async_stream([0.2, 0], sleep) |> Enum.to_list() == [ok: 0.2, ok: 0]
       assert TwoPool |> Pool.async_stream([0.2, 0], sleep, ordered: false) |> Enum.to_list() == [ok: 0, ok: 0.2]
@@ -452,7 +467,7 @@ defmodule Pythonx.PoolTest do
 
       assert [{:error, %OverloadedError{}}] = pool |> Pool.async_stream([1], "x") |> Enum.to_list()
       Process.exit(caller, :kill)
-      assert {1, _} = Task.await(waiting)
+      assert {1, _} = Task.await(waiting, 60_000)
       assert Pool.info(pool).overloads == 5
     end
 
@@ -562,7 +577,7 @@ defmodule Pythonx.PoolTest do
       monitor = Process.monitor(caller)
       [os_pid] = worker_os_pids(pool)
       capture_log(fn -> GenServer.stop(pool, :shutdown) end)
-      assert_receive {:DOWN, ^monitor, :process, _, {%CrashError{}, _}}, 5000
+      assert_receive {:DOWN, ^monitor, :process, _, {%CrashError{}, _}}
       wait_until(fn -> not alive?(os_pid) end)
     end
 
@@ -574,11 +589,11 @@ defmodule Pythonx.PoolTest do
       {:ok, _} = :peer.call(vm, Supervisor, :start_child, [Pythonx.Supervisor, spec], 60_000)
       :peer.cast(vm, Pool, :eval, [VmPool, "sum(range(10**12))", %{}])
       info = fn -> :peer.call(vm, Pool, :info, [VmPool]) end
-      wait_until(fn -> match?(%{busy: 1, idle: 1}, info.()) end, 20_000)
+      wait_until(fn -> match?(%{busy: 1, idle: 1}, info.()) end)
       os_pids = for worker <- info.().workers, do: worker.os_pid
       assert Enum.all?(os_pids, &alive?/1)
       NativeCase.kill_vm!(vm)
-      wait_until(fn -> not Enum.any?(os_pids, &alive?/1) end, 2000)
+      wait_until(fn -> not Enum.any?(os_pids, &alive?/1) end)
     end
   end
 
@@ -610,7 +625,7 @@ defmodule Pythonx.PoolTest do
       Pool.run(pool, fn worker ->
         assert_received {:event, [:pythonx, :pool, :checkout], %{duration: _}, %{pool: ^pool}}
         spawn(fn -> Pool.eval(pool, "2", %{}) end)
-        assert_receive {:event, [:pythonx, :pool, :queue], %{length: 1}, %{pool: ^pool}}, 5000
+        assert_receive {:event, [:pythonx, :pool, :queue], %{length: 1}, %{pool: ^pool}}
         Pool.eval(worker, "1", %{})
         metadata = %{pool: pool, process: test, job: :eval}
         assert_received {:event, [:pythonx, :pool, :run, :start], %{system_time: _}, ^metadata}
@@ -618,9 +633,9 @@ defmodule Pythonx.PoolTest do
         assert Map.take(stopped, Map.keys(metadata)) == metadata
       end)
 
-      assert_receive {:event, [:pythonx, :pool, :worker, :stop], %{uses: 2}, %{os_pid: ^os_pid}}, 5000
+      assert_receive {:event, [:pythonx, :pool, :worker, :stop], %{uses: 2}, %{os_pid: ^os_pid}}
       assert %CrashError{} = raised(fn -> Pool.eval(pool, "import os; os.abort()", %{}) end)
-      assert_receive {:event, [:pythonx, :pool, :crash], %{uses: 0}, %{pool: ^pool, reason: {:signal, "SIGABRT"}}}, 5000
+      assert_receive {:event, [:pythonx, :pool, :crash], %{uses: 0}, %{pool: ^pool, reason: {:signal, "SIGABRT"}}}
 
       assert_received {:event, [:pythonx, :pool, :run, :exception], %{duration: _},
                        %{pool: ^pool, kind: :error, reason: %CrashError{}}}
@@ -682,7 +697,7 @@ defmodule Pythonx.PoolTest do
 
     capture_log(fn ->
       Peers.kill!(peer)
-      assert_receive {:DOWN, ^monitor, :process, _pid, {%CrashError{reason: {:down, _reason}}, _stack}}, 10_000
+      assert_receive {:DOWN, ^monitor, :process, _pid, {%CrashError{reason: {:down, _reason}}, _stack}}
     end)
 
     wait_until(fn -> not alive?(os_pid) end)

@@ -114,8 +114,8 @@ defmodule Pythonx.ReleaseOfObjectsTest do
       send(parent, {:next, eval!("3")})
     end)
 
-    assert_receive {:next, 2}, 5000
-    assert_receive {:next, 3}, 5000
+    assert_receive {:next, 2}
+    assert_receive {:next, 3}
     eval!("import sys; sys.releases['go'].set(); del sys.left; 0")
     wait_until(fn -> seen() == ["left"] end)
   end

@@ -80,13 +80,18 @@ defmodule Pythonx.ServerTest do
   test "the time of a call is that of its caller: while others are served it counts, and then the method is not called" do
     server = start()
     test = self()
-    f = fn -> send(test, {:serving, self()}) && receive(do: (:go -> nil)) end
+
+    f = fn ->
+      send(test, {:serving, self()})
+      receive(do: (:go -> nil))
+    end
+
     busy = Task.async(fn -> Server.call(server, :add, [Pythonx.call(add_later(), [f])]) end)
     assert_receive {:serving, handler}
     error = assert_raise Pythonx.TimeoutError, fn -> Server.call(server, :add, [100], [], timeout: 20) end
     assert error.timeout == 20
     send(handler, :go)
-    assert Task.await(busy) == 1
+    assert Task.await(busy, 60_000) == 1
     assert Server.call(server, :add) == 2
     refute_received _anything
   end
@@ -149,7 +154,7 @@ defmodule Pythonx.ServerTest do
   test "calls are served by one thread of Python's" do
     code = "import threading\nclass Who:\n  def am_i(self): return threading.get_ident()"
     {:ok, server} = Server.start_link(code: code, class: "Who")
-    threads = 1..20 |> Enum.map(fn _ -> Task.async(fn -> Server.call(server, :am_i) end) end) |> Task.await_many()
+    threads = 1..20 |> Enum.map(fn _ -> Task.async(fn -> Server.call(server, :am_i) end) end) |> Task.await_many(60_000)
     assert [_one] = Enum.uniq(threads)
     GenServer.stop(server)
   end

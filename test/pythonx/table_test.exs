@@ -98,24 +98,22 @@ defmodule Pythonx.TableTest do
 
   defp expected, do: Map.new(@columns, fn {name, _code, _type, values} -> {name, values} end)
 
-  # Other tests of the suite may leave tables to what lives on in Python: what counts is what a test adds.
-  setup do
-    Process.put(:arrays_before, NIF.table_arrays())
+  # What is cut short while it is imported can never be imported again.
+  setup_all do
+    Pythonx.eval(@imports, %{})
     :ok
   end
 
-  defp arrays, do: NIF.table_arrays() - Process.get(:arrays_before)
+  # How many arrays of the whole VM are more than `before`, which is exact where that is a level that `settled/1` has told.
+  defp arrays(before), do: NIF.table_arrays() - before
 
-  defp collect do
-    :erlang.garbage_collect()
-
+  defp await_release(before) do
     # Functions that code has defined are in cycles with its globals.
     wait_until(fn ->
+      :erlang.garbage_collect()
       Pythonx.eval("import gc; gc.collect()", %{})
-      arrays() <= 0
+      arrays(before) <= 0
     end)
-
-    Process.put(:arrays_before, NIF.table_arrays())
   end
 
   describe "values from Arrow" do
@@ -384,6 +382,8 @@ defmodule Pythonx.TableTest do
 
   describe "streams that fail" do
     test "say why, with what Python raised" do
+      before = NIF.table_arrays()
+
       code = """
       def batches():
           yield pa.record_batch({'a': [1]})
@@ -394,7 +394,7 @@ defmodule Pythonx.TableTest do
       error = assert_raise Pythonx.Error, fn -> table(code) end
       assert Exception.message(error) =~ "the Arrow stream failed: "
       assert Exception.message(error) =~ "the disk is gone"
-      collect()
+      await_release(before)
     end
 
     test "that are consumed say so" do
@@ -446,9 +446,10 @@ defmodule Pythonx.TableTest do
       pa.RecordBatchReader.from_batches(pa.schema({'a': pa.int64()}), batches())
       """
 
+      before = NIF.table_arrays()
       reader = python(code)
       assert_raise Pythonx.TimeoutError, fn -> Pythonx.table(reader, timeout: 50) end
-      collect()
+      await_release(before)
     end
   end
 
@@ -633,9 +634,10 @@ defmodule Pythonx.TableTest do
           {[1, 2], [], "expected columns to be a map or a list of pairs, got: [1, 2]"}
         ] do
       test "refuses #{inspect(columns, limit: 8)} as #{inspect(types)}" do
+        before = NIF.table_arrays()
         columns = unquote(Macro.escape(columns))
         assert_raise ArgumentError, unquote(message), fn -> Table.new(columns, types: unquote(Macro.escape(types))) end
-        collect()
+        await_release(before)
       end
     end
 
@@ -914,30 +916,30 @@ defmodule Pythonx.TableTest do
 
     # Every array is counted from when it is taken until its release callback has run.
     test "everything is released, and nothing before its time" do
-      collect()
-      before = NIF.table_arrays()
+      before = settled(&NIF.table_arrays/0)
       code = "pl.DataFrame({'a': range(1000), 's': ['x' * 20] * 1000, 'f': [0.5] * 1000})"
 
       binary =
         Task.await(
           Task.async(fn ->
             table = table(code)
-            assert NIF.table_arrays() == before + 3
+            assert arrays(before) == 3
             Table.to_rows(table)
             Table.to_columns(Table.select(table, ["a"]), as: :binaries)["a"] |> hd()
-          end)
+          end),
+          60_000
         )
 
       # The binary keeps its own column.
-      wait_until(fn -> arrays() == 1 end)
+      wait_until(fn -> arrays(before) == 1 end)
       assert binary == for(i <- 0..999, into: <<>>, do: <<i::native-64>>)
       assert byte_size(binary) == 8000
-      collect_after(fn -> byte_size(binary) end)
-      collect()
+      identity(binary)
+      await_release(before)
     end
 
     test "what Python holds lives on when Elixir has forgotten it" do
-      collect()
+      before = settled(&NIF.table_arrays/0)
 
       holder =
         Task.await(
@@ -946,18 +948,18 @@ defmodule Pythonx.TableTest do
             binary = for i <- 1..1000, into: <<>>, do: <<i::native-64>>
             raw = Table.new([{"r", binary}], types: [r: {:s, 64}])
             python("a = pa.table(t)\nb = pl.DataFrame(r)\n(a, b)", %{"t" => table, "r" => raw})
-          end)
+          end),
+          60_000
         )
 
-      :erlang.garbage_collect()
-      assert arrays() == 3
+      wait_until(fn -> :erlang.garbage_collect() && arrays(before) == 3 end)
       code = "(sum(h[0]['a'].to_pylist()), h[0]['s'].to_pylist() == ['text'] * 1000, h[1]['r'].sum())"
       assert Pythonx.decode(python(code, %{"h" => holder})) == {500_500, true, 500_500}
-      forget(holder)
+      identity(holder)
     end
 
     test "streams that nobody reads, and batches of which columns are taken apart, are released" do
-      collect()
+      before = settled(&NIF.table_arrays/0)
 
       Task.await(
         Task.async(fn ->
@@ -978,14 +980,15 @@ defmodule Pythonx.TableTest do
             """,
             %{"t" => table}
           )
-        end)
+        end),
+        60_000
       )
 
-      collect()
+      await_release(before)
     end
 
     test "many tables from many processes" do
-      collect()
+      before = settled(&NIF.table_arrays/0)
 
       1..8
       |> Task.async_stream(
@@ -1001,7 +1004,7 @@ defmodule Pythonx.TableTest do
       )
       |> Stream.run()
 
-      collect()
+      await_release(before)
     end
 
     test "a table of another node is refused" do
@@ -1009,11 +1012,8 @@ defmodule Pythonx.TableTest do
       assert_raise ArgumentError, ~r/decode failed, expected a resource reference/, fn -> Table.to_rows(table) end
     end
 
-    defp collect_after(fun), do: fun.()
-
-    defp forget(_holder) do
-      :erlang.garbage_collect()
-    end
+    # For the compiler, a term that is given to this lives until then.
+    defp identity(term), do: Pythonx.ObjectTracker.identity(term)
   end
 
   describe "protocols" do
@@ -1200,9 +1200,9 @@ defmodule Pythonx.TableTest do
     end
 
     test "are released apart from each other" do
-      collect()
-      part = Task.await(Task.async(fn -> Table.select(table(all_columns()), ["text"]) end))
-      wait_until(fn -> arrays() == 1 end)
+      before = settled(&NIF.table_arrays/0)
+      part = Task.await(Task.async(fn -> Table.select(table(all_columns()), ["text"]) end), 60_000)
+      wait_until(fn -> arrays(before) == 1 end)
       assert Table.column(part, 0) == ["a", nil, "żółw"]
     end
   end

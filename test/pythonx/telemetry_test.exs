@@ -76,15 +76,29 @@ defmodule Pythonx.TelemetryTest do
   end
 
   @tag :gil
-  test "the time of waiting for the GIL is told" do
+  @tag :tmp_dir
+  test "the time of waiting for the GIL is told", %{tmp_dir: dir} do
     test = self()
-    held = "import ctypes, pythonx\npythonx.send(test, pythonx.Atom('held'))\nctypes.PyDLL(None).usleep(100000)"
-    holder = Task.async(fn -> Pythonx.eval(held, %{"test" => test}) end)
+    path = Path.join(dir, "pipe")
+    {"", 0} = System.cmd("mkfifo", [path])
+
+    held = """
+    import ctypes, os, pythonx
+    pipe = os.open(path, os.O_RDWR)
+    pythonx.send(test, pythonx.Atom('held'))
+    ctypes.PyDLL(None).read(pipe, ctypes.create_string_buffer(1), 1)
+    os.close(pipe)
+    """
+
+    holder = Task.async(fn -> Pythonx.eval(held, %{"test" => test, "path" => path}) end)
     assert_receive :held
-    Pythonx.eval("1", %{})
-    Task.await(holder)
+    waiting = Task.async(fn -> Pythonx.eval("1", %{}) end)
+    wait_until(fn -> Enum.any?(Pythonx.running(), &(&1.process == waiting.pid and &1.elapsed > 200_000)) end)
+    File.write!(path, "x")
+    Task.await_many([holder, waiting], 60_000)
     assert_receive {:event, [:pythonx, :eval, :stop], %{gil_wait: waited, duration: duration}, %{code: "1"}}
-    assert waited > duration / 2
+    assert waited >= System.convert_time_unit(100, :millisecond, :native)
+    assert waited <= duration
   end
 
   test "every operation is a span of its name" do
@@ -138,10 +152,13 @@ defmodule Pythonx.TelemetryTest do
     {threads, _handles} = Pythonx.NIF.stats()
     tasks = for _ <- 0..threads, do: Task.async(fn -> eval!("f()", %{"f" => f}) end)
     handlers = for _ <- tasks, do: elem(assert_receive({:waiting, _pid}), 1)
+
     assert_receive {:event, [:pythonx, :thread, :started], %{count: count}, %{thread: thread, main_thread: false}}
-    assert count > threads and is_integer(thread)
+                   when count > threads
+
+    assert is_integer(thread)
     Enum.each(handlers, &send(&1, :go))
-    assert Task.await_many(tasks) == List.duplicate(1, threads + 1)
+    assert Task.await_many(tasks, 60_000) == List.duplicate(1, threads + 1)
   end
 
   test "who hears of a thread that ends or is set aside" do

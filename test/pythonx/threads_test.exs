@@ -182,9 +182,9 @@ defmodule Pythonx.ThreadsTest do
 
       for _ <- 1..20 do
         task = Task.async(fn -> assert_raise Pythonx.Error, fn -> Pythonx.eval(code, %{"pid" => test}) end end)
-        assert_receive {:started, _none}, 10_000
+        assert_receive {:started, _none}
         assert Pythonx.NIF.interrupt(task.pid)
-        assert_receive {:cleaned_up, _none}, 10_000
+        assert_receive {:cleaned_up, _none}
         Task.await(task, 10_000)
       end
     end
@@ -322,7 +322,12 @@ defmodule Pythonx.ThreadsTest do
 
     defp hold_main_thread do
       test = self()
-      f = fn -> send(test, :held) && Process.sleep(:infinity) end
+
+      f = fn ->
+        send(test, :held)
+        Process.sleep(:infinity)
+      end
+
       holder = spawn(fn -> Pythonx.eval("f()", %{"f" => f}) end)
       assert_receive :held
       holder
@@ -371,7 +376,7 @@ defmodule Pythonx.ThreadsTest do
             """
           ] do
         in_parallel(2, fn -> assert_raise Pythonx.TimeoutError, fn -> Pythonx.eval(code, %{}, timeout: 20) end end)
-        wait_until(fn -> Pythonx.NIF.running() == [] end, 20_000)
+        wait_until(fn -> Pythonx.NIF.running() == [] end)
       end
     end
 

@@ -97,7 +97,7 @@ defmodule Pythonx.UtilsTest do
       end)
 
     assert is_binary(log)
-    assert {:error, _reason} = Task.await(server)
+    assert {:error, _reason} = Task.await(server, 60_000)
   end
 
   test "a file of certificates that is not there" do

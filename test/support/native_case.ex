@@ -44,12 +44,12 @@ defmodule Pythonx.NativeCase do
   Starts an OS process of its own: a VM with Elixir and Pythonx in its code path, with no distribution, to be called with
   `:peer.call/4`. It ends with the test process.
   """
-  def start_vm! do
+  def start_vm!(flags \\ []) do
     paths = Enum.flat_map([:elixir, :logger, :pythonx], &[~c"-pa", &1 |> :code.lib_dir() |> :filename.join(~c"ebin")])
     erl = Path.join(:code.root_dir(), "bin/erl") |> String.to_charlist()
     # What it says on standard error would mix with what the suite prints.
     exec = {~c"/bin/sh", [~c"-c", ~c"exec \"$@\" 2>/dev/null", ~c"sh", erl]}
-    {:ok, vm, _node} = :peer.start_link(%{connection: :standard_io, exec: exec, args: paths})
+    {:ok, vm, _node} = :peer.start_link(%{connection: :standard_io, exec: exec, args: flags ++ paths})
     vm
   end
 

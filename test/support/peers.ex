@@ -55,6 +55,8 @@ defmodule Pythonx.Peers do
       # Only the command line starts epmd by itself.
       epmd = System.find_executable("epmd") || Path.wildcard("#{:code.root_dir()}/erts-*/bin/epmd") |> hd()
       {_output, 0} = System.cmd(epmd, ["-daemon"])
+      # The command has ended before the daemon listens.
+      Pythonx.Case.wait_until(fn -> match?({:ok, _names}, :erl_epmd.names({127, 0, 0, 1})) end, 60_000)
       Application.put_env(:kernel, :prevent_overlapping_partitions, false)
       {:ok, _pid} = :net_kernel.start(:"pythonx_test_#{System.pid()}@127.0.0.1", %{name_domain: :longnames})
     end

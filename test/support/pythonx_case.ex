@@ -36,11 +36,11 @@ defmodule Pythonx.Case do
   @doc "Waits until Python's main thread is free, so that a process that evaluates for the first time is served by it."
   def await_main_thread do
     code = "import threading\nthreading.current_thread() is threading.main_thread()"
-    wait_until(fn -> Task.await(Task.async(fn -> eval!(code) end)) end)
+    wait_until(fn -> Task.await(Task.async(fn -> eval!(code) end), 60_000) end)
   end
 
   @doc "Calls `fun` until it returns something true; fails after `timeout` milliseconds."
-  def wait_until(fun, timeout \\ 5000) do
+  def wait_until(fun, timeout \\ 30_000) do
     deadline = System.monotonic_time(:millisecond) + timeout
     do_wait_until(fun, deadline, timeout)
   end
@@ -70,8 +70,37 @@ defmodule Pythonx.Case do
     eval!("import gc, sysconfig\nif sysconfig.get_config_var('Py_GIL_DISABLED'): gc.collect()\n0")
   end
 
+  @doc """
+  What a count of the whole VM is once it stays as it is: earlier tests may have left something behind that goes in its own
+  time, and is not to be taken for what a test lets go of.
+  """
+  @spec settled((-> number())) :: number()
+  def settled(count, rounds \\ 5), do: settle(count, count.(), rounds, rounds)
+
+  defp settle(_count, level, _rounds, 0), do: level
+
+  defp settle(count, level, rounds, left) do
+    # Elixir first, since what it lets go of is dropped in Python, and once more for what this call has brought.
+    collect_processes()
+    eval!("import gc; gc.collect()")
+    collect_processes()
+
+    receive do
+    after
+      5 -> :ok
+    end
+
+    case count.() do
+      ^level -> settle(count, level, rounds, left - 1)
+      other -> settle(count, other, rounds, rounds)
+    end
+  end
+
+  @doc "Collects the garbage of all processes."
+  def collect_processes, do: for(pid <- Process.list(), do: :erlang.garbage_collect(pid))
+
   @doc "Waits until a file exists."
-  def wait_for_file(path, timeout \\ 10_000), do: wait_until(fn -> File.exists?(path) end, timeout)
+  def wait_for_file(path, timeout \\ 30_000), do: wait_until(fn -> File.exists?(path) end, timeout)
 
   @doc "A device that sends the test process {:device, tag, text} for all it is asked to print."
   def start_device(tag \\ :out) do

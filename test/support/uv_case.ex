@@ -43,7 +43,7 @@ defmodule Pythonx.UvCase do
     echo "$*" >> '#{log}'
     case "$1 $2" in
     "--version "*)
-      echo "uv #{Keyword.get(opts, :version, "0.8.5")}" ;;
+      echo "uv #{Keyword.get(opts, :version, "0.13.0")}" ;;
     "python find")
       echo "warning: of no interest"
       #{Keyword.get(opts, :find, "echo '#{python}'")} ;;
@@ -164,7 +164,10 @@ defmodule Pythonx.UvCase do
     {:ok, port} = :inet.port(listener)
 
     server =
-      spawn_link(fn -> for(answer <- answers, do: answer(listener, answer, test)) && :gen_tcp.close(listener) end)
+      spawn_link(fn ->
+        Enum.each(answers, &answer(listener, &1, test))
+        :gen_tcp.close(listener)
+      end)
 
     :ok = :gen_tcp.controlling_process(listener, server)
     "http://127.0.0.1:#{port}"

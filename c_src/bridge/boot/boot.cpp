@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstdio>
@@ -12,6 +13,7 @@
 #include <mutex>
 
 #include "boot/allocator.hpp"
+#include "boot/farewell.hpp"
 #include "conversion/atom.hpp"
 #include "conversion/error.hpp"
 #include "conversion/function.hpp"
@@ -24,6 +26,7 @@
 #include "threads/pool.hpp"
 #include "threads/reaper.hpp"
 #include "threads/signal_right.hpp"
+#include "threads/signals.hpp"
 #include "work/callback.hpp"
 #include "work/main_module.hpp"
 #include "work/output.hpp"
@@ -34,7 +37,6 @@ namespace py = pybind11;
 namespace pythonx {
 namespace {
 
-constexpr std::size_t stack_size = 16 << 20;
 constexpr auto halt_deadline = std::chrono::milliseconds(2000);
 
 // What the starting call and the main thread tell each other. Leaked: the main thread may outlive the call.
@@ -102,15 +104,18 @@ void before_fork() {
   sigset_t all;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &mask_before_fork);
+  lock_signals();
 }
 
-void after_fork_in_parent() { pthread_sigmask(SIG_SETMASK, &mask_before_fork, nullptr); }
+void after_fork_in_parent() {
+  unlock_signals();
+  pthread_sigmask(SIG_SETMASK, &mask_before_fork, nullptr);
+}
 
 void after_fork_in_child() {
   set_forked();
-  for (const int number : {SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGPIPE, SIGTERM, SIGCHLD}) {
-    ::signal(number, SIG_DFL);
-  }
+  disown_signals();
+  unlock_signals();
   pthread_sigmask(SIG_SETMASK, &mask_before_fork, nullptr);
 }
 
@@ -124,6 +129,8 @@ void boot_python_side(const BootConfig& config) {
   py::list extra;
   for (const std::string& path : config.sys_paths) extra.append(py::str(path));
   boot_module.attr("boot")(extra, interrupt_signal());
+  take_signals();
+  if (!vm_tells_of_halt) boot_module.attr("call_after_loading")(py::cpp_function(&halt_at_exit));
 }
 
 std::string start(const BootConfig& config) {
@@ -169,27 +176,6 @@ void* main_thread(void* memory) {
   ThreadPool::instance().serve_interrupts();
 }
 
-bool start_thread(void* (*function)(void*), void* argument) {
-  pthread_t thread;
-  pthread_attr_t attributes;
-  pthread_attr_init(&attributes);
-  pthread_attr_setstacksize(&attributes, stack_size);
-  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-  const int failure = pthread_create(&thread, &attributes, function, argument);
-  pthread_attr_destroy(&attributes);
-  return failure == 0;
-}
-
-// What Python's own exit would do, short of finalising: atexit handlers run and buffered files are flushed.
-void say_farewell() {
-  try {
-    py::module_::import("pythonx._boot").attr("farewell")();
-  } catch (py::error_already_set& error) {
-    error.restore();
-    PyErr_WriteUnraisable(nullptr);  // PyErr_Print would end the process on the spot for a SystemExit.
-  }
-}
-
 // The destructors of static objects in packages are written for a process whose Python has ended, on a thread that had
 // the GIL: they call Python (duckdb's does), or take away what threads that still run are using. Nobody needs them.
 // What C code has printed is flushed; other streams may be locked for good by who waits on them.
@@ -210,25 +196,35 @@ std::string boot(const BootConfig& config) {
   [[maybe_unused]] static const int registered =
       pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
   ::signal(SIGCHLD, SIG_DFL);  // With SIG_IGN, every exit status that Python waits for would read as 0.
-  if (!start_thread(main_thread, state)) return "cannot start a thread";
+  if (!start_detached(main_thread, state)) return "cannot start a thread";
   std::unique_lock<std::mutex> lock(state->mutex);
   state->condition.wait(lock, [state] { return state->done; });
-  if (state->failure.empty() && !(start_thread(reap, nullptr) && start_thread(serve_interrupts, nullptr))) {
+  if (state->failure.empty() &&
+      !(start_detached(reap, nullptr) && start_detached(serve_interrupts, nullptr))) {
     return "cannot start a thread";
   }
   return state->failure;
 }
 
 void halt() {
-  if (!is_booted()) return;
+  // Two versions of the module each have the VM call.
+  static std::atomic<bool> begun{false};
+  if (!is_booted() || begun.exchange(true)) return;
   const auto deadline = std::chrono::steady_clock::now() + halt_deadline;
   print_to_process();
+  close_signals();
   ThreadPool::instance().shut_down();
   Subinterpreter::begin_halt();
-  ThreadPool::instance().run_last(say_farewell, halt_deadline);
+  say_farewell(deadline);
   Subinterpreter::await_halt(deadline);
 #ifdef __GLIBC__
   on_exit(leave_without_destructors, nullptr);  // The last to be registered is the first to be called.
+#endif
+}
+
+void halt_at_exit() {
+#ifdef __GLIBC__
+  on_exit([](int, void*) { halt(); }, nullptr);
 #endif
 }
 

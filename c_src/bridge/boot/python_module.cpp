@@ -9,12 +9,15 @@
 #include "conversion/pid.hpp"
 #include "memory/dlpack.hpp"
 #include "memory/view.hpp"
+#include "python/runtime.hpp"
 #include "tables/table.hpp"
 #include "threads/pool.hpp"
 #include "work/callback.hpp"
+#include "work/event_loop.hpp"
 #include "work/main_module.hpp"
 #include "work/messages.hpp"
 #include "work/output.hpp"
+#include "work/signal_functions.hpp"
 #include "work/source.hpp"
 #include "work/streams.hpp"
 
@@ -42,6 +45,7 @@ Term to_tag(const py::object& object) {
 }
 
 void send_tagged_object(const py::object& pid, const py::object& tag, const py::object& object) {
+  if (refuse_if_forked("send to Elixir")) throw py::error_already_set();
   ErlNifPid to = to_pid(pid);
   ErlNifEnv* env = enif_alloc_env();
   try {
@@ -114,15 +118,6 @@ py::object memory(const py::object& owner, std::uintptr_t address, const py::str
       make_memory_view({owner.ptr(), start, format.ptr(), itemsize, shape.ptr(), strides.ptr(), readonly}));
 }
 
-// The handler of the interrupt signal. A stray signal, late or from elsewhere, finds no cancelled job and is nothing.
-void on_interrupt(int, const py::object& frame) {
-  const bool has_frame = PyFrame_Check(frame.ptr());
-  auto* innermost = has_frame ? reinterpret_cast<PyFrameObject*>(frame.ptr()) : nullptr;
-  if (!ThreadPool::instance().may_interrupt(innermost)) return;
-  PyErr_SetNone(PyExc_KeyboardInterrupt);
-  throw py::error_already_set();
-}
-
 // A finder of sys.meta_path that finds nothing: here an interrupt may strike, as any exception of a finder.
 py::object interrupt_point(const py::args&, const py::kwargs&) {
   if (!ThreadPool::take_owed_interrupt()) return py::none();
@@ -155,7 +150,19 @@ PYBIND11_EMBEDDED_MODULE(_pythonx, m, py::mod_gil_not_used()) {
       py::arg("function"), py::arg("args"), py::arg("resolve"),
       "Call an Elixir function, without waiting for it.");
   m.def("cancel_call", &cancel_call, py::arg("number"), "End a call that was started.");
-  m.def("become_loop_thread", &become_loop_thread, "This thread runs the event loop.");
+  m.def(
+      "start_loop_thread",
+      [](const py::object& serve) {
+        if (!start_loop_thread(serve.ptr())) throw py::error_already_set();
+      },
+      py::arg("serve"), "Start the event loop's thread, which calls `serve` for ever.");
+  m.def("is_loop_thread", &is_loop_thread, "Whether this thread is the event loop's.");
+  m.def(
+      "check_not_forked",
+      [](const char* what) {
+        if (refuse_if_forked(what)) throw py::error_already_set();
+      },
+      py::arg("what"), "Raise a RuntimeError that this cannot be done, in a forked copy of this process.");
   m.def("blocking_call", &blocking_call, "The number of the call that the event loop waits for, or 0.");
   m.def("self", [] { return taken(self_pid()); }, "The Elixir process that this thread works for.");
   m.def(
@@ -199,7 +206,21 @@ PYBIND11_EMBEDDED_MODULE(_pythonx, m, py::mod_gil_not_used()) {
   m.def(
       "read_dlpack", [](const py::object& capsule) { return taken(read_dlpack(capsule.ptr())); },
       py::arg("capsule"), "What a DLPack capsule holds.");
-  m.def("on_interrupt", &on_interrupt, "The handler of the interrupt signal.");
+  m.def(
+      "on_interrupt", [](int, const py::object& frame) { return taken(on_interrupt(frame.ptr())); },
+      "The handler of the interrupt signal: stops what is cancelled, and runs the handlers of other "
+      "signals.");
+  m.def(
+      "write_unraisable",
+      [](const py::object& error, const py::object& object) {
+        PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.ptr())), error.ptr());
+        PyErr_WriteUnraisable(object.ptr());
+      },
+      py::arg("error"), py::arg("object"), "Report an exception that ends nothing, and where it came from.");
+  m.def(
+      "make_signal_functions",
+      [](const py::dict& natives) { return taken(make_signal_functions(natives.ptr())); }, py::arg("natives"),
+      "The functions of the module signal that know of the VM, from those which do not.");
   m.def("interrupt_point", &interrupt_point,
         "Raise the interrupt that this thread is owed, if it is. Takes what find_spec() does.");
 }

@@ -3,6 +3,9 @@
 #include <atomic>
 #include <string>
 
+#include "python/no_throw.hpp"
+#include "python/type.hpp"
+
 namespace pythonx {
 namespace {
 
@@ -29,8 +32,8 @@ PyObject* str(PyObject* self) {
 Py_hash_t hash(PyObject* self) { return PyObject_Hash(as_atom(self)->name); }
 
 PyObject* compare(PyObject* left, PyObject* right, int operation) {
-  if (Py_TYPE(right) != type || (operation != Py_EQ && operation != Py_NE)) Py_RETURN_NOTIMPLEMENTED;
-  return PyBool_FromLong((as_atom(left)->value == as_atom(right)->value) == (operation == Py_EQ));
+  return compare_instances(left, right, operation,
+                           [left, right] { return as_atom(left)->value == as_atom(right)->value; });
 }
 
 // The text of a name as UTF-8; false with an exception set.
@@ -95,10 +98,8 @@ PyObject* reduce(PyObject* self, PyObject*) {
 }
 
 void dealloc(PyObject* self) {
-  PyTypeObject* heap_type = Py_TYPE(self);
   Py_XDECREF(as_atom(self)->name);
-  PyObject_Free(self);
-  Py_DECREF(heap_type);
+  free_instance(self);
 }
 
 PyMethodDef methods[] = {
@@ -113,14 +114,9 @@ const char doc[] =
     "Python as str. Atoms are never freed, so a program may make 10000 new ones and no more: never make them "
     "of data.";
 
-template <typename Slot>
-void* slot(Slot* function) noexcept {
-  return reinterpret_cast<void*>(function);
-}
-
 PyType_Slot slots[] = {
     {Py_tp_doc, const_cast<char*>(doc)},
-    {Py_tp_new, slot(make)},
+    {Py_tp_new, slot(no_throw<make>)},
     {Py_tp_repr, slot(repr)},
     {Py_tp_str, slot(str)},
     {Py_tp_hash, slot(hash)},
@@ -136,10 +132,7 @@ PyType_Spec spec = {
 
 }  // namespace
 
-bool init_atom_type() {
-  if (type == nullptr) type = reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&spec));
-  return type != nullptr;
-}
+bool init_atom_type() { return make_type(&type, &spec); }
 
 PyTypeObject* atom_type() { return type; }
 

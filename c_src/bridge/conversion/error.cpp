@@ -140,6 +140,16 @@ Term take_error(ErlNifEnv* env, Frames frames) {
                        : make_tuple(env, text, type, value, traceback, original);
 }
 
+PyObject* take_exception() {
+  PyObject *type = nullptr, *value = nullptr, *traceback = nullptr;
+  PyErr_Fetch(&type, &value, &traceback);
+  PyErr_NormalizeException(&type, &value, &traceback);
+  if (traceback != nullptr) PyException_SetTraceback(value, traceback);
+  Py_XDECREF(type);
+  Py_XDECREF(traceback);
+  return value;
+}
+
 void raise_again(PyObject* error) {
   if (error == nullptr || !PyExceptionInstance_Check(error)) {
     PyErr_SetString(PyExc_SystemError, "expected a local exception");

@@ -25,6 +25,9 @@ Term take_error(ErlNifEnv* env, Frames frames = Frames::user);
 // {:python_error, take_error(...)}
 Term error_reply(ErlNifEnv* env, Frames frames = Frames::user);
 
+// Takes the exception that is set, with its traceback, as an object (new reference).
+PyObject* take_exception();
+
 // Raises an exception that was raised before, with the traceback it has.
 void raise_again(PyObject* error);
 

@@ -1,5 +1,8 @@
 #include "conversion/function.hpp"
 
+#include "python/no_throw.hpp"
+#include "python/type.hpp"
+
 namespace pythonx {
 namespace {
 
@@ -40,28 +43,16 @@ PyObject* call_async(PyObject* self, PyObject* arguments) {
   return future;
 }
 
-PyObject* refuse_pickling(PyObject*, PyObject*) {
-  PyErr_SetString(PyExc_TypeError, "cannot pickle 'pythonx.Function' object");
-  return nullptr;
-}
-
-PyObject* copy(PyObject* self, PyObject*) {
-  Py_INCREF(self);
-  return self;
-}
-
 void dealloc(PyObject* self) {
-  PyTypeObject* heap_type = Py_TYPE(self);
   enif_free_env(as_function(self)->env);
-  PyObject_Free(self);
-  Py_DECREF(heap_type);
+  free_instance(self);
 }
 
 PyMethodDef methods[] = {
     {"aio", call_async, METH_VARARGS, "Call it from a coroutine: `await f.aio(1)`."},
     {"__reduce__", refuse_pickling, METH_NOARGS, nullptr},
-    {"__copy__", copy, METH_NOARGS, nullptr},
-    {"__deepcopy__", copy, METH_O, nullptr},
+    {"__copy__", copy_unchanging, METH_NOARGS, nullptr},
+    {"__deepcopy__", copy_unchanging, METH_O, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };
 
@@ -70,31 +61,18 @@ const char doc[] =
     "function returns, "
     "encoded. What the function raises is raised as pythonx.ElixirError.";
 
-template <typename Slot>
-void* slot(Slot* function) noexcept {
-  return reinterpret_cast<void*>(function);
-}
-
 PyType_Slot slots[] = {
-    {Py_tp_doc, const_cast<char*>(doc)}, {Py_tp_repr, slot(repr)}, {Py_tp_call, slot(call)},
+    {Py_tp_doc, const_cast<char*>(doc)}, {Py_tp_repr, slot(repr)}, {Py_tp_call, slot(no_throw<call>)},
     {Py_tp_dealloc, slot(dealloc)},      {Py_tp_methods, methods}, {0, nullptr},
 };
 
-// Neither made, nor subclassed, nor changed from Python: calling trusts what an instance holds.
-PyType_Spec spec = {
-    "pythonx.Function",
-    sizeof(Function),
-    0,
-    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
-    slots,
-};
+PyType_Spec spec = {"pythonx.Function", sizeof(Function), 0, closed_type, slots};
 
 }  // namespace
 
 bool init_function_type(const FunctionCaller& how) {
   caller = how;
-  if (type == nullptr) type = reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&spec));
-  return type != nullptr;
+  return make_type(&type, &spec);
 }
 
 PyTypeObject* function_type() { return type; }

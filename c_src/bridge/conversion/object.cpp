@@ -8,6 +8,7 @@
 
 #include "python/gil.hpp"
 #include "python/portions.hpp"
+#include "vm/resource.hpp"
 
 namespace pythonx {
 namespace {
@@ -17,13 +18,6 @@ struct Node {
   Node* next;
   PyObject* object;
 };
-
-struct Handle {
-  Node* node;
-};
-
-ErlNifResourceType* object_type = nullptr;
-ErlNifResourceType* memory_type = nullptr;
 
 std::atomic<Node*> pending{nullptr};
 std::atomic<std::size_t> live{0};
@@ -52,15 +46,18 @@ void push(Node* node) {
   wake().condition.notify_one();
 }
 
-void destroy_handle(ErlNifEnv*, void* memory) {
-  Node* node = static_cast<Handle*>(memory)->node;
-  if (node != nullptr) push(node);
-}
+struct Handle {
+  Node* node;
+
+  void collected(ErlNifEnv*) { push(node); }
+};
+
+ResourceType<Handle> object_type;
+ResourceType<Handle> memory_type;
 
 // Takes the reference.
-Handle* new_handle(ErlNifResourceType* type, PyObject* object) {
-  auto* handle = static_cast<Handle*>(enif_alloc_resource(type, sizeof(Handle)));
-  handle->node = new Node{nullptr, object};
+Handle* new_handle(const ResourceType<Handle>& type, PyObject* object) {
+  Handle* handle = type.make(new Node{nullptr, object});
   live.fetch_add(1, std::memory_order_relaxed);
   return handle;
 }
@@ -89,10 +86,7 @@ void leave_to_reaper(Node* first) {
 }  // namespace
 
 bool open_object_types(ErlNifEnv* env) {
-  const auto flags = static_cast<ErlNifResourceFlags>(ERL_NIF_RT_CREATE);
-  object_type = enif_open_resource_type(env, nullptr, "pythonx_object", destroy_handle, flags, nullptr);
-  memory_type = enif_open_resource_type(env, nullptr, "pythonx_memory", destroy_handle, flags, nullptr);
-  return object_type != nullptr && memory_type != nullptr;
+  return object_type.open(env, "pythonx_object") && memory_type.open(env, "pythonx_memory");
 }
 
 Term make_object(ErlNifEnv* env, PyObject* object) { return make_object_from(env, Py_NewRef(object)); }
@@ -110,11 +104,10 @@ Term make_object_from(ErlNifEnv* env, PyObject* object) {
 PyObject* get_object(ErlNifEnv* env, Term term) {
   Term resource;
   Term name;
-  void* memory;
   if (!enif_get_map_value(env, term, atoms.resource, &resource)) return nullptr;
   if (!enif_get_map_value(env, term, atoms.struct_, &name) || name != atoms.object) return nullptr;
-  if (!enif_get_resource(env, resource, object_type, &memory)) return nullptr;
-  return static_cast<Handle*>(memory)->node->object;
+  const Handle* handle = object_type.get(env, resource);
+  return handle == nullptr ? nullptr : handle->node->object;
 }
 
 Term make_binary_over(ErlNifEnv* env, PyObject* owner, const char* data, std::size_t size) {
@@ -124,9 +117,16 @@ Term make_binary_over(ErlNifEnv* env, PyObject* owner, const char* data, std::si
   return binary;
 }
 
+// Called by destructors too, so it throws nothing.
 void drop_later(PyObject* object) {
+  auto* node = new (std::nothrow) Node{nullptr, object};
+  if (node == nullptr) return;
   live.fetch_add(1, std::memory_order_relaxed);
-  push(new Node{nullptr, object});
+  push(node);
+}
+
+Object::~Object() {
+  if (reference_ != nullptr) drop_later(reference_);
 }
 
 void drop_harmless(long budget_us) {

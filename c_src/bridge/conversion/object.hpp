@@ -11,10 +11,27 @@
 
 #include <chrono>
 #include <cstddef>
+#include <utility>
 
 #include "vm/term.hpp"
 
 namespace pythonx {
+
+// A reference to an object that is on its way to Elixir. What nobody has taken is dropped as handles are.
+class Object {
+ public:
+  explicit Object(PyObject* reference) : reference_(reference) {}
+  ~Object();
+  Object(Object&& other) noexcept : reference_(other.release()) {}
+  Object(const Object&) = delete;
+  Object& operator=(const Object&) = delete;
+  Object& operator=(Object&&) = delete;
+
+  PyObject* release() { return std::exchange(reference_, nullptr); }
+
+ private:
+  PyObject* reference_;
+};
 
 // Registers the resource types. Called once, when the library is loaded.
 bool open_object_types(ErlNifEnv* env);
@@ -32,7 +49,8 @@ PyObject* get_object(ErlNifEnv* env, Term term);
 // A binary over memory that `owner` keeps alive and unchanged: no copy, a new strong reference. Needs the GIL.
 Term make_binary_over(ErlNifEnv* env, PyObject* owner, const char* data, std::size_t size);
 
-// Queues a reference that the caller owns, to be dropped on a bridge thread. Needs no GIL, takes no lock.
+// Queues a reference that the caller owns, to be dropped on a bridge thread. Needs no GIL, takes no lock. Where there is no
+// memory for that, the object is leaked.
 void drop_later(PyObject* object);
 
 // Drops pending references that run nobody's code when they go, until none is left or `budget_us` microseconds have passed.

@@ -1,5 +1,7 @@
 #include "conversion/pid.hpp"
 
+#include "python/type.hpp"
+
 namespace pythonx {
 namespace {
 
@@ -20,33 +22,15 @@ Py_hash_t hash(PyObject* self) {
 }
 
 PyObject* compare(PyObject* left, PyObject* right, int operation) {
-  if (Py_TYPE(right) != type || (operation != Py_EQ && operation != Py_NE)) Py_RETURN_NOTIMPLEMENTED;
-  const bool equal = enif_compare_pids(&as_pid(left)->value, &as_pid(right)->value) == 0;
-  return PyBool_FromLong(equal == (operation == Py_EQ));
-}
-
-// A pid means something only inside this VM, and one made from bytes could be forged.
-PyObject* refuse_pickling(PyObject*, PyObject*) {
-  PyErr_SetString(PyExc_TypeError, "cannot pickle 'pythonx.PID' object");
-  return nullptr;
-}
-
-// For copy.copy and copy.deepcopy (dataclasses.asdict uses the latter): a pid never changes.
-PyObject* copy(PyObject* self, PyObject*) {
-  Py_INCREF(self);
-  return self;
-}
-
-void dealloc(PyObject* self) {
-  PyTypeObject* heap_type = Py_TYPE(self);
-  PyObject_Free(self);
-  Py_DECREF(heap_type);
+  return compare_instances(left, right, operation, [left, right] {
+    return enif_compare_pids(&as_pid(left)->value, &as_pid(right)->value) == 0;
+  });
 }
 
 PyMethodDef methods[] = {
     {"__reduce__", refuse_pickling, METH_NOARGS, nullptr},
-    {"__copy__", copy, METH_NOARGS, nullptr},
-    {"__deepcopy__", copy, METH_O, nullptr},
+    {"__copy__", copy_unchanging, METH_NOARGS, nullptr},
+    {"__deepcopy__", copy_unchanging, METH_O, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };
 
@@ -54,36 +38,21 @@ const char doc[] =
     "An Elixir process. Elixir gives these to Python; Python cannot make them, only compare them, "
     "use them as keys, send messages to them and give them back.";
 
-template <typename Function>
-void* slot(Function* function) noexcept {
-  return reinterpret_cast<void*>(function);
-}
-
 PyType_Slot slots[] = {
     {Py_tp_doc, const_cast<char*>(doc)},
     {Py_tp_repr, slot(repr)},
     {Py_tp_hash, slot(hash)},
     {Py_tp_richcompare, slot(compare)},
-    {Py_tp_dealloc, slot(dealloc)},
+    {Py_tp_dealloc, slot(free_instance)},
     {Py_tp_methods, methods},
     {0, nullptr},
 };
 
-// Neither made, nor subclassed, nor changed from Python: decoding trusts what an instance holds.
-PyType_Spec spec = {
-    "pythonx.PID",
-    sizeof(Pid),
-    0,
-    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
-    slots,
-};
+PyType_Spec spec = {"pythonx.PID", sizeof(Pid), 0, closed_type, slots};
 
 }  // namespace
 
-bool init_pid_type() {
-  if (type == nullptr) type = reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&spec));
-  return type != nullptr;
-}
+bool init_pid_type() { return make_type(&type, &spec); }
 
 PyTypeObject* pid_type() { return type; }
 

@@ -1,6 +1,5 @@
 #include "interpreters/job.hpp"
 
-#include <new>
 #include <utility>
 
 #include "conversion/error.hpp"
@@ -8,6 +7,7 @@
 #include "interpreters/interpreter.hpp"
 #include "interpreters/object.hpp"
 #include "threads/safe_point.hpp"
+#include "vm/resource.hpp"
 
 namespace pythonx {
 namespace {
@@ -16,11 +16,17 @@ namespace {
 // locks, and a module that is spoilt, are those of this interpreter alone.
 constexpr int put_off_limit(Safety safety) { return safety == Safety::loading ? 30 : 1000; }
 
-ErlNifResourceType* job_type = nullptr;
-
 struct JobResource {
   SubinterpreterJobPtr job;
+
+  // The caller died.
+  void down(ErlNifEnv*) {
+    const SubinterpreterJobPtr kept = job;
+    kept->interpreter().cancel(kept, true);
+  }
 };
+
+ResourceType<JobResource> job_type;
 
 // The exception that is set, normalised, as new references.
 struct Exception {
@@ -77,26 +83,11 @@ Term make_lines(ErlNifEnv* env, PyObject* python, const Exception& raised, bool 
 
 }  // namespace
 
-bool SubinterpreterJob::open_type(ErlNifEnv* env) {
-  ErlNifResourceTypeInit init{};
-  init.dtor = destroy;
-  init.down = caller_down;
-  job_type = enif_open_resource_type_x(env, "pythonx_interpreter_job", &init, ERL_NIF_RT_CREATE, nullptr);
-  return job_type != nullptr;
-}
-
-void SubinterpreterJob::destroy(ErlNifEnv*, void* memory) {
-  static_cast<JobResource*>(memory)->~JobResource();
-}
-
-void SubinterpreterJob::caller_down(ErlNifEnv*, void* memory, ErlNifPid*, ErlNifMonitor*) {
-  const SubinterpreterJobPtr job = static_cast<JobResource*>(memory)->job;
-  job->interpreter_->cancel(job, true);
-}
+bool SubinterpreterJob::open_type(ErlNifEnv* env) { return job_type.open(env, "pythonx_interpreter_job"); }
 
 SubinterpreterJobPtr SubinterpreterJob::get(ErlNifEnv* env, Term term) {
-  void* memory;
-  return enif_get_resource(env, term, job_type, &memory) ? static_cast<JobResource*>(memory)->job : nullptr;
+  const JobResource* resource = job_type.get(env, term);
+  return resource == nullptr ? nullptr : resource->job;
 }
 
 SubinterpreterJob::SubinterpreterJob(ErlNifEnv* caller_env, Term reference,
@@ -124,7 +115,7 @@ Term SubinterpreterJob::submit(ErlNifEnv* env, Term reference,
                                Term label, Term arguments, Devices devices) {
   auto job = std::make_shared<SubinterpreterJob>(env, reference, interpreter, operation, label, arguments,
                                                  std::move(devices));
-  auto* resource = new (enif_alloc_resource(job_type, sizeof(JobResource))) JobResource{job};
+  JobResource* resource = job_type.make(job);
   const Term term = enif_make_resource(env, resource);
   // Ours passes to the job. The caller is in here and alive, so it can be watched before the job is submitted.
   job->resource_ = resource;
@@ -157,6 +148,17 @@ bool SubinterpreterJob::start() {
 }
 
 Term SubinterpreterJob::run() {
+  const Term reply = reply_or_raise(
+      [this] {
+        PyErr_Clear();
+        return env_;
+      },
+      [this] { return perform(); });
+  evaluation_.reset();  // While attached: it may hold a Python reference.
+  return reply;
+}
+
+Term SubinterpreterJob::perform() {
   evaluation_ = std::make_shared<Evaluation>(caller_, std::move(devices_));
   bool internal = false;
   Term reply = 0;
@@ -171,7 +173,6 @@ Term SubinterpreterJob::run() {
     PyErr_Clear();  // Of an interrupt that comes late.
   }
   const bool relayed = evaluation_->finish(false);
-  evaluation_.reset();
   const Term* parts;
   int arity;
   enif_get_tuple(env_, reply, &arity, &parts);

@@ -92,8 +92,7 @@ class SubinterpreterJob {
  private:
   enum class State { queued, running, done };
 
-  static void destroy(ErlNifEnv* env, void* memory);
-  static void caller_down(ErlNifEnv* env, void* memory, ErlNifPid* pid, ErlNifMonitor* monitor);
+  Term perform();
   Term take_error(bool internal);
 
   std::shared_ptr<Subinterpreter> interpreter_;

@@ -1,5 +1,7 @@
 #include "interpreters/module.hpp"
 
+#include "python/no_throw.hpp"
+
 namespace pythonx {
 namespace {
 
@@ -23,7 +25,7 @@ PyObject* utf8_of(PyObject* text, std::string_view* out) {
   return bytes;
 }
 
-PyObject* write(PyObject* self, PyObject* arguments) noexcept {
+PyObject* write(PyObject* self, PyObject* arguments) {
   int fd;
   PyObject* text;
   if (!PyArg_ParseTuple(arguments, "iO:write", &fd, &text)) return nullptr;
@@ -39,7 +41,7 @@ PyObject* write(PyObject* self, PyObject* arguments) noexcept {
   return PyLong_FromSsize_t(PyUnicode_GetLength(text));
 }
 
-PyObject* flush(PyObject* self, PyObject*) noexcept {
+PyObject* flush(PyObject* self, PyObject*) {
   flush_output(context_of(self));
   Py_RETURN_NONE;
 }
@@ -54,8 +56,8 @@ PyObject* set_evaluation_of(PyObject* self, PyObject* evaluation) noexcept {
 }
 
 PyMethodDef functions[] = {
-    {"write", write, METH_VARARGS, "Write text to the evaluation's stdout (1) or stderr (2)."},
-    {"flush", flush, METH_O, "Send what is buffered."},
+    {"write", no_throw<write>, METH_VARARGS, "Write text to the evaluation's stdout (1) or stderr (2)."},
+    {"flush", no_throw<flush>, METH_O, "Send what is buffered."},
     {"current_evaluation", current_evaluation_of, METH_NOARGS,
      "The evaluation that this thread belongs to, as an opaque object, or None."},
     {"set_evaluation", set_evaluation_of, METH_O, "Make this thread belong to an evaluation."},

@@ -1,51 +1,45 @@
 #include "interpreters/object.hpp"
 
 #include <atomic>
-#include <new>
 
 #include "interpreters/interpreter.hpp"
+#include "vm/resource.hpp"
 
 namespace pythonx {
 namespace {
 
+std::atomic<std::size_t> live{0};
+
 struct Handle {
   std::shared_ptr<Subinterpreter> interpreter;
   HandleNode* node;
+
+  // Only hands the node over. The resource of the interpreter is kept by us until it is released, and by that the interpreter.
+  void collected(ErlNifEnv*) {
+    void* resource = interpreter->resource();
+    interpreter->forget(node);
+    interpreter.reset();
+    live.fetch_sub(1, std::memory_order_relaxed);
+    enif_release_resource(resource);
+  }
 };
 
-ErlNifResourceType* handle_type = nullptr;
-std::atomic<std::size_t> live{0};
-
-// Runs on whichever scheduler collected the last term, and so only hands the node over.
-void destroy(ErlNifEnv*, void* memory) {
-  auto* handle = static_cast<Handle*>(memory);
-  void* resource = handle->interpreter->resource();
-  handle->interpreter->forget(handle->node);
-  handle->~Handle();
-  live.fetch_sub(1, std::memory_order_relaxed);
-  enif_release_resource(resource);
-}
+ResourceType<Handle> handle_type;
 
 Handle* get(ErlNifEnv* env, Term term) {
   Term name;
-  void* memory;
   const bool is_struct = enif_get_map_value(env, term, atoms.struct_, &name) != 0;
   if (is_struct && (name != atoms.object || !enif_get_map_value(env, term, atoms.resource, &term)))
     return nullptr;
-  return enif_get_resource(env, term, handle_type, &memory) ? static_cast<Handle*>(memory) : nullptr;
+  return handle_type.get(env, term);
 }
 
 }  // namespace
 
-bool open_handle_type(ErlNifEnv* env) {
-  const auto flags = static_cast<ErlNifResourceFlags>(ERL_NIF_RT_CREATE);
-  handle_type = enif_open_resource_type(env, nullptr, "pythonx_interpreter_object", destroy, flags, nullptr);
-  return handle_type != nullptr;
-}
+bool open_handle_type(ErlNifEnv* env) { return handle_type.open(env, "pythonx_interpreter_object"); }
 
 Term Subinterpreter::make_handle(ErlNifEnv* env, PyObject* object) {
-  auto* handle = new (enif_alloc_resource(handle_type, sizeof(Handle)))
-      Handle{shared_from_this(), new HandleNode{object, nullptr, nullptr, nullptr}};
+  Handle* handle = handle_type.make(shared_from_this(), new HandleNode{object, nullptr, nullptr, nullptr});
   Py_INCREF(object);
   add(handle->node);
   enif_keep_resource(resource());

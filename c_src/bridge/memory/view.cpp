@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "python/type.hpp"
+
 namespace pythonx {
 namespace {
 
@@ -41,10 +43,8 @@ int get_binary_buffer(PyObject* self, Py_buffer* view, int flags) noexcept {
 }
 
 void free_binary(PyObject* self) noexcept {
-  PyTypeObject* heap_type = Py_TYPE(self);
   if (as_binary(self)->env != nullptr) enif_free_env(as_binary(self)->env);
-  PyObject_Free(self);
-  Py_DECREF(heap_type);
+  free_instance(self);
 }
 
 PyObject* show_binary(PyObject* self) noexcept {
@@ -90,16 +90,9 @@ int get_memory_buffer(PyObject* self, Py_buffer* view, int flags) noexcept {
 }
 
 void free_memory(PyObject* self) noexcept {
-  PyTypeObject* heap_type = Py_TYPE(self);
   Py_DECREF(as_memory(self)->owner);
   delete as_memory(self)->shape;
-  PyObject_Free(self);
-  Py_DECREF(heap_type);
-}
-
-template <typename Function>
-void* slot(Function* function) noexcept {
-  return reinterpret_cast<void*>(function);
+  free_instance(self);
 }
 
 const char binary_doc[] = "A binary of Elixir: read-only memory, seen through memoryview.";
@@ -120,12 +113,8 @@ PyType_Slot memory_slots[] = {
     {0, nullptr},
 };
 
-// Neither made nor changed from Python: the buffers trust what an instance holds.
-constexpr auto flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE;
-PyType_Spec binary_spec = {"pythonx.Binary", sizeof(Binary), 0, flags, binary_slots};
-PyType_Spec memory_spec = {"pythonx.Memory", sizeof(Memory), 0, flags, memory_slots};
-
-PyTypeObject* make_type(PyType_Spec* spec) { return reinterpret_cast<PyTypeObject*>(PyType_FromSpec(spec)); }
+PyType_Spec binary_spec = {"pythonx.Binary", sizeof(Binary), 0, closed_type, binary_slots};
+PyType_Spec memory_spec = {"pythonx.Memory", sizeof(Memory), 0, closed_type, memory_slots};
 
 bool read_sizes(PyObject* tuple, std::vector<Py_ssize_t>* out) {
   for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(tuple); ++i) {
@@ -171,9 +160,7 @@ PyObject* view_of(PyObject* exporter) {
 }  // namespace
 
 bool init_view_types() {
-  if (binary_type == nullptr) binary_type = make_type(&binary_spec);
-  if (memory_type == nullptr) memory_type = make_type(&memory_spec);
-  return binary_type != nullptr && memory_type != nullptr;
+  return make_type(&binary_type, &binary_spec) && make_type(&memory_type, &memory_spec);
 }
 
 PyObject* make_memoryview(Term term) {

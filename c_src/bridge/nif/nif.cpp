@@ -1,10 +1,12 @@
 // The table of native functions: each entry is a few lines over a function that knows nothing of NIFs.
+#include <dlfcn.h>
 #include <erl_nif.h>
 
 #include <chrono>
-#include <new>
-#include <stdexcept>
 #include <string>
+#include <tuple>
+#include <utility>
+#include <variant>
 #include <vector>
 
 #include "boot/boot.hpp"
@@ -13,82 +15,60 @@
 #include "conversion/object.hpp"
 #include "memory/view.hpp"
 #include "nif/interpreters.hpp"
+#include "nif/parameters.hpp"
 #include "nif/tables.hpp"
 #include "python/gil.hpp"
 #include "python/pacer.hpp"
+#include "tables/arrow_atoms.hpp"
+#include "tables/read.hpp"
 #include "threads/pool.hpp"
 #include "work/callback.hpp"
 #include "work/eval.hpp"
 #include "work/object_operations.hpp"
 #include "work/operations.hpp"
 
-namespace pythonx {
+namespace pythonx::nif {
 namespace {
 
-std::string get_string(ErlNifEnv* env, Term term) {
-  std::string_view text;
-  return get_binary(env, term, &text) ? std::string(text) : std::string();
+Term not_initialized(ErlNifEnv* env) { return to_term(env, Error{atoms.not_initialized}); }
+
+// init(executable, home, python_dir, sys_paths) :: :ok | {:error, :already_initialized | text}
+std::variant<Term, Error<Term>, Error<std::string>> init(std::string executable, std::string home,
+                                                         std::string python_dir,
+                                                         std::vector<std::string> sys_paths) {
+  if (is_booted()) return Error{atoms.already_initialized};
+  std::string failure =
+      boot({std::move(executable), std::move(home), std::move(python_dir), std::move(sys_paths)});
+  if (failure.empty()) return atoms.ok;
+  return Error{std::move(failure)};
 }
 
-std::vector<std::string> get_strings(ErlNifEnv* env, Term list) {
-  std::vector<std::string> strings;
-  for (Term head; enif_get_list_cell(env, list, &head, &list);) strings.push_back(get_string(env, head));
-  return strings;
-}
-
-// A native function that asks for as much memory as its arguments say. An exception that left it would end the VM.
-template <Term (*nif)(ErlNifEnv*, int, const Term[])>
-Term or_enomem(ErlNifEnv* env, int argc, const Term argv[]) {
-  const auto refuse = [env] { return enif_raise_exception(env, enif_make_atom(env, "enomem")); };
-  try {
-    return nif(env, argc, argv);
-  } catch (const std::bad_alloc&) {
-    return refuse();
-  } catch (const std::length_error&) {
-    return refuse();
-  }
-}
-
-Term not_initialized(ErlNifEnv* env) { return make_tuple(env, atoms.error, atoms.not_initialized); }
-
-// init(executable, home, python_dir, sys_paths) :: :ok | {:error, text}
-Term nif_init(ErlNifEnv* env, int, const Term argv[]) {
-  if (is_booted()) return make_tuple(env, atoms.error, atoms.already_initialized);
-  const BootConfig config{get_string(env, argv[0]), get_string(env, argv[1]), get_string(env, argv[2]),
-                          get_strings(env, argv[3])};
-  const std::string failure = boot(config);
-  return failure.empty() ? atoms.ok : make_tuple(env, atoms.error, make_binary(env, failure));
-}
-
-Term nif_initialized(ErlNifEnv*, int, const Term[]) { return is_booted() ? atoms.true_ : atoms.false_; }
+// initialized?() :: boolean
+bool initialized() { return is_booted(); }
 
 // submit_eval(reference, code, file, line, globals, stdout, stderr, relay) :: job
-Term nif_submit_eval(ErlNifEnv* env, int, const Term argv[]) {
+Term submit_eval(ErlNifEnv* env, Term reference, std::string_view code, std::string_view file, long line,
+                 Term globals, Term out, Term err, Term relay) {
   if (!is_booted()) return not_initialized(env);
-  long line;
-  if (!enif_get_long(env, argv[3], &line)) return enif_make_badarg(env);
-  std::string_view text;
-  std::string_view file;
-  if (!get_binary(env, argv[1], &text) || !get_binary(env, argv[2], &file)) return enif_make_badarg(env);
-  Source source(text, file, line);
-  return submit(env, argv[0], new EvalJob(env, std::move(source), argv[4], argv[5], argv[6], argv[7]));
+  return submit(env, reference, new EvalJob(env, Source(code, file, line), globals, out, err, relay));
 }
 
 // submit_call(reference, operation, arguments) :: job
-Term nif_submit_call(ErlNifEnv* env, int, const Term argv[]) {
+Term submit_call(ErlNifEnv* env, Term reference, const std::string& operation, Term arguments) {
   if (!is_booted()) return not_initialized(env);
   const char* name;
-  CallJob::Function function = find_operation(get_string(env, argv[1]), &name);
-  if (function == nullptr) return enif_make_badarg(env);
-  return submit(env, argv[0], new CallJob(env, name, function, argv[2]));
+  const CallJob::Function function = find_operation(operation, &name);
+  if (function == nullptr) throw BadArgument();
+  return submit(env, reference, new CallJob(env, name, function, arguments));
 }
 
 // submit_object(reference, operation, arguments, stdout, stderr, relay) :: job
-Term nif_submit_object(ErlNifEnv* env, int, const Term argv[]) {
+Term submit_object(ErlNifEnv* env, Term reference, Term operation_name, Term arguments, Term out, Term err,
+                   Term relay) {
   if (!is_booted()) return not_initialized(env);
-  const ObjectOperation* operation = find_object_operation(argv[1]);
-  if (operation == nullptr) return enif_make_badarg(env);
-  return submit(env, argv[0], new ObjectJob(env, operation, argv[2], argv[3], argv[4], argv[5]));
+  const ObjectOperation* operation = find_object_operation(operation_name);
+  if (operation == nullptr) throw BadArgument();
+  return submit(env, reference, new ObjectJob(env, operation, arguments, out, err, relay));
 }
 
 // How long a call on a scheduler waits for the GIL, while somebody listens.
@@ -113,182 +93,184 @@ class GilWait {
 };
 
 // {:ok, object} | {:deferred, terms} | :needs_thread
-Term encode_here(ErlNifEnv* env, const Term argv[]) {
+std::variant<Ok<Object>, std::tuple<Term, std::vector<Term>>, Term> encode_here(
+    ErlNifEnv* env, Term term, bool binaries_as_str, long own, const std::vector<PyObject*>& replacements) {
   EncodeOptions options;
-  options.binaries_as_str = argv[1] == atoms.true_;
+  options.binaries_as_str = binaries_as_str;
+  options.own = static_cast<unsigned>(own);
   options.caller_env = true;
-  std::vector<PyObject*> replacements;
-  Term list = argv[2];
-  for (Term head; enif_get_list_cell(env, list, &head, &list);) replacements.push_back(get_object(env, head));
   std::vector<Term> deferred;
   PyObject* object = nullptr;
-  switch (encode(env, argv[0], options, replacements, &object, &deferred)) {
-    case EncodeStatus::ok: {
-      const Term term = make_object(env, object);
-      Py_DECREF(object);
-      return make_tuple(env, atoms.ok, term);
-    }
+  switch (pythonx::encode(env, term, options, replacements, &object, &deferred)) {
+    case EncodeStatus::ok:
+      return Ok<Object>{Object(object)};
     case EncodeStatus::deferred:
-      return make_tuple(
-          env, atoms.deferred,
-          enif_make_list_from_array(env, deferred.data(), static_cast<unsigned>(deferred.size())));
+      return std::tuple(atoms.deferred, std::move(deferred));
     default:
       return atoms.needs_thread;
   }
 }
 
-// encode(term, binaries_as_str, replacements): what encode_here returns, {:observed, that, times} while somebody listens
-Term nif_encode(ErlNifEnv* env, int, const Term argv[]) {
+// encode(term, binaries_as_str, own, replacements): what encode_here returns, {:observed, that, times} while somebody listens
+Term encode(ErlNifEnv* env, Term term, bool binaries_as_str, long own,
+            const std::vector<PyObject*>& replacements) {
   if (!is_booted()) return not_initialized(env);
   GilWait wait;
   Attach attached;
   wait.end();
-  return wait.with_times(env, encode_here(env, argv));
+  return wait.with_times(env, to_term(env, encode_here(env, term, binaries_as_str, own, replacements)));
 }
 
 // {:ok, term} | :unchanged | :needs_thread | {:argument_error, text}
-Term decode_here(ErlNifEnv* env, PyObject* object) {
+std::variant<Ok<Term>, Term, std::tuple<Term, std::string>> decode_here(ErlNifEnv* env, PyObject* object) {
   DecodeOptions options;
   options.caller_env = true;
   Term term;
   std::string message;
-  switch (decode(env, object, options, &term, &message)) {
+  switch (pythonx::decode(env, object, options, &term, &message)) {
     case DecodeStatus::ok:
-      return make_tuple(env, atoms.ok, term);
+      return Ok{term};
     case DecodeStatus::object:
       return atoms.unchanged;
     case DecodeStatus::refused:
-      return make_tuple(env, atoms.argument_error, make_binary(env, message));
+      return std::tuple(atoms.argument_error, std::move(message));
     default:
       return atoms.needs_thread;
   }
 }
 
-// decode(object): what decode_here returns, or :error, or {:observed, that, times} while somebody listens
-Term nif_decode(ErlNifEnv* env, int, const Term argv[]) {
+// decode(object): what decode_here returns, :error for what is no object of this interpreter, or {:observed, that, times} while
+// somebody listens
+Term decode(ErlNifEnv* env, Term term) {
   if (!is_booted()) return not_initialized(env);
-  PyObject* object = get_object(env, argv[0]);
+  PyObject* object = get_object(env, term);
   if (object == nullptr) return atoms.error;
   GilWait wait;
   Attach attached;
   wait.end();
-  return wait.with_times(env, decode_here(env, object));
+  return wait.with_times(env, to_term(env, decode_here(env, object)));
 }
 
 // observe(wanted) :: :ok
-Term nif_observe(ErlNifEnv*, int, const Term argv[]) {
-  observe(argv[0] == atoms.true_);
-  return atoms.ok;
-}
+void observe(bool wanted) { pythonx::observe(wanted); }
 
-// nif_memoryview(binary) :: {:ok, object} | :no_memory
-Term nif_memoryview(ErlNifEnv* env, int, const Term argv[]) {
-  if (!is_booted()) return not_initialized(env);
-  if (!enif_is_binary(env, argv[0])) return enif_make_badarg(env);
+// memoryview(binary) :: {:ok, object} | :no_memory
+std::variant<Ok<Object>, Error<Term>, Term> memoryview(Binary binary) {
+  if (!is_booted()) return Error{atoms.not_initialized};
   const Attach attached;
   const CollectorPause no_user_code(false);
-  PyObject* view = make_memoryview(argv[0]);
-  if (view == nullptr) {
-    PyErr_Clear();
-    return atoms.no_memory;
-  }
-  const Term object = make_object(env, view);
-  Py_DECREF(view);
-  return make_tuple(env, atoms.ok, object);
+  PyObject* view = make_memoryview(binary.term);
+  if (view != nullptr) return Ok<Object>{Object(view)};
+  PyErr_Clear();
+  return atoms.no_memory;
 }
 
 // local_object?(term) :: boolean
-Term nif_is_local_object(ErlNifEnv* env, int, const Term argv[]) {
-  return get_object(env, argv[0]) == nullptr ? atoms.false_ : atoms.true_;
-}
+bool is_local_object(ErlNifEnv* env, Term term) { return get_object(env, term) != nullptr; }
 
 // cancel(job, mute) :: boolean
-Term nif_cancel(ErlNifEnv* env, int, const Term argv[]) {
-  Job* job = get_job(env, argv[0]);
-  if (job == nullptr) return enif_make_badarg(env);
-  return ThreadPool::instance().cancel(job, argv[1] == atoms.true_) ? atoms.true_ : atoms.false_;
-}
+bool cancel(Job& job, bool mute) { return ThreadPool::instance().cancel(&job, mute); }
 
 // interrupt(pid) :: boolean
-Term nif_interrupt(ErlNifEnv* env, int, const Term argv[]) {
-  ErlNifPid pid;
-  if (!enif_get_local_pid(env, argv[0], &pid)) return enif_make_badarg(env);
-  return ThreadPool::instance().interrupt(pid) ? atoms.true_ : atoms.false_;
-}
-
-// begin_call(call) :: {function, arguments, binaries_as_str}
-Term nif_begin_call(ErlNifEnv* env, int, const Term argv[]) { return begin_call(env, argv[0]); }
-
-// answer_call(call, answer) :: boolean
-Term nif_answer_call(ErlNifEnv* env, int, const Term argv[]) { return answer_call(env, argv[0], argv[1]); }
-
-// caller_waits?(call) :: boolean
-Term nif_caller_waits(ErlNifEnv* env, int, const Term argv[]) { return caller_waits(env, argv[0]); }
+bool interrupt(ErlNifPid pid) { return ThreadPool::instance().interrupt(pid); }
 
 // running() :: [{pid, thread, main?, elapsed_us, label}]
-Term nif_running(ErlNifEnv* env, int, const Term[]) { return ThreadPool::instance().running(env); }
+Term running(ErlNifEnv* env) { return ThreadPool::instance().running(env); }
 
 // stats() :: {threads, handles}
-Term nif_stats(ErlNifEnv* env, int, const Term[]) {
-  return make_tuple(env, enif_make_uint64(env, ThreadPool::instance().thread_count()),
-                    enif_make_uint64(env, live_handles()));
+std::tuple<long, long> stats() {
+  return {static_cast<long>(ThreadPool::instance().thread_count()), static_cast<long>(live_handles())};
 }
 
-void on_halt(void*) { halt(); }
+void on_halt(void*) {
+  contain([] { halt(); });
+}
+
+bool open_types(ErlNifEnv* env) {
+  return open_object_types(env) && open_job_type(env) && open_call_type(env) && open_column_type(env) &&
+         open_subinterpreter_types(env);
+}
+
+// Loading, again and again. Python and its threads live as long as the process, and so does this library (see the Makefile):
+// when the module is loaded again it finds the same library, which goes on with all that it knows.
+bool is_loaded = false;
+
+#ifdef __APPLE__
+// A reference of its own keeps the library open.
+void keep_library() {
+  Dl_info info;
+  if (dladdr(&is_loaded, &info) != 0) dlopen(info.dli_fname, RTLD_NOW | RTLD_NODELETE);
+}
+#else
+void keep_library() {}
+#endif
 
 int load(ErlNifEnv* env, void**, Term map_set) {
-  init_atoms(env);
-  init_object_operations(env);
-  if (!open_object_types(env) || !open_job_type(env) || !open_call_type(env) || !open_tables(env) ||
-      !open_subinterpreter_types(env))
-    return 1;
-  set_map_set_template(env, map_set);
+  bool opened = false;
+  contain([=, &opened] {
+    if (!is_loaded) {
+      keep_library();
+      init_atoms(env);
+      init_object_operations(env);
+      init_arrow_atoms(env);
+      set_map_set_template(env, map_set);
+    }
+    opened = open_types(env);
+  });
+  if (!opened) return 1;
+  is_loaded = true;
 #if ERL_NIF_MAJOR_VERSION > 2 || ERL_NIF_MINOR_VERSION >= 17
   enif_set_option(env, ERL_NIF_OPT_ON_HALT, on_halt);
 #endif
   return 0;
 }
 
+// Takes the place of the version of the module that was loaded before.
+int upgrade(ErlNifEnv* env, void** data, void**, Term map_set) { return load(env, data, map_set); }
+
+constexpr auto io_bound = ERL_NIF_DIRTY_JOB_IO_BOUND;
+constexpr auto cpu_bound = ERL_NIF_DIRTY_JOB_CPU_BOUND;
+
 ErlNifFunc functions[] = {
-    {"nif_init", 4, nif_init, ERL_NIF_DIRTY_JOB_IO_BOUND},
-    {"initialized?", 0, nif_initialized, 0},
-    {"submit_eval", 8, nif_submit_eval, 0},
-    {"submit_call", 3, nif_submit_call, 0},
-    {"submit_object", 6, nif_submit_object, 0},
-    {"nif_encode", 3, nif_encode, ERL_NIF_DIRTY_JOB_CPU_BOUND},
-    {"nif_decode", 1, nif_decode, ERL_NIF_DIRTY_JOB_CPU_BOUND},
-    {"nif_memoryview", 1, nif_memoryview, ERL_NIF_DIRTY_JOB_CPU_BOUND},
-    {"local_object?", 1, nif_is_local_object, 0},
-    {"cancel", 2, nif_cancel, 0},
-    {"interrupt", 1, nif_interrupt, 0},
-    {"begin_call", 1, nif_begin_call, 0},
-    {"answer_call", 2, nif_answer_call, 0},
-    {"caller_waits?", 1, nif_caller_waits, 0},
-    {"running", 0, nif_running, 0},
-    {"observe", 1, nif_observe, 0},
-    {"stats", 0, nif_stats, 0},
-    {"table_info", 1, or_enomem<nif_table_info>, 0},
-    {"table_new", 1, or_enomem<nif_table_new>, ERL_NIF_DIRTY_JOB_CPU_BOUND},
-    {"table_part", 4, or_enomem<nif_table_part>, ERL_NIF_DIRTY_JOB_CPU_BOUND},
-    {"table_column", 5, or_enomem<nif_table_column>, ERL_NIF_DIRTY_JOB_CPU_BOUND},
-    {"table_rows", 4, or_enomem<nif_table_rows>, ERL_NIF_DIRTY_JOB_CPU_BOUND},
-    {"table_binaries", 2, or_enomem<nif_table_binaries>, ERL_NIF_DIRTY_JOB_CPU_BOUND},
-    {"table_chunks", 2, or_enomem<nif_table_chunks>, ERL_NIF_DIRTY_JOB_CPU_BOUND},
-    {"table_arrays", 0, nif_table_arrays, 0},
-    {"open_interpreter", 2, nif_open_interpreter, ERL_NIF_DIRTY_JOB_IO_BOUND},
-    {"submit_to_interpreter", 8, nif_submit_to_interpreter, 0},
-    {"cancel_in_interpreter", 2, nif_cancel_in_interpreter, 0},
-    {"close_interpreter", 2, nif_close_interpreter, 0},
-    {"interpreter_of", 1, nif_interpreter_of, 0},
-    {"interrupt_in_interpreters", 1, nif_interrupt_in_interpreters, 0},
-    {"running_in_interpreters", 0, nif_running_in_interpreters, 0},
-    {"interpreter_stats", 0, nif_interpreter_stats, 0},
+    native<init>("nif_init", io_bound),
+    native<initialized>("initialized?"),
+    native<submit_eval>("submit_eval"),
+    native<submit_call>("submit_call"),
+    native<submit_object>("submit_object"),
+    native<encode>("nif_encode", cpu_bound),
+    native<decode>("nif_decode", cpu_bound),
+    native<memoryview>("nif_memoryview", cpu_bound),
+    native<is_local_object>("local_object?"),
+    native<cancel>("cancel"),
+    native<interrupt>("interrupt"),
+    native<begin_call>("begin_call"),
+    native<answer_call>("answer_call"),
+    native<caller_waits>("caller_waits?"),
+    native<running>("running"),
+    native<observe>("observe"),
+    native<stats>("stats"),
+    native<table_info>("table_info"),
+    native<table_new>("table_new", cpu_bound),
+    native<table_part>("table_part", cpu_bound),
+    native<table_column>("table_column", cpu_bound),
+    native<table_rows>("table_rows", cpu_bound),
+    native<table_binaries>("table_binaries", cpu_bound),
+    native<table_chunks>("table_chunks", cpu_bound),
+    native<table_arrays>("table_arrays"),
+    native<open_interpreter>("open_interpreter", io_bound),
+    native<submit_to_interpreter>("submit_to_interpreter"),
+    native<cancel_in_interpreter>("cancel_in_interpreter"),
+    native<close_interpreter>("close_interpreter"),
+    native<interpreter_of>("interpreter_of"),
+    native<interrupt_in_interpreters>("interrupt_in_interpreters"),
+    native<running_in_interpreters>("running_in_interpreters"),
+    native<interpreter_stats>("interpreter_stats"),
 };
 
 }  // namespace
-}  // namespace pythonx
+}  // namespace pythonx::nif
 
-// Never upgraded, never unloaded: Python and its threads live as long as the process.
 extern "C" {
-ERL_NIF_INIT(Elixir.Pythonx.NIF, pythonx::functions, pythonx::load, nullptr, nullptr, nullptr)
+ERL_NIF_INIT(Elixir.Pythonx.NIF, pythonx::nif::functions, pythonx::nif::load, nullptr, pythonx::nif::upgrade,
+             nullptr)
 }

@@ -21,6 +21,15 @@ const BootConfig& boot_config() { return *booted_with; }
 
 void set_forked() { forked = true; }
 
+bool refuse_if_forked(const char* what) {
+  if (!forked) return false;
+  PyErr_Format(PyExc_RuntimeError,
+               "cannot %s in a copy of this process that os.fork() made: neither Elixir nor any other thread "
+               "runs in it",
+               what);
+  return true;
+}
+
 void end_if_forked() {
   if (!forked) return;
   PyObject *type = nullptr, *value = nullptr, *traceback = nullptr;

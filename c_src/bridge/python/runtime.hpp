@@ -25,6 +25,10 @@ const BootConfig& boot_config();
 // For the handler that runs in the copy that fork() makes.
 void set_forked();
 
+// In a copy of the process that os.fork() made, in which Elixir does not run: sets a RuntimeError that what is named cannot
+// be done there, and returns true. Attached.
+bool refuse_if_forked(const char* what);
+
 // In a copy of the process that os.fork() made, ends it: with the exception that is set, or without one.
 // Attached, at the end of a job: nobody is there who waits for its reply, and there is nothing else to do.
 void end_if_forked();

@@ -142,6 +142,8 @@ int expected_children(Kind kind) {
 }
 
 bool has_expected_shape(const Type& type) {
+  const bool index = type.kind == Kind::integer || type.kind == Kind::natural;
+  if (!type.dictionary.empty() && !index) return false;
   const int expected = expected_children(type.kind);
   if (expected >= 0 && type.children.size() != static_cast<std::size_t>(expected)) return false;
   if (type.kind == Kind::map && type.children[0].kind == Kind::structure)
@@ -171,11 +173,12 @@ std::string read_metadata(const char* metadata) {
 
 Type read_schema(const ArrowSchema& schema, int depth) {
   Type type;
-  type.format = schema.format;
+  type.format = schema.format == nullptr ? "" : schema.format;
   type.name = schema.name == nullptr ? "" : schema.name;
   type.metadata = read_metadata(schema.metadata);
   type.flags = schema.flags;
-  for (std::int64_t i = 0; i < schema.n_children; ++i) {
+  for (std::int64_t i = 0; i < schema.n_children && schema.children != nullptr; ++i) {
+    if (schema.children[i] == nullptr) break;
     type.children.push_back(read_schema(*schema.children[i], depth + 1));
   }
   if (schema.dictionary != nullptr) type.dictionary.push_back(read_schema(*schema.dictionary, depth + 1));

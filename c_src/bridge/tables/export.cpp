@@ -5,6 +5,8 @@
 #include <cerrno>
 #include <new>
 
+#include "python/no_throw.hpp"
+#include "python/type.hpp"
 #include "tables/arrow_abi.hpp"
 #include "tables/table.hpp"
 
@@ -201,10 +203,8 @@ PyObject* repr(PyObject* self) {
 }
 
 void dealloc(PyObject* self) {
-  PyTypeObject* heap_type = Py_TYPE(self);
   reinterpret_cast<TableObject*>(self)->table.~TablePtr();
-  PyObject_Free(self);
-  Py_DECREF(heap_type);
+  free_instance(self);
 }
 
 template <typename Function>
@@ -213,9 +213,9 @@ PyCFunction method(Function* function) noexcept {
 }
 
 PyMethodDef methods[] = {
-    {"__arrow_c_stream__", method(arrow_stream), METH_VARARGS | METH_KEYWORDS,
+    {"__arrow_c_stream__", method(no_throw<arrow_stream>), METH_VARARGS | METH_KEYWORDS,
      "The table as a stream of record batches, which share its memory."},
-    {"__arrow_c_schema__", arrow_schema, METH_NOARGS, "The names and types of the columns."},
+    {"__arrow_c_schema__", no_throw<arrow_schema>, METH_NOARGS, "The names and types of the columns."},
     {nullptr, nullptr, 0, nullptr},
 };
 
@@ -227,11 +227,6 @@ PyGetSetDef attributes[] = {
 const char doc[] =
     "A table of Elixir's. Whatever reads Arrow data takes it: pyarrow.table(t), polars.DataFrame(t), duckdb.";
 
-template <typename Slot>
-void* slot(Slot* function) noexcept {
-  return reinterpret_cast<void*>(function);
-}
-
 PyType_Slot slots[] = {
     {Py_tp_doc, const_cast<char*>(doc)},
     {Py_tp_repr, slot(repr)},
@@ -242,20 +237,11 @@ PyType_Slot slots[] = {
     {0, nullptr},
 };
 
-PyType_Spec spec = {
-    "pythonx.Table",
-    sizeof(TableObject),
-    0,
-    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
-    slots,
-};
+PyType_Spec spec = {"pythonx.Table", sizeof(TableObject), 0, closed_type, slots};
 
 }  // namespace
 
-bool init_table_type() {
-  if (type == nullptr) type = reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&spec));
-  return type != nullptr;
-}
+bool init_table_type() { return make_type(&type, &spec); }
 
 PyTypeObject* table_type() { return type; }
 

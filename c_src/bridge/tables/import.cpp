@@ -1,10 +1,15 @@
 // From Python: capsules, streams, batches.
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <new>
+#include <stdexcept>
 
 #include "conversion/object.hpp"
+#include "conversion/text.hpp"
 #include "python/gil.hpp"
 #include "tables/arrow_abi.hpp"
+#include "tables/check.hpp"
 #include "tables/table.hpp"
 
 namespace pythonx {
@@ -64,54 +69,36 @@ std::int64_t count_nulls(const ArrowArray& array) {
   return nulls;
 }
 
-// How many buffers an array of a type has at least.
-std::int64_t expected_buffers(const Type& type) {
-  switch (type.kind) {
-    case Kind::unsupported:
-    case Kind::null:
-    case Kind::run_end:
-      return 0;
-    case Kind::structure:
-    case Kind::fixed_list:
-      return 1;
-    case Kind::text:
-    case Kind::bytes:
-    case Kind::list_view:
-    case Kind::text_view:
-    case Kind::bytes_view:
-      return 3;
-    default:
-      return 2;
-  }
-}
-
-// What an array and its type must agree on for anybody to read it.
-bool has_shape(const ArrowArray& array, const Type& type) {
-  if (array.length < 0 || array.offset < 0 || array.n_buffers < expected_buffers(type)) return false;
-  if (array.n_children != static_cast<std::int64_t>(type.children.size())) return false;
-  if ((array.dictionary != nullptr) != !type.dictionary.empty()) return false;
-  for (std::int64_t i = 0; i < array.n_children; ++i) {
-    if (!has_shape(*array.children[i], type.children[static_cast<std::size_t>(i)])) return false;
-  }
-  return array.dictionary == nullptr || has_shape(*array.dictionary, type.dictionary[0]);
+// Whether the names of a type and of those in it are text.
+bool has_names(const Type& type) {
+  const auto* name = reinterpret_cast<const unsigned char*>(type.name.data());
+  TextShape shape;
+  if (!is_ascii(name, type.name.size()) && !measure_utf8(name, type.name.size(), &shape)) return false;
+  return std::all_of(type.children.begin(), type.children.end(), has_names) &&
+         std::all_of(type.dictionary.begin(), type.dictionary.end(), has_names);
 }
 
 class Importer {
  public:
-  // From the type of what is read: a struct has the columns as its fields; anything else is one column.
-  void set_type(const ArrowSchema& schema) {
+  // From the type of what is read: a struct has the columns as its fields; anything else is one column. False with an
+  // exception set.
+  bool set_type(const ArrowSchema& schema) {
     type_ = read_schema(schema);
     tabular_ = type_.kind == Kind::structure && type_.dictionary.empty();
     if (!tabular_) return add_column(type_);
     table_->metadata = type_.metadata;
-    for (const Type& field : type_.children) add_column(field);
+    return std::all_of(type_.children.begin(), type_.children.end(),
+                       [this](const Type& field) { return add_column(field); });
   }
 
   // Takes a batch; false with an exception set. The caller releases what is left of it.
   bool add(ArrowArray& batch) {
-    if (!has_shape(batch, type_)) {
-      PyErr_SetString(PyExc_ValueError, "an Arrow array does not have the buffers and children of its type");
-      return false;
+    if (tabular_) {
+      const std::string wrong = check_frame(type_, batch);
+      if (!wrong.empty()) {
+        PyErr_Format(PyExc_ValueError, "an Arrow batch is damaged: %s", wrong.c_str());
+        return false;
+      }
     }
     if (tabular_ && count_nulls(batch) > 0) {
       PyErr_SetString(PyExc_ValueError, "an array of structs in which some are null is no table");
@@ -127,7 +114,13 @@ class Importer {
   TablePtr table() const { return table_; }
 
  private:
-  void add_column(const Type& type) { table_->columns.push_back({std::make_shared<Type>(type), {}}); }
+  bool add_column(const Type& type) {
+    table_->columns.push_back({std::make_shared<Type>(type), {}});
+    if (has_names(type)) return true;
+    PyErr_Format(PyExc_ValueError, "column %zu of an Arrow batch has a name that is not UTF-8",
+                 table_->columns.size() - 1);
+    return false;
+  }
 
   bool take_columns(ArrowArray& batch) {
     if (!tabular_) return take(table_->columns[0], batch, 0, batch.length);
@@ -137,10 +130,11 @@ class Importer {
     return true;
   }
 
-  static bool take(Column& column, ArrowArray& source, std::int64_t offset, std::int64_t length) {
-    if (source.length < offset + length) {
-      PyErr_Format(PyExc_ValueError, "column %s of an Arrow batch is shorter than the batch",
-                   column.type->name.c_str());
+  bool take(Column& column, ArrowArray& source, std::int64_t offset, std::int64_t length) {
+    const std::string wrong = check(*column.type, source, offset, length);
+    if (!wrong.empty()) {
+      PyErr_Format(PyExc_ValueError, "column '%s' of an Arrow batch is damaged: %s",
+                   column.type->name.c_str(), wrong.c_str());
       return false;
     }
     ArrayPtr array = own(source);
@@ -149,7 +143,18 @@ class Importer {
     return true;
   }
 
+  std::string check(const Type& type, const ArrowArray& array, std::int64_t offset, std::int64_t length) {
+    const Detach detached;
+    std::string wrong = check_shape(type, array);
+    if (!wrong.empty()) return wrong;
+    if (array.length < offset + length)
+      return "it has " + std::to_string(array.length) + " values, the batch " +
+             std::to_string(offset + length) + " rows";
+    return values_.check(type, array, offset + array.offset, offset + array.offset + length);
+  }
+
   Type type_;
+  ValueCheck values_;
   bool tabular_ = false;
   std::shared_ptr<Table> table_ = std::make_shared<Table>();
 };
@@ -195,7 +200,7 @@ TablePtr read_stream(PyObject* capsule) {
   Released<ArrowSchema> schema;
   if (!ask(stream.value, stream.value.get_schema, &schema.value)) return nullptr;
   Importer importer;
-  importer.set_type(schema.value);
+  if (!importer.set_type(schema.value)) return nullptr;
   while (PyErr_CheckSignals() == 0) {
     Released<ArrowArray> batch;
     if (!ask(stream.value, stream.value.get_next, &batch.value)) return nullptr;
@@ -215,9 +220,9 @@ TablePtr read_array(PyObject* capsules) {
   auto* source = structure_in<ArrowArray>(PyTuple_GET_ITEM(capsules, 1), array_capsule, "array");
   if (source == nullptr) return nullptr;
   Importer importer;
-  importer.set_type(*schema);
   Released<ArrowArray> batch;
   move_structure(*source, batch.value);
+  if (!importer.set_type(*schema)) return nullptr;
   return importer.add(batch.value) ? importer.table() : nullptr;
 }
 
@@ -225,13 +230,6 @@ TablePtr read_array(PyObject* capsules) {
 bool offers(PyObject* object, const char* method) {
   return !PyType_Check(object) &&
          PyObject_HasAttrString(reinterpret_cast<PyObject*>(Py_TYPE(object)), method) != 0;
-}
-
-TablePtr read_result(PyObject* result, TablePtr (*read)(PyObject*)) {
-  if (result == nullptr) return nullptr;
-  TablePtr table = read(result);
-  Py_DECREF(result);
-  return table;
 }
 
 // Whether a class is one of a library, given as the beginning of a module's name.
@@ -257,15 +255,28 @@ bool is_of(PyObject* object, const char* library) {
   return result;
 }
 
-// Polars ends the process when it is asked for a column of Python objects: those are refused before.
-bool check_polars(PyObject* object) {
+// What libraries can say of their data, and the interface does not: priv/python/pythonx/_tables.py. A new reference to what to
+// read in place of an object; nullptr with an exception set for what is refused.
+PyObject* checked(PyObject* object) {
   PyObject* modules = PyImport_GetModuleDict();
-  if (PyDict_GetItemString(modules, "polars") == nullptr) return true;
+  if (PyDict_GetItemString(modules, "polars") == nullptr &&
+      PyDict_GetItemString(modules, "pyarrow") == nullptr)
+    return Py_NewRef(object);
   PyObject* module = PyImport_ImportModule("pythonx._tables");
-  PyObject* result = module == nullptr ? nullptr : PyObject_CallMethod(module, "refuse_objects", "O", object);
+  PyObject* result = module == nullptr ? nullptr : PyObject_CallMethod(module, "checked", "O", object);
   Py_XDECREF(module);
-  Py_XDECREF(result);
-  return result != nullptr;
+  return result;
+}
+
+TablePtr read_offer(PyObject* object, const char* method, TablePtr (*read)(PyObject*)) {
+  PyObject* source = checked(object);
+  if (source == nullptr) return nullptr;
+  PyObject* result = PyObject_CallMethod(source, method, nullptr);
+  Py_DECREF(source);
+  if (result == nullptr) return nullptr;
+  TablePtr table = read(result);
+  Py_DECREF(result);
+  return table;
 }
 
 // What to do with an object of which a table can be had, though not from itself.
@@ -280,24 +291,35 @@ const char* advice(PyObject* object) {
 TablePtr import_table(PyObject* object) {
   if (TablePtr table = get_table(object)) return table;
   if (PyCapsule_CheckExact(object)) return read_stream(object);
-  if (offers(object, "__arrow_c_stream__")) {
-    if (!check_polars(object)) return nullptr;
-    return read_result(PyObject_CallMethod(object, "__arrow_c_stream__", nullptr), read_stream);
-  }
-  if (offers(object, "__arrow_c_array__")) {
-    return read_result(PyObject_CallMethod(object, "__arrow_c_array__", nullptr), read_array);
-  }
+  if (offers(object, "__arrow_c_stream__")) return read_offer(object, "__arrow_c_stream__", read_stream);
+  if (offers(object, "__arrow_c_array__")) return read_offer(object, "__arrow_c_array__", read_array);
   PyErr_Format(PyExc_TypeError, "expected an object with __arrow_c_stream__ or __arrow_c_array__, got: %s%s",
                Py_TYPE(object)->tp_name, advice(object));
   return nullptr;
 }
 
+namespace {
+
+// What an array says of its size need not be true. nullptr where there is no memory for it.
+TablePtr copied(const Table& table) {
+  const Detach detached;
+  try {
+    return copy_of(table);
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  } catch (const std::length_error&) {
+    return nullptr;
+  }
+}
+
+}  // namespace
+
 PyObject* table_of(PyObject* object, Copy copy) {
   TablePtr table = import_table(object);
   if (table == nullptr) return nullptr;
   if (copy == Copy::always || (copy == Copy::if_mutable && is_of(object, "pandas."))) {
-    const Detach detached;
-    table = copy_of(*table);
+    table = copied(*table);
+    if (table == nullptr) return PyErr_NoMemory();
   }
   return make_table_object(std::move(table));
 }

@@ -3,23 +3,24 @@
 // Ownership. Each binary is a resource with a shared pointer to the array it shows; table.hpp says what the last one does.
 // The destructor may run on any scheduler.
 #include <algorithm>
-#include <new>
 
 #include "tables/arrow_value.hpp"
 #include "tables/built_array.hpp"
 #include "tables/read.hpp"
+#include "vm/resource.hpp"
 
 namespace pythonx {
 namespace {
 
-ErlNifResourceType* column_type = nullptr;
+struct ColumnMemory {
+  ArrayPtr array;
+};
 
-void destroy(ErlNifEnv*, void* memory) { static_cast<ArrayPtr*>(memory)->~ArrayPtr(); }
+ResourceType<ColumnMemory> column_type;
 
 Term binary_over(ErlNifEnv* env, const ArrayPtr& owner, const void* data, std::int64_t size) {
   if (size <= 0 || data == nullptr) return make_binary(env, "");
-  void* memory = enif_alloc_resource(column_type, sizeof(ArrayPtr));
-  new (memory) ArrayPtr(owner);
+  ColumnMemory* memory = column_type.make(owner);
   const Term binary = enif_make_resource_binary(env, memory, data, static_cast<std::size_t>(size));
   enif_release_resource(memory);
   return binary;
@@ -36,7 +37,9 @@ std::int64_t buffer_size(const Type& type, const ArrowArray& array, std::int64_t
   switch (type.kind) {
     case Kind::text:
     case Kind::bytes:
-      if (n == 2) return end == 0 ? 0 : offset_at(array.buffers[1], type.width, end);
+      // An array without values need not have offsets.
+      if (n == 2)
+        return end == 0 || array.buffers[1] == nullptr ? 0 : offset_at(array.buffers[1], type.width, end);
       [[fallthrough]];
     case Kind::list:
     case Kind::map:
@@ -135,10 +138,7 @@ TablePtr copy_of(const Table& table) {
   return copy;
 }
 
-bool open_column_type(ErlNifEnv* env) {
-  column_type = enif_open_resource_type(env, nullptr, "pythonx_column", destroy, ERL_NIF_RT_CREATE, nullptr);
-  return column_type != nullptr;
-}
+bool open_column_type(ErlNifEnv* env) { return column_type.open(env, "pythonx_column"); }
 
 std::int64_t count_nulls(const Chunk& chunk) {
   const ArrowArray& array = *chunk.array;

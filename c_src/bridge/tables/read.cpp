@@ -76,7 +76,8 @@ class RowReader {
       return 0;
     }
     Term map;
-    enif_make_map_from_arrays(env_, names_.data(), values_.data(), values_.size(), &map);
+    make_distinct_map(env_, names_.data(), values_.data(), values_.size(),
+                      &map);  // The names are known to differ.
     return map;
   }
 

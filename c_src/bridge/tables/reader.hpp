@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "tables/arrow_value.hpp"
+#include "tables/check.hpp"
 #include "tables/read.hpp"
 #include "vm/term.hpp"
 
@@ -18,7 +19,7 @@ class Reader {
   Reader(ErlNifEnv* env, const Type& type, const ArrowArray& array, const ReadOptions& options,
          std::string* problem)
       : env_(env), type_(type), array_(array), options_(options), problem_(problem) {
-    if (array.null_count != 0 && array.n_buffers > 0) validity_ = array.buffers[0];
+    validity_ = validity_of(array);
     for (std::size_t i = 0; i < type.children.size(); ++i) {
       children_.emplace_back(env, type.children[i], *array.children[i], options, problem);
       names_.push_back(make_binary(env, type.children[i].name));

@@ -15,6 +15,7 @@ Call::~Call() {
   enif_free_env(request_env);
   if (answer_env != nullptr) enif_free_env(answer_env);
   if (PyObject* unused = resolver.exchange(nullptr)) drop_later(unused);
+  if (raised != nullptr) drop_later(raised);
 }
 
 void cancel_call(std::uint64_t id) {

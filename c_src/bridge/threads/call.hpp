@@ -53,7 +53,9 @@ struct Call {
 
   std::condition_variable wake;
   std::atomic<bool> news{
-      false};  // the call has ended, or its inbox is not empty; for the thread that waits awake
+      false};              // the call has ended, or its inbox is not empty; for the thread that waits awake
+  bool signalled = false;  // a signal has come for the job that waits
+  PyObject* raised = nullptr;  // what its handler raised, owned; of the thread that waits
   CallState state = CallState::open;
   bool closed = false;  // the thread no longer waits
   ErlNifEnv* answer_env = nullptr;

@@ -3,6 +3,7 @@
 #include "conversion/object.hpp"
 #include "python/pause.hpp"
 #include "threads/pool.hpp"
+#include "vm/resource.hpp"
 
 namespace pythonx {
 namespace {
@@ -11,17 +12,15 @@ constexpr auto linger_time = std::chrono::microseconds(5);
 
 struct JobResource {
   Job* job;
+
+  void collected(ErlNifEnv*) { job->release(); }
+
+  // The caller died. Cancelling only marks and wakes, so it never waits for the GIL.
+  void down(ErlNifEnv*) { ThreadPool::instance().cancel(job, true); }
 };
 
-ErlNifResourceType* job_type = nullptr;
+ResourceType<JobResource> job_type;
 std::atomic<bool> observing{false};
-
-void destroy(ErlNifEnv*, void* memory) { static_cast<JobResource*>(memory)->job->release(); }
-
-// The caller died. Runs where the VM pleases and so never waits for the GIL: cancelling only marks and wakes.
-void caller_down(ErlNifEnv*, void* memory, ErlNifPid*, ErlNifMonitor*) {
-  ThreadPool::instance().cancel(static_cast<JobResource*>(memory)->job, true);
-}
 
 }  // namespace
 
@@ -54,7 +53,9 @@ void Job::note_attached() {
 }
 
 Term Job::take_reply(ErlNifEnv* env) {
-  const Term reply = reply_ == 0 ? make_reply(env) : env == env_ ? reply_ : enif_make_copy(env, reply_);
+  const Term reply = reply_ == 0   ? reply_or_raise([env] { return env; }, [=] { return make_reply(env); })
+                     : env == env_ ? reply_
+                                   : enif_make_copy(env, reply_);
   return with_times(env, reply);
 }
 
@@ -75,13 +76,7 @@ Term make_observed(ErlNifEnv* env, Term reply, std::chrono::nanoseconds queued,
   return make_tuple(env, atoms.observed, reply, times);
 }
 
-bool open_job_type(ErlNifEnv* env) {
-  ErlNifResourceTypeInit init{};
-  init.dtor = destroy;
-  init.down = caller_down;
-  job_type = enif_open_resource_type_x(env, "pythonx_job", &init, ERL_NIF_RT_CREATE, nullptr);
-  return job_type != nullptr;
-}
+bool open_job_type(ErlNifEnv* env) { return job_type.open(env, "pythonx_job"); }
 
 // True when the job has ended and its reply is ours to take.
 bool linger(Job* job, bool awake) {
@@ -99,9 +94,8 @@ bool linger(Job* job, bool awake) {
 
 // The job's resource and the environment of its message. Two references to the resource: one is the caller's.
 void make_messenger(Job* job, Term reference) {
-  auto* resource = static_cast<JobResource*>(enif_alloc_resource(job_type, sizeof(JobResource)));
+  JobResource* resource = job_type.make(job);
   job->retain();
-  resource->job = job;
   enif_keep_resource(resource);
   job->resource_ = resource;
   job->message_env_ = enif_alloc_env();
@@ -159,9 +153,8 @@ Term submit(ErlNifEnv* env, Term reference, Job* job) {
 }
 
 Job* get_job(ErlNifEnv* env, Term term) {
-  void* memory;
-  if (!enif_get_resource(env, term, job_type, &memory)) return nullptr;
-  return static_cast<JobResource*>(memory)->job;
+  const JobResource* resource = job_type.get(env, term);
+  return resource == nullptr ? nullptr : resource->job;
 }
 
 }  // namespace pythonx

@@ -1,11 +1,15 @@
 #include "threads/pool.hpp"
 
 #include <algorithm>
+#include <new>
 #include <utility>
 
+#include "conversion/error.hpp"
 #include "conversion/object.hpp"
 #include "python/gil.hpp"
 #include "python/pause.hpp"
+#include "python/runtime.hpp"
+#include "vm/exception.hpp"
 
 namespace pythonx {
 namespace {
@@ -26,6 +30,17 @@ void name_thread(const char* name) {
 #else
   pthread_setname_np(pthread_self(), name);
 #endif
+}
+
+bool start_detached(void* (*function)(void*), void* argument, pthread_t* thread) {
+  pthread_t unused;
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setstacksize(&attributes, stack_size);
+  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  const int failure = pthread_create(thread == nullptr ? &unused : thread, &attributes, function, argument);
+  pthread_attr_destroy(&attributes);
+  return failure == 0;
 }
 
 ThreadPool& ThreadPool::instance() {
@@ -66,12 +81,12 @@ Worker* ThreadPool::pick(const Job* job) {
   if (main_ != nullptr && suits(main_)) return main_;
   const auto last = std::find_if(idle_.rbegin(), idle_.rend(), suits);
   if (last != idle_.rend()) return *last;
-  return workers_.size() < limits_.max_threads ? spawn() : nullptr;
+  return may_spawn() ? spawn() : nullptr;
 }
 
 void ThreadPool::assign(Worker* worker, Job* job) {
+  affinity_.try_emplace(key_of(job->caller_), worker);  // First: it may find no memory.
   if (worker->idle) take_from_idle(worker);
-  affinity_.try_emplace(key_of(job->caller_), worker);
   if (affinity_.size() > affinity_limit_) forget_dead_callers();
   worker->current = job;
   worker->inbox = job;
@@ -81,13 +96,7 @@ void ThreadPool::assign(Worker* worker, Job* job) {
 Worker* ThreadPool::spawn() {
   auto* worker = new Worker;
   worker->id = ++next_id_;
-  pthread_attr_t attributes;
-  pthread_attr_init(&attributes);
-  pthread_attr_setstacksize(&attributes, stack_size);
-  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-  const int failed = pthread_create(&worker->thread, &attributes, thread_main, worker);
-  pthread_attr_destroy(&attributes);
-  if (failed != 0) {
+  if (!start_detached(thread_main, worker, &worker->thread)) {
     // The system has no thread left: the job waits for one of those that there are.
     delete worker;
     return nullptr;
@@ -253,21 +262,42 @@ void ThreadPool::retire(Worker* worker) {
 // Returns the next job in line, if there is one. The thread is free before the reply is sent: a caller that comes
 // back at once must find its own thread idle, or it would be given another.
 Job* ThreadPool::run(Worker* worker, Job* job) {
-  Term reply;
-  if (start(worker, job)) {
-    Attach attached;
-    worker->state = PyThreadState_Get();
-    job->note_attached();
-    // What has not begun need not be interrupted.
-    reply = job->is_abandoned() ? cancelled_reply(job) : job->run();
-    finish(worker, job);
-    if (has_pending()) drop_harmless(drop_budget_us);
-  } else {
-    reply = cancelled_reply(job);
-  }
+  const Term reply = perform(worker, job);
   Job* next = next_or_idle(worker);
   deliver(job, reply);
   return next;
+}
+
+Term ThreadPool::perform(Worker* worker, Job* job) {
+  if (!start(worker, job)) return cancelled_reply(job);
+  Attach attached;
+  worker->state = PyThreadState_Get();
+  job->note_attached();
+  // What has not begun need not be interrupted.
+  const Term reply = job->is_abandoned() ? cancelled_reply(job) : reply_of(job);
+  finish(worker, job);
+  if (has_pending()) drop_harmless(drop_budget_us);
+  return reply;
+}
+
+Term ThreadPool::reply_of(Job* job) {
+  const auto env = [job] {
+    // A copy of the process that the job's code has made ends with it, as after any other exception.
+    if (PyErr_Occurred() == nullptr) PyErr_NoMemory();
+    end_if_forked();
+    PyErr_Clear();
+    return job->env();
+  };
+  return reply_or_raise(env, [job] {
+    try {
+      return job->run();
+    } catch (const std::bad_alloc&) {
+      // To Python code it is what a lack of memory is anywhere. Where there is none to say so, the next handler is told.
+      if (PyErr_Occurred() == nullptr) PyErr_NoMemory();
+      end_if_forked();
+      return error_reply(job->env());
+    }
+  });
 }
 
 // Returns false for a job that was cancelled while it waited.
@@ -342,12 +372,12 @@ void ThreadPool::shut_down() {
   }
 }
 
-void ThreadPool::run_last(void (*farewell)(), std::chrono::milliseconds deadline) {
-  std::unique_lock<std::mutex> lock(mutex_);
-  if (main_ == nullptr) return;
+bool ThreadPool::run_last(void (*farewell)()) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (main_ == nullptr) return false;
   farewell_ = farewell;
   main_->wake.notify_one();
-  farewell_wake_.wait_for(lock, deadline, [this] { return farewell_said_; });
+  return true;
 }
 
 void ThreadPool::say_farewell(std::unique_lock<std::mutex>& lock) {
@@ -358,8 +388,6 @@ void ThreadPool::say_farewell(std::unique_lock<std::mutex>& lock) {
     farewell();
   }
   lock.lock();
-  farewell_said_ = true;
-  farewell_wake_.notify_all();
 }
 
 // --- Looking at it -------------------------------------------------------------------------------------------------

@@ -71,8 +71,8 @@ class ThreadPool {
   // Refuses new work and interrupts what runs. Used at halt.
   void shut_down();
 
-  // Runs `farewell`, attached, on the main thread as the last thing it ever does; waits for it, `deadline` at most.
-  void run_last(void (*farewell)(), std::chrono::milliseconds deadline);
+  // Has the main thread run `farewell`, attached, when it is free, as the last thing it ever does. False where there is none.
+  bool run_last(void (*farewell)());
 
   // Whether the calling thread's job was cancelled, is still running, and may be interrupted where its innermost frame is:
   // for the signal handler.
@@ -96,6 +96,13 @@ class ThreadPool {
   // pool_interrupts.cpp.
   [[noreturn]] void serve_interrupts();
 
+  // Signals for Python (pool_signals.cpp). Something has come: that thread is to bring it to those whom it concerns.
+  void note_signals();
+
+  // Whether the calling thread runs a job of the process, and the process of the job that it runs.
+  bool works_for(const ErlNifPid& pid);
+  static bool current_process(ErlNifPid* pid);
+
  private:
   ThreadPool() = default;
 
@@ -113,6 +120,8 @@ class ThreadPool {
   void retire(Worker* worker);
   Job* run(Worker* worker, Job* job);
   bool start(Worker* worker, Job* job);
+  Term perform(Worker* worker, Job* job);
+  static Term reply_of(Job* job);
   static Term cancelled_reply(Job* job);
   void finish(Worker* worker, Job* job);
   void deliver(Job* job, Term reply);
@@ -125,8 +134,13 @@ class ThreadPool {
   static void tell(Call* call);
   void spin_for_news(const Call* call);
   bool begin_wait(Job* job, const CallPtr& call);
+  void begin_away();
+  void end_away() { --away_; }
+  // Threads that wait for Elixir do not count: what they wait for may need one itself.
+  bool may_spawn() const { return workers_.size() < limits_.max_threads + away_; }
   void end_wait(Job* job);
   void interrupt_call(const CallPtr& call);
+  void run_handlers(const CallPtr& call);
   void run_nested(Worker* worker, Job* job);
   // A job that was told to end, with a reference to it. Its label is taken while it runs: a reply that is sent takes along
   // the terms that the label may be made of.
@@ -150,13 +164,23 @@ class ThreadPool {
   void end_wait_in_c(Cancelled* cancelled);
   static bool waits_below_exception(const Job* job);
   static bool put_off(Job* job);
-  static void signal_thread(Job* job);
+  static bool signal_thread(Job* job);
   static void* thread_main(void* worker);
+  static bool works_for(const Worker* worker, const ErlNifPid& pid);
+  Job* job_for(const ErlNifPid& pid);
+  void deliver_signals();
+  void bring_signal(Job* job, int number);
+  static void lend_right(Job* job, int number);
+  static bool is_in_python(const Job* job);
+  void run_alone(int number);
+  [[noreturn]] static void* serve_handlers(void*);
+  [[noreturn]] void run_handlers_alone();
 
   std::mutex mutex_;
   PoolLimits limits_;
   std::vector<Worker*> workers_;
   std::vector<Worker*> idle_;  // the one that served last is at the back
+  std::size_t away_ = 0;       // how many wait for an answer of Elixir's
   Worker* main_ = nullptr;
   std::deque<Job*> waiting_;
   std::unordered_map<std::uint64_t, Worker*> affinity_;
@@ -166,12 +190,20 @@ class ThreadPool {
   std::atomic<bool> spinner_{false};
   std::atomic<bool> shut_down_{false};
   void (*farewell_)() = nullptr;
-  bool farewell_said_ = false;
-  std::condition_variable farewell_wake_;
 
   std::mutex interrupts_mutex_;
   std::condition_variable interrupts_wake_;
   std::vector<Cancelled> interrupts_;
+  bool signals_came_ = false;
+
+  // Of the thread that sends interrupts.
+  std::chrono::steady_clock::time_point signals_due_ = std::chrono::steady_clock::time_point::max();
+  int signal_tries_ = 0;
+
+  // Signals that concern no job, and the thread that runs their handlers; of `mutex_`.
+  std::vector<int> lone_signals_;
+  bool has_handlers_thread_ = false;
+  std::condition_variable handlers_wake_;
 
   // How long one job may spend on dropping what others left behind.
   static constexpr long drop_budget_us = 2000;
@@ -183,7 +215,7 @@ Term elapsed_us(ErlNifEnv* env, std::chrono::steady_clock::time_point since);
 // Names the calling thread, for debuggers and the like.
 void name_thread(const char* name);
 
-// The real-time signal that interrupts Python's main thread; its handler raises only for a cancelled job.
-int interrupt_signal();
+// Starts a thread that may run Python and that nobody waits for; false when the system has none left.
+bool start_detached(void* (*function)(void*), void* argument, pthread_t* thread = nullptr);
 
 }  // namespace pythonx

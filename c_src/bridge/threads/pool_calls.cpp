@@ -4,6 +4,7 @@
 #include "python/pause.hpp"
 #include "threads/call.hpp"
 #include "threads/pool.hpp"
+#include "threads/signals.hpp"
 
 namespace pythonx {
 namespace {
@@ -70,6 +71,7 @@ CallState ThreadPool::await_answer(const CallPtr& call) {
   spin_for_news(call.get());
   {
     std::unique_lock<std::mutex> lock(mutex_);
+    if (call->worker != nullptr) begin_away();
     for (;;) {
       if (!call->inbox.empty()) {
         Job* inner = call->inbox.front();
@@ -79,18 +81,51 @@ CallState ThreadPool::await_answer(const CallPtr& call) {
         run_nested(call->worker, inner);
         spin_for_news(call.get());
         lock.lock();
+      } else if (call->state == CallState::open && call->signalled) {
+        call->signalled = false;
+        lock.unlock();
+        run_handlers(call);
+        lock.lock();
       } else if (call->state == CallState::open) {
         call->wake.wait(lock);
       } else {
         break;
       }
     }
+    if (call->worker != nullptr) end_away();
     call->closed = true;
     if (call->hosted) hosts_.erase(key_of(call->handler));
     state = call->state;
   }
   if (job != nullptr) end_wait(job);
   return state;
+}
+
+// With the mutex held. Another thread may take the place of this one, for a job that is in line.
+void ThreadPool::begin_away() {
+  ++away_;
+  if (waiting_.empty() || !may_spawn()) return;
+  Worker* worker = spawn();
+  if (worker == nullptr) return;
+  Job* next = waiting_.front();
+  waiting_.pop_front();
+  assign(worker, next);
+}
+
+// Runs the handlers of signals, of which one may raise: then the wait is over.
+void ThreadPool::run_handlers(const CallPtr& call) {
+  {
+    const Attach attached;
+    if (run_signal_handlers()) return;
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    if (traceback != nullptr) PyException_SetTraceback(value, traceback);
+    Py_XDECREF(type);
+    Py_XDECREF(traceback);
+    call->raised = value;
+  }
+  interrupt_call(call);
 }
 
 // Lets a cancellation of the job reach the wait; false for a job that is cancelled already.
@@ -119,16 +154,7 @@ void ThreadPool::run_nested(Worker* worker, Job* job) {
     job->outer_ = worker->current;
     worker->current = job;
   }
-  Term reply;
-  if (start(worker, job)) {
-    Attach attached;
-    job->note_attached();
-    reply = job->is_abandoned() ? cancelled_reply(job) : job->run();
-    finish(worker, job);
-    if (has_pending()) drop_harmless(drop_budget_us);
-  } else {
-    reply = cancelled_reply(job);
-  }
+  const Term reply = perform(worker, job);
   {
     std::lock_guard<std::mutex> lock(mutex_);
     worker->current = job->outer_;

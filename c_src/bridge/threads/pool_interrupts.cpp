@@ -10,6 +10,7 @@
 #include "threads/pool.hpp"
 #include "threads/safe_point.hpp"
 #include "threads/signal_right.hpp"
+#include "threads/signals.hpp"
 
 namespace pythonx {
 namespace {
@@ -56,14 +57,6 @@ int instruction_of([[maybe_unused]] PyFrameObject* frame) {
 
 }  // namespace
 
-int interrupt_signal() {
-#ifdef SIGRTMIN
-  return SIGRTMIN + 6;
-#else
-  return SIGUSR2;  // macOS has no real-time signals; the VM does not use this one.
-#endif
-}
-
 // On the worker's own thread.
 void ThreadPool::take_back_exception(Worker* worker) {
 #if PY_VERSION_HEX < 0x030C0000
@@ -86,8 +79,7 @@ bool ThreadPool::cancel(Job* job, bool mute) {
     job->cancelled_ = true;
     if (job->state_ != Job::State::running) return true;
     cancelled.code = job->label();
-    if (job->worker_->is_main && job->call_ == nullptr) {
-      signal_thread(job);
+    if (job->worker_->is_main && job->call_ == nullptr && signal_thread(job)) {
       cancelled.due += interrupt_interval;  // A second one at once would hit the code's own `finally`.
     }
   }
@@ -126,17 +118,18 @@ void ThreadPool::serve_interrupts() {
     take_cancelled(&active);
     let_go_of_ended(&active);
     interrupt_again(&active);
+    deliver_signals();
   }
 }
 
 // Waits for news, or until it is time to send interrupts again: code under a bare `except:` swallows one, so
 // each is sent until its job has ended.
 void ThreadPool::take_cancelled(std::vector<Cancelled>* active) {
-  auto due = never;
+  auto due = signals_due_;
   for (const Cancelled& cancelled : *active) due = std::min({due, cancelled.due, cancelled.look_due});
   std::unique_lock<std::mutex> lock(interrupts_mutex_);
-  const auto news = [this] { return !interrupts_.empty(); };
-  if (active->empty()) {
+  const auto news = [this] { return !interrupts_.empty() || signals_came_; };
+  if (due == never) {
     interrupts_wake_.wait(lock, news);
   } else {
     interrupts_wake_.wait_until(lock, due, news);
@@ -150,6 +143,8 @@ void ThreadPool::take_cancelled(std::vector<Cancelled>* active) {
     }
   }
   interrupts_.clear();
+  if (signals_came_) signals_due_ = std::chrono::steady_clock::now();
+  signals_came_ = false;
 }
 
 void ThreadPool::let_go_of_ended(std::vector<Cancelled>* active) {
@@ -249,18 +244,17 @@ bool ThreadPool::raise_detached(Job* job) {
     std::lock_guard<std::mutex> lock(job->mutex);
     if (job->state_ == Job::State::done) return true;
     call = job->call_;
-    if (call == nullptr && !job->worker_->is_main) return false;
-    if (call == nullptr) signal_thread(job);
+    if (call == nullptr && !(job->worker_->is_main && signal_thread(job))) return false;
   }
   if (call != nullptr) interrupt_call(call);
   return true;
 }
 
 // With the mutex of the job held, which runs. Counted first: the handler must not take a signal that it has seen for a new
-// one.
-void ThreadPool::signal_thread(Job* job) {
+// one. False where other code has the signal: then only what needs none can be done.
+bool ThreadPool::signal_thread(Job* job) {
   ++job->signals_;
-  pthread_kill(job->worker_->thread, interrupt_signal());
+  return send_interrupt(job->worker_->thread);
 }
 
 // Attached, as SetAsyncExc needs the GIL, which may not be waited for under the lock: hence another look at the

@@ -4,10 +4,9 @@
 // it raises, and CPython runs handlers on one thread: that whose number its runtime holds as the main thread's. For a thread
 // of the bridge that waits, the number is replaced by its own until it has run the handler, or for some milliseconds.
 //
-// All that reads the number does so with the GIL, and it is changed with the GIL. Nothing else hangs on it but who may call
-// `signal.signal` (which is refused on the main thread meanwhile), who runs handlers, so that one of the user's may run on
-// the thread that waits, and who runs pending calls of C code. An interrupt for the main thread itself may go astray, and is
-// sent again like all.
+// All that reads the number does so with the GIL, and it is changed with the GIL. Nothing else hangs on it but who runs
+// the interrupt's handler, which finds out for whom it is (signals.hpp), and who runs pending calls of C code. An interrupt for
+// the main thread itself may go astray, and is sent again like all.
 //
 // The number has no name outside of CPython. It is the word of `_PyRuntime` on which the answer of `_PyOS_IsMainThread`
 // depends, and is looked for when Python starts. Where there is no such word, and without a GIL, nothing is lent.

@@ -34,6 +34,11 @@ using Term = ERL_NIF_TERM;
   X(needs_thread, "needs_thread")                \
   X(python_error, "python_error")                \
   X(argument_error, "argument_error")            \
+  X(raise, "raise")                              \
+  X(enomem, "enomem")                            \
+  X(exception, "__exception__")                  \
+  X(message, "message")                          \
+  X(runtime_error_struct, "Elixir.RuntimeError") \
   X(runtime_error, "runtime_error")              \
   X(io_request, "io_request")                    \
   X(put_chars, "put_chars")                      \
@@ -99,8 +104,7 @@ inline bool get_binary(ErlNifEnv* env, Term term, std::string_view* out) {
   return true;
 }
 
-// A map of keys and their values; false when two keys are the same term. The VM then makes none of up to 32 entries, but
-// larger ones with the other entries.
+// A map of keys and their values, on any thread; false when two keys are the same term.
 bool make_distinct_map(ErlNifEnv* env, const Term* keys, const Term* values, std::size_t count, Term* out);
 
 // A map of keys and their values. Of keys that are the same term one is kept.

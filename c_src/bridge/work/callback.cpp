@@ -1,7 +1,6 @@
 #include "work/callback.hpp"
 
 #include <atomic>
-#include <new>
 #include <utility>
 #include <vector>
 
@@ -12,7 +11,10 @@
 #include "conversion/object.hpp"
 #include "conversion/pid.hpp"
 #include "python/gil.hpp"
+#include "python/runtime.hpp"
 #include "threads/pool.hpp"
+#include "vm/resource.hpp"
+#include "work/event_loop.hpp"
 #include "work/output.hpp"
 
 namespace pythonx {
@@ -20,23 +22,12 @@ namespace {
 
 struct CallResource {
   CallPtr call;
+
+  void collected(ErlNifEnv*) { ThreadPool::instance().end_call(call, CallState::abandoned); }
 };
 
-ErlNifResourceType* call_type = nullptr;
+ResourceType<CallResource> call_type;
 std::atomic<std::uint64_t> loop_call{0};
-thread_local bool is_loop_thread = false;
-
-void destroy(ErlNifEnv*, void* memory) {
-  auto* resource = static_cast<CallResource*>(memory);
-  ThreadPool::instance().end_call(resource->call, CallState::abandoned);
-  resource->~CallResource();
-}
-
-CallPtr get_call(ErlNifEnv* env, Term term) {
-  void* memory;
-  if (!enif_get_resource(env, term, call_type, &memory)) return nullptr;
-  return static_cast<CallResource*>(memory)->call;
-}
 
 // The arguments as a list of terms, or 0 with an exception set.
 Term decode_arguments(ErlNifEnv* env, PyObject* arguments) {
@@ -87,17 +78,6 @@ PyObject* encode_result(ErlNifEnv* env, Term term, bool binaries_as_str) {
   return object;
 }
 
-// The exception that is set, with its traceback, as an object (new reference).
-PyObject* take_exception() {
-  PyObject *type = nullptr, *value = nullptr, *traceback = nullptr;
-  PyErr_Fetch(&type, &value, &traceback);
-  PyErr_NormalizeException(&type, &value, &traceback);
-  if (traceback != nullptr) PyException_SetTraceback(value, traceback);
-  Py_XDECREF(type);
-  Py_XDECREF(traceback);
-  return value;
-}
-
 PyObject* take_answer(const CallPtr& call, bool binaries_as_str) {
   ErlNifEnv* env = call->answer_env;
   const Term* parts;
@@ -118,49 +98,44 @@ PyObject* take_answer(const CallPtr& call, bool binaries_as_str) {
 
 }  // namespace
 
-bool open_call_type(ErlNifEnv* env) {
-  call_type = enif_open_resource_type(env, nullptr, "pythonx_call", destroy, ERL_NIF_RT_CREATE, nullptr);
-  return call_type != nullptr;
-}
+bool open_call_type(ErlNifEnv* env) { return call_type.open(env, "pythonx_call"); }
 
 Term make_call(ErlNifEnv* env, const CallPtr& call) {
-  void* memory = enif_alloc_resource(call_type, sizeof(CallResource));
-  new (memory) CallResource{call};
-  const Term term = enif_make_resource(env, memory);
-  enif_release_resource(memory);
+  CallResource* resource = call_type.make(call);
+  const Term term = enif_make_resource(env, resource);
+  enif_release_resource(resource);
   return term;
 }
 
-Term begin_call(ErlNifEnv* env, Term term) {
-  const CallPtr call = get_call(env, term);
-  if (call == nullptr) return enif_make_badarg(env);
+CallPtr get_call(ErlNifEnv* env, Term term) {
+  const CallResource* resource = call_type.get(env, term);
+  return resource == nullptr ? nullptr : resource->call;
+}
+
+Term begin_call(ErlNifEnv* env, const CallPtr& call) {
   ErlNifPid handler;
   enif_self(env, &handler);
   ThreadPool::instance().host(call, handler);
   return enif_make_copy(env, call->request);
 }
 
-Term caller_waits(ErlNifEnv* env, Term term) {
-  const CallPtr call = get_call(env, term);
-  if (call == nullptr) return enif_make_badarg(env);
-  return call->evaluation && call->evaluation->caller_waits() ? atoms.true_ : atoms.false_;
-}
+bool caller_waits(const CallPtr& call) { return call->evaluation && call->evaluation->caller_waits(); }
 
-Term answer_call(ErlNifEnv* env, Term term, Term answer) {
-  const CallPtr call = get_call(env, term);
-  if (call == nullptr) return enif_make_badarg(env);
+Answered answer_call(const CallPtr& call, Term answer) {
   ErlNifEnv* answer_env = enif_alloc_env();
   const Term copy = enif_make_copy(answer_env, answer);
   const bool async = call->resolver != nullptr;
-  if (ThreadPool::instance().answer(call, answer_env, copy)) return async ? atoms.async : atoms.waiting;
+  if (ThreadPool::instance().answer(call, answer_env, copy))
+    return async ? Answered::async : Answered::waiting;
   enif_free_env(answer_env);
-  return atoms.false_;
+  return Answered::too_late;
 }
 
 namespace {
 
 // A call that has been sent to Elixir, or nullptr with an exception set.
 CallPtr begin(Term function, bool binaries_as_str, PyObject* arguments, PyObject* resolver) {
+  if (refuse_if_forked("call Elixir")) return nullptr;
   const auto call = std::make_shared<Call>();
   const Term terms = decode_arguments(call->request_env, arguments);
   if (terms == 0) return nullptr;
@@ -182,8 +157,6 @@ std::uint64_t start_call(Term function, bool binaries_as_str, PyObject* argument
   const CallPtr call = begin(function, binaries_as_str, arguments, resolver);
   return call == nullptr ? 0 : call->id;
 }
-
-void become_loop_thread() { is_loop_thread = true; }
 
 std::uint64_t blocking_call() { return loop_call; }
 
@@ -210,12 +183,17 @@ PyObject* call_elixir(Term function, bool binaries_as_str, PyObject* arguments) 
   const CallPtr call = begin(function, binaries_as_str, arguments, nullptr);
   if (call == nullptr) return nullptr;
   CallState state;
-  if (is_loop_thread) loop_call = call->id;
+  if (is_loop_thread()) loop_call = call->id;
   {
     const Detach detached;
     state = ThreadPool::instance().await_answer(call);
   }
-  if (is_loop_thread) loop_call = 0;
+  if (is_loop_thread()) loop_call = 0;
+  if (PyObject* raised = std::exchange(call->raised, nullptr)) {
+    PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(raised)), raised);
+    Py_DECREF(raised);
+    return nullptr;
+  }
   if (state == CallState::answered) return take_answer(call, binaries_as_str);
   if (state == CallState::interrupted) {
     PyErr_SetNone(PyExc_KeyboardInterrupt);

@@ -6,6 +6,7 @@
 #include "conversion/decode.hpp"
 #include "conversion/object.hpp"
 #include "conversion/pid.hpp"
+#include "python/runtime.hpp"
 #include "work/output.hpp"
 
 namespace pythonx {
@@ -42,6 +43,7 @@ bool find_module_atom(PyObject* name, Term* out) {
 }  // namespace
 
 PyObject* send_message(PyObject* pid, PyObject* object) {
+  if (refuse_if_forked("send to Elixir")) return nullptr;
   ErlNifPid to;
   if (!get_pid(pid, &to)) {
     PyErr_Format(PyExc_TypeError, "expected a pythonx.PID, got: %s", Py_TYPE(pid)->tp_name);

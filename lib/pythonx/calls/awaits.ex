@@ -19,12 +19,14 @@ defmodule Pythonx.Calls.Awaits do
   use GenServer
 
   alias Pythonx.Calls
+  alias Pythonx.Calls.Callbacks
   alias Pythonx.Calls.Deadline
   alias Pythonx.NIF
   alias Pythonx.Calls.Options
   alias Pythonx.Telemetry
 
   @loop "pythonx._loop"
+  @farewell_ms 1000
 
   @doc """
   Waits for an awaitable; see `Pythonx.await/2`.
@@ -52,7 +54,8 @@ defmodule Pythonx.Calls.Awaits do
       Calls.run(:take_outcome, {key}, [], opts)
     catch
       kind, reason ->
-        send(server, {:forget, key})
+        # Not to `server`, which may have crashed: the next one does not know the key, but Python does.
+        if next = Process.whereis(__MODULE__), do: send(next, {:forget, key})
         :erlang.raise(kind, reason, __STACKTRACE__)
     else
       result ->
@@ -97,7 +100,11 @@ defmodule Pythonx.Calls.Awaits do
   def start_link(_opts), do: GenServer.start_link(__MODULE__, nil, name: __MODULE__)
 
   @impl true
-  def init(nil), do: {:ok, %{}}
+  def init(nil) do
+    # When the application stops, nobody is left who would cancel what is awaited.
+    Process.flag(:trap_exit, true)
+    {:ok, %{}}
+  end
 
   # `awaits` is a map of keys to {process, alias, monitor of the process}.
   @impl true
@@ -141,6 +148,16 @@ defmodule Pythonx.Calls.Awaits do
     awaits
   end
 
+  @impl true
+  def terminate(_reason, awaits) when awaits == %{}, do: :ok
+
+  def terminate(_reason, awaits) do
+    Calls.internal(@loop, "forget_all", {Map.keys(awaits)}, Deadline.new(@farewell_ms))
+  catch
+    # Python is too busy.
+    _kind, _reason -> :ok
+  end
+
   # Elsewhere: Python may be busy, and others wait to be watched.
-  defp forget(key), do: spawn(fn -> Calls.internal(@loop, "forget", {key}) end)
+  defp forget(key), do: Callbacks.elsewhere(fn -> Calls.internal(@loop, "forget", {key}) end)
 end

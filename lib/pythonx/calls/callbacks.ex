@@ -12,6 +12,7 @@ defmodule Pythonx.Calls.Callbacks do
 
   use GenServer
 
+  alias Pythonx.Conversion.Own
   alias Pythonx.NIF
 
   @spec start_link(term()) :: GenServer.on_start()
@@ -27,10 +28,17 @@ defmodule Pythonx.Calls.Callbacks do
 
   @impl true
   def handle_info({:pythonx_call, id, call, caller, device, tied}, state) do
-    pid = spawn_link(__MODULE__, :handle, [call, caller, device])
-    monitor = if tied, do: Process.monitor(caller)
-    state = %{state | handlers: Map.put(state.handlers, pid, {id, call, monitor}), calls: Map.put(state.calls, id, pid)}
-    {:noreply, if(monitor, do: put_in(state.monitors[monitor], {pid, call}), else: state)}
+    case start_handler(call, caller, device) do
+      {:ok, pid} ->
+        monitor = if tied, do: Process.monitor(caller)
+        handlers = Map.put(state.handlers, pid, {id, call, monitor})
+        state = %{state | handlers: handlers, calls: Map.put(state.calls, id, pid)}
+        {:noreply, if(monitor, do: put_in(state.monitors[monitor], {pid, call}), else: state)}
+
+      {:error, error} ->
+        give(call, error(:error, error, []))
+        {:noreply, state}
+    end
   end
 
   def handle_info({:pythonx_cancel, id}, state) do
@@ -43,7 +51,7 @@ defmodule Pythonx.Calls.Callbacks do
   def handle_info({:pythonx_awaits, id, process, key}, state) do
     handler = state.calls[id]
     # Elsewhere: it asks a process that may be busy, and Python.
-    spawn(fn -> decide(key, handler != nil and handler in [process | callers_of(process)]) end)
+    elsewhere(fn -> decide(key, handler != nil and handler in [process | callers_of(process)]) end)
     {:noreply, state}
   end
 
@@ -58,7 +66,7 @@ defmodule Pythonx.Calls.Callbacks do
       {{id, call, monitor}, handlers} ->
         if monitor, do: Process.demonitor(monitor, [:flush])
         # The first answer counts, so this one is for a handler that died before it could give any.
-        if NIF.answer_call(call, error(:exit, reason, [])) == :async, do: spawn(fn -> resolve(call) end)
+        give(call, error(:exit, reason, []))
         monitors = Map.delete(state.monitors, monitor)
         {:noreply, %{handlers: handlers, calls: Map.delete(state.calls, id), monitors: monitors}}
 
@@ -68,6 +76,34 @@ defmodule Pythonx.Calls.Callbacks do
   end
 
   def handle_info(_unknown, state), do: {:noreply, state}
+
+  # A VM that has no process left must not lose this one, and with it the calls of everybody.
+  defp start_handler(call, caller, device) do
+    {:ok, spawn_link(__MODULE__, :handle, [call, caller, device])}
+  rescue
+    error in SystemLimitError -> {:error, error}
+  end
+
+  defp give(call, answer) do
+    if NIF.answer_call(call, answer) == :async, do: elsewhere(fn -> resolve(call) end)
+  end
+
+  @doc """
+  Does something in a process of its own, since it may take its time; where none can be started, here.
+  """
+  @spec elsewhere((-> term())) :: pid() | :ok
+  def elsewhere(fun) do
+    spawn(fun)
+  rescue
+    SystemLimitError -> attempt(fun)
+  end
+
+  defp attempt(fun) do
+    fun.()
+    :ok
+  catch
+    _kind, _reason -> :ok
+  end
 
   # A caller may have ended before it was watched: well, if the evaluation has returned to it.
   defp ends?(_call, :normal), do: false
@@ -116,9 +152,14 @@ defmodule Pythonx.Calls.Callbacks do
   end
 
   # What needs no protocol and takes no time is encoded by the thread that waits.
-  defp encode(result, _binaries_as_str) when is_number(result) or is_atom(result) or is_binary(result), do: result
-  defp encode(result, true), do: Pythonx.encode!(result, binaries: :str)
-  defp encode(result, false), do: Pythonx.encode!(result)
+  defp encode(result, binaries_as_str) when is_number(result) or is_atom(result) or is_binary(result) do
+    if Own.member?(Own.types(), result), do: encode_here(result, binaries_as_str), else: result
+  end
+
+  defp encode(result, binaries_as_str), do: encode_here(result, binaries_as_str)
+
+  defp encode_here(result, true), do: Pythonx.encode!(result, binaries: :str)
+  defp encode_here(result, false), do: Pythonx.encode!(result)
 
   defp arity_text(function, count) do
     {:arity, arity} = Function.info(function, :arity)

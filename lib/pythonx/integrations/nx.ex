@@ -94,19 +94,9 @@ defmodule Pythonx.Integrations.Nx do
 end
 
 defmodule Pythonx.Encoder.Nx.Tensor do
-  # What `defimpl Pythonx.Encoder, for: Nx.Tensor` would compile to, written by hand: `defimpl` warns where the struct
-  # is not there. Without Nx nobody calls it.
   @moduledoc false
-
-  Module.register_attribute(__MODULE__, :__impl__, persist: true)
-  @__impl__ [protocol: Pythonx.Encoder, for: Nx.Tensor]
+  use Pythonx.Integrations.Implementation, protocol: Pythonx.Encoder, for: Nx.Tensor
 
   @spec encode(struct(), Pythonx.encoder()) :: Pythonx.Object.t()
   def encode(tensor, _encoder), do: Pythonx.Integrations.Nx.encode(tensor, Pythonx.Encoder)
-
-  @doc false
-  @spec __impl__(:for | :protocol | :target) :: module()
-  def __impl__(:for), do: Nx.Tensor
-  def __impl__(:protocol), do: Pythonx.Encoder
-  def __impl__(:target), do: __MODULE__
 end

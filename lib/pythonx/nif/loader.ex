@@ -4,8 +4,13 @@ defmodule Pythonx.NIF.Loader do
   # what has been collected.
   #
   # The library is loaded by the first call and not when the module is: an application must start without it, and say
-  # what is missing when it is needed. Once loaded, the native functions take the place of those below.
+  # what is missing when it is needed. Once loaded, the native functions take the place of those below. It stays for the life
+  # of the VM: when this module is loaded again, it finds the same one.
   @moduledoc false
+
+  alias Pythonx.NIF.Library
+
+  @on_load :resume
 
   @type reason :: String.t() | {:symbol, name :: String.t(), reason :: String.t()}
 
@@ -31,14 +36,25 @@ defmodule Pythonx.NIF.Loader do
   @spec gc_notifier(pid(), term()) :: reference() | {:error, String.t()}
   def gc_notifier(pid, message) when is_pid(pid), do: with(:ok <- load(), do: __MODULE__.gc_notifier(pid, message))
 
+  # An error leaves the module as it was before, in use.
+  defp resume do
+    case Library.recall(__MODULE__) do
+      :none -> :ok
+      {:ok, path} -> load(path)
+      {:error, text} -> {:error, text}
+    end
+  end
+
   defp load do
-    with {:ok, path} <- library_path() do
-      case :erlang.load_nif(path, 0) do
-        :ok -> :ok
-        # Another process was faster.
-        {:error, {:reload, _text}} -> :ok
-        {:error, {_reason, text}} -> {:error, failure(IO.iodata_to_binary(text))}
-      end
+    with {:ok, path} <- library_path(), :ok <- load(path), do: Library.remember(__MODULE__, path)
+  end
+
+  defp load(path) do
+    case :erlang.load_nif(path, 0) do
+      :ok -> :ok
+      # Another process was faster.
+      {:error, {:reload, _text}} -> :ok
+      {:error, {_reason, text}} -> {:error, failure(IO.iodata_to_binary(text))}
     end
   end
 

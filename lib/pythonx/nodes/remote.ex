@@ -15,17 +15,13 @@ defmodule Pythonx.Nodes.Remote do
   # Python's finalizers run before the evaluation that follows a collection replies, not at some later time.
   @moduledoc false
 
-  alias Pythonx.Calls.Deadline
+  alias Pythonx.Calls.{Deadline, Evaluation, Options}
   alias Pythonx.NIF
   alias Pythonx.Object
   alias Pythonx.ObjectTracker
-  alias Pythonx.Calls.Options
   alias Pythonx.Telemetry
 
-  @typedoc "For standard output and standard error, each a pid or `{name, node}`."
-  @type devices :: {Pythonx.device(), Pythonx.device()}
-
-  @typedoc "The other options of `Pythonx.eval/3`, all of them."
+  @typedoc "The options of `Pythonx.eval/3` but the devices, all of them."
   @type options :: %{required(:binaries) => :bytes | :str, optional(atom()) => term()}
 
   ## Evaluation
@@ -33,9 +29,10 @@ defmodule Pythonx.Nodes.Remote do
   @doc """
   Evaluates code on a node; see `Pythonx.remote_eval/4`.
   """
-  @spec eval(node(), String.t(), %{String.t() => term()}, devices(), options()) ::
+  @spec eval(node(), String.t(), %{String.t() => term()}, keyword()) ::
           {Object.t() | nil, %{String.t() => Object.t()}}
-  def eval(node, code, globals, devices, options) do
+  def eval(node, code, globals, opts) do
+    {options, devices} = Evaluation.check!(globals, opts)
     check_tracker!(node)
     ObjectTracker.sync()
     ref = make_ref()
@@ -93,7 +90,7 @@ defmodule Pythonx.Nodes.Remote do
   @doc """
   The evaluator: evaluates here for `caller`, a process of another node or this one.
   """
-  @spec serve(pid(), reference(), String.t(), %{String.t() => term()}, devices(), options()) :: :ok
+  @spec serve(pid(), reference(), String.t(), %{String.t() => term()}, Evaluation.devices(), options()) :: :ok
   def serve(caller, ref, code, globals, devices, options) do
     watch(caller)
     ObjectTracker.sync()

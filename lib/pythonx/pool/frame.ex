@@ -102,18 +102,21 @@ defmodule Pythonx.Pool.Frame do
     end
   end
 
-  defp split(<<size::32, rest::binary>> = bytes, messages) do
-    body = size - @mark_size
+  # Sizes are read and used in one pattern: a variable from outside would want a pin in newer versions of Elixir, which
+  # older ones refuse there.
+  defp split(<<size::32, message::binary-size(size - @mark_size), @mark, rest::binary>>, messages),
+    do: split(rest, [parse_from_worker(message) | messages])
 
-    case rest do
-      <<message::binary-size(body), @mark, rest::binary>> -> split(rest, [parse_from_worker(message) | messages])
-      <<_cut_off::binary-size(size), _::binary>> -> {Enum.reverse(messages), {:infinity, byte_size(bytes), [bytes]}}
-      <<kind, _::binary>> when kind not in @kinds -> {Enum.reverse(messages), {:infinity, byte_size(bytes), [bytes]}}
-      _incomplete -> {Enum.reverse(messages), {4 + size, byte_size(bytes), [bytes]}}
-    end
-  end
+  defp split(<<size::32, _cut_off::binary-size(size), _::binary>> = bytes, messages),
+    do: wait_for(:infinity, bytes, messages)
 
-  defp split(bytes, messages), do: {Enum.reverse(messages), {0, byte_size(bytes), [bytes]}}
+  defp split(<<_size::32, kind, _::binary>> = bytes, messages) when kind not in @kinds,
+    do: wait_for(:infinity, bytes, messages)
+
+  defp split(<<size::32, _incomplete::binary>> = bytes, messages), do: wait_for(4 + size, bytes, messages)
+  defp split(bytes, messages), do: wait_for(0, bytes, messages)
+
+  defp wait_for(needed, bytes, messages), do: {Enum.reverse(messages), {needed, byte_size(bytes), [bytes]}}
 
   @doc """
   What the launcher says at the end: how the worker ended, and the last it has printed. `nil` when it said nothing, because
@@ -125,7 +128,7 @@ defmodule Pythonx.Pool.Frame do
     before = byte_size(bytes) - @end_size
 
     with true <- before >= 0,
-         <<rest::binary-size(before), length::32, kind, number, @end_mark>> <- bytes,
+         {rest, <<length::32, kind, number, @end_mark>>} <- :erlang.split_binary(bytes, before),
          true <- length <= before do
       output = binary_part(rest, before - length, length)
       {if(kind == 2, do: :signal, else: :exit_status), number, output}

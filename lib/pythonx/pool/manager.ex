@@ -13,47 +13,22 @@ defmodule Pythonx.Pool.Manager do
 
   require Logger
 
-  alias Pythonx.Pool.{Options, Worker}
+  alias Pythonx.Pool.{Entry, Failures, Info, Line, Nodes, Options, Worker}
   alias Pythonx.Telemetry
-
-  @first_delay_ms 100
-  @last_delay_ms 5000
-
-  defmodule Entry do
-    # What is known of a worker. `lease` is who has it, `holder` the process if it has it for a function, `spent` whether the
-    # worker must be replaced after that.
-    @moduledoc false
-    defstruct [
-      :node,
-      :monitor,
-      :os_pid,
-      :lease,
-      :holder,
-      :since,
-      status: :starting,
-      uses: 0,
-      handles: 0,
-      spent: false,
-      retired: false
-    ]
-  end
 
   defstruct [
     :options,
     :environment,
     :name,
+    :failures,
     :fill_timer,
     workers: %{},
     idle: [],
-    queue: :queue.new(),
-    queued: 0,
-    pinned: 0,
+    line: %Line{},
     leases: %{},
     leased: 0,
-    failures: [],
     draining: false,
     up: false,
-    starts: 0,
     counts: %{runs: 0, crashes: 0, overloads: 0}
   ]
 
@@ -67,41 +42,17 @@ defmodule Pythonx.Pool.Manager do
   @impl true
   def init(options) do
     Process.flag(:trap_exit, true)
-    check_services!()
+    Process.whereis(Pythonx.Pool.Workers) || raise "the :pythonx application needs to be started before a pool is"
     environment = Options.environment!(options)
-    Enum.each(options.nodes, &prepare!(&1, environment))
-    state = %__MODULE__{options: options, environment: environment, name: options.name || self()}
+    Enum.each(options.nodes, &Nodes.prepare!(&1, environment))
+    failures = Failures.new(options.max_restarts, options.max_seconds)
+    name = options.name || self()
+    state = %__MODULE__{options: options, environment: environment, name: name, failures: failures}
     state |> fill() |> await_first()
   rescue
     error -> {:stop, {error, __STACKTRACE__}}
   catch
     {:stop, reason, _state} -> {:stop, reason}
-  end
-
-  defp check_services! do
-    Process.whereis(Pythonx.Pool.Workers) || raise "the :pythonx application needs to be started before a pool is"
-  end
-
-  # Output of uv goes to whoever starts the pool.
-  defp prepare!(:local, {toml, private?, opts}), do: Pythonx.Uv.prepare(toml, private?, opts)
-
-  defp prepare!(node, {toml, private?, opts}) do
-    :erpc.call(node, Pythonx.Uv, :prepare, [toml, private?, opts])
-  rescue
-    error in ErlangError ->
-      case error.original do
-        {:erpc, :noconnection} ->
-          raise "the node #{inspect(node)} of the option :nodes cannot be reached"
-
-        {:exception, %{__exception__: true} = reason, _stack} ->
-          raise RuntimeError, "on the node #{inspect(node)}: #{Exception.message(reason)}"
-
-        {:exception, :undef, [{Pythonx.Uv, _, _, _} | _]} ->
-          raise "the node #{inspect(node)} of the option :nodes does not have Pythonx"
-
-        _other ->
-          reraise error, __STACKTRACE__
-      end
   end
 
   defp await_first(state) do
@@ -131,40 +82,17 @@ defmodule Pythonx.Pool.Manager do
   end
 
   defp start_worker(%{options: options} = state) do
-    node = choose_node(state)
+    node = Nodes.choose(options.nodes, for({_pid, entry} <- state.workers, do: entry.node))
 
-    case do_start(node, [self(), options, state.environment]) do
+    case Nodes.start_worker(node, options, state.environment) do
       {:ok, pid} ->
-        entry = %Entry{node: node, monitor: Process.monitor(pid), since: System.monotonic_time(:millisecond)}
-        %{state | workers: Map.put(state.workers, pid, entry), starts: state.starts + 1}
+        put_worker(state, pid, Entry.new(node, pid))
 
-      {:error, reason} ->
-        text = "could not start a worker on #{node}: #{describe_failure(reason)}"
+      {:error, text} ->
         unless state.up, do: throw({:stop, {RuntimeError.exception("the pool " <> text), []}, state})
         Logger.error("the pool #{inspect(state.name)} " <> text)
         state |> count_failure(text) |> fill_later()
     end
-  end
-
-  defp describe_failure({%{__exception__: true} = error, _stack}), do: Exception.message(error)
-  defp describe_failure(reason), do: inspect(reason)
-
-  defp choose_node(%{options: %{nodes: [node]}}), do: node
-
-  defp choose_node(%{options: options, workers: workers}) do
-    up = Enum.filter(options.nodes, &(&1 in [:local | Node.list()]))
-
-    Enum.min_by(if(up == [], do: options.nodes, else: up), fn node ->
-      Enum.count(workers, &(elem(&1, 1).node == node))
-    end)
-  end
-
-  defp do_start(:local, arguments), do: apply(Worker, :start, arguments)
-
-  defp do_start(node, arguments) do
-    :erpc.call(node, Worker, :start, arguments, 10_000)
-  catch
-    kind, reason -> {:error, {kind, reason}}
   end
 
   ## Calls
@@ -174,16 +102,17 @@ defmodule Pythonx.Pool.Manager do
     {:reply, {:error, :stopping}, state}
   end
 
+  # A number is smaller than any atom, so a line may be `:infinity` long.
   def handle_call({:checkout, need, timeout, hold?}, from, state) do
     case find_worker(need, state) do
       why when why in [:gone, :unknown] -> {:reply, {:error, why}, state}
-      nil when timeout == 0 or state.queued >= state.options.max_queue -> overloaded(state)
+      nil when timeout == 0 or state.line.length >= state.options.max_queue -> overloaded(state)
       nil -> wait_in_line(from, need, timeout, hold?, state)
-      worker -> {:noreply, from |> request(need, hold?) |> grant(worker, state)}
+      worker -> {:noreply, from |> Line.request(need, hold?) |> grant(worker, state)}
     end
   end
 
-  def handle_call(:info, _from, state), do: {:reply, describe(state), state}
+  def handle_call(:info, _from, state), do: {:reply, Info.describe(state), state}
 
   defp find_worker(nil, %{idle: [worker | _], leased: leased, options: %{size: size}}) when leased < size, do: worker
   defp find_worker(nil, _state), do: nil
@@ -197,17 +126,10 @@ defmodule Pythonx.Pool.Manager do
     end
   end
 
-  # A number is smaller than any atom, so a line may be `:infinity` long.
-  defp request({caller, _tag} = from, need, hold?) do
-    holder = if hold?, do: caller
-    lease = Process.monitor(caller)
-    %{from: from, need: need, timer: nil, lease: lease, holder: holder, since: System.monotonic_time()}
-  end
-
   defp wait_in_line({caller, _tag} = from, need, timeout, hold?, state) do
     if timeout == :infinity and deadlock?(caller, need, state),
       do: {:reply, {:error, :deadlock}, state},
-      else: {:noreply, from |> request(need, hold?) |> enqueue(timeout, state)}
+      else: {:noreply, from |> Line.request(need, hold?) |> enqueue(timeout, state)}
   end
 
   defp deadlock?(caller, need, state) do
@@ -216,30 +138,18 @@ defmodule Pythonx.Pool.Manager do
     full? = need != nil or state.leased == state.options.size
 
     full? and Enum.any?(busy, &(&1.holder == caller)) and
-      Enum.all?(busy, &(&1.holder == caller or waits_for_ever?(&1.holder, state)))
-  end
-
-  defp waits_for_ever?(holder, state) do
-    holder != nil and Enum.any?(:queue.to_list(state.queue), &(elem(&1.from, 0) == holder and &1.timer == nil))
+      Enum.all?(busy, &(&1.holder == caller or (&1.holder != nil and Line.waits_for_ever?(state.line, &1.holder))))
   end
 
   defp enqueue(%{lease: lease} = request, timeout, state) do
-    timer = if timeout != :infinity, do: Process.send_after(self(), {:queue_timeout, lease}, timeout)
-    queued = state.queued + 1
-    Telemetry.execute([:pythonx, :pool, :queue], %{length: queued}, %{pool: state.name})
-    queue = :queue.in(%{request | timer: timer}, state.queue)
-    pinned = state.pinned + pinned(request)
-    %{state | queue: queue, queued: queued, pinned: pinned, leases: Map.put(state.leases, lease, :queued)}
+    line = Line.join(state.line, request, timeout)
+    Telemetry.execute([:pythonx, :pool, :queue], %{length: line.length}, %{pool: state.name})
+    %{state | line: line, leases: Map.put(state.leases, lease, :queued)}
   end
-
-  # How many in line want a worker of their own is counted, as the line may be long and has to be searched only for these.
-  defp pinned(%{need: nil}), do: 0
-  defp pinned(_request), do: 1
 
   defp overloaded(state), do: {:reply, {:error, :overloaded}, count(state, :overloads)}
 
   defp grant(request, worker, state) do
-    if request.timer, do: Process.cancel_timer(request.timer)
     waited = System.monotonic_time() - request.since
     Telemetry.execute([:pythonx, :pool, :checkout], %{duration: waited}, %{pool: state.name, worker: worker})
     GenServer.reply(request.from, {:ok, worker, request.lease})
@@ -295,8 +205,9 @@ defmodule Pythonx.Pool.Manager do
   def handle_info(_other, state), do: {:noreply, state}
 
   defp handle_event({:ready, os_pid}, pid, entry, state) do
-    Telemetry.execute([:pythonx, :pool, :worker, :start], %{}, %{pool: state.name, worker: pid, os_pid: os_pid})
-    become_free(pid, %{entry | status: :ready, os_pid: os_pid}, state)
+    entry = %{entry | status: :ready, os_pid: os_pid}
+    tell([:worker, :start], %{}, pid, entry, state)
+    become_free(pid, entry, state)
   end
 
   defp handle_event({:failed, text}, pid, entry, state) do
@@ -306,11 +217,8 @@ defmodule Pythonx.Pool.Manager do
   end
 
   defp handle_event({:free, lease, handles}, pid, %{lease: lease} = entry, state) do
-    Process.demonitor(lease, [:flush])
-    entry = %{entry | lease: nil, holder: nil, handles: handles, uses: entry.uses + 1}
-    leased = state.leased - if(entry.retired, do: 0, else: 1)
-    state = count(%{state | leases: Map.delete(state.leases, lease), leased: leased}, :runs)
-    become_free(pid, entry, state)
+    state = state |> forget_lease(entry) |> count(:runs)
+    become_free(pid, %{entry | lease: nil, holder: nil, handles: handles, uses: entry.uses + 1}, state)
   end
 
   defp handle_event({:free, _lease, _handles}, _pid, _entry, state), do: state
@@ -330,22 +238,25 @@ defmodule Pythonx.Pool.Manager do
 
   # What it was told to do, it has done.
   defp ended(%{status: :stopping} = entry, _reason, _stderr, pid, state) do
-    metadata = %{pool: state.name, worker: pid, os_pid: entry.os_pid}
-    Telemetry.execute([:pythonx, :pool, :worker, :stop], %{uses: entry.uses}, metadata)
+    tell([:worker, :stop], %{uses: entry.uses}, pid, entry, state)
     state |> fill() |> dispatch()
   end
 
   defp ended(%{status: :failed}, _reason, _stderr, _pid, state), do: fill_later(state)
 
   defp ended(entry, reason, stderr, pid, state) do
-    metadata = %{pool: state.name, worker: pid, os_pid: entry.os_pid, reason: reason, stderr: stderr}
-    Telemetry.execute([:pythonx, :pool, :crash], %{uses: entry.uses}, metadata)
+    tell([:crash], %{uses: entry.uses}, pid, entry, state, %{reason: reason, stderr: stderr})
     state = count(state, :crashes)
 
     # With work to do it may be the work's fault. A worker that dies without any will do so again, unless its node is gone.
     if entry.lease == nil and entry.uses == 0 and reason != {:down, :noconnection},
       do: state |> count_failure("a worker ended without having done anything, #{inspect(reason)}") |> fill_later(),
       else: state |> fill() |> dispatch()
+  end
+
+  defp tell(event, measurements, pid, entry, state, more \\ %{}) do
+    metadata = %{pool: state.name, worker: pid, os_pid: entry.os_pid}
+    Telemetry.execute([:pythonx, :pool | event], measurements, Map.merge(metadata, more))
   end
 
   defp become_free(pid, entry, state) do
@@ -369,8 +280,7 @@ defmodule Pythonx.Pool.Manager do
   end
 
   defp retire(pid, %{retired: false} = entry, state) do
-    metadata = %{pool: state.name, worker: pid, os_pid: entry.os_pid}
-    Telemetry.execute([:pythonx, :pool, :worker, :retire], %{handles: entry.handles}, metadata)
+    tell([:worker, :retire], %{handles: entry.handles}, pid, entry, state)
 
     Logger.info(
       "the pool #{inspect(state.name)} replaces a worker after #{entry.uses} uses, " <>
@@ -395,54 +305,29 @@ defmodule Pythonx.Pool.Manager do
   ## The line
 
   # Whoever is first in line and can be served, until nobody is.
-  defp dispatch(%{queued: 0} = state), do: state
-
   defp dispatch(state) do
-    case find_pair(state) do
+    case Line.first(state.line, &find_worker(&1, state)) do
       nil -> state
       {request, worker} -> request |> grant(worker, remove(state, request)) |> dispatch()
     end
   end
 
-  defp find_pair(state) do
-    with {:value, %{need: nil} = request} <- :queue.peek(state.queue),
-         worker when worker != nil <- find_worker(nil, state) do
-      {request, worker}
-    else
-      # Where nobody has a wish, who is first is served or nobody.
-      _ -> if state.pinned > 0, do: Enum.find_value(:queue.to_list(state.queue), &pair(&1, state))
-    end
-  end
-
-  defp pair(request, state) do
-    worker = find_worker(request.need, state)
-    if is_pid(worker), do: {request, worker}
-  end
-
   defp serve_pinned(state, pid) do
-    case Enum.find(:queue.to_list(state.queue), &(&1.need == pid)) do
+    case Line.first_for(state.line, pid) do
       nil -> state
       request -> grant(request, pid, remove(state, request))
     end
   end
 
-  defp remove(state, %{lease: lease} = request) do
-    queue =
-      case :queue.peek(state.queue) do
-        {:value, %{lease: ^lease}} -> :queue.drop(state.queue)
-        _other -> :queue.filter(&(&1.lease != lease), state.queue)
-      end
-
-    pinned = state.pinned - pinned(request)
-    %{state | queue: queue, queued: state.queued - 1, pinned: pinned, leases: Map.delete(state.leases, lease)}
+  defp remove(state, request) do
+    %{state | line: Line.leave(state.line, request), leases: Map.delete(state.leases, request.lease)}
   end
 
   defp refuse(state, which?, reason) do
-    state.queue |> :queue.to_list() |> Enum.filter(which?) |> Enum.reduce(state, &refuse_one(&1, reason, &2))
+    state.line |> Line.filter(which?) |> Enum.reduce(state, &refuse_one(&1, reason, &2))
   end
 
   defp refuse_one(request, reason, state) do
-    if request.timer, do: Process.cancel_timer(request.timer)
     Process.demonitor(request.lease, [:flush])
     GenServer.reply(request.from, {:error, reason})
     remove(state, request)
@@ -451,52 +336,18 @@ defmodule Pythonx.Pool.Manager do
   ## Failures
 
   defp count_failure(state, text) do
-    now = System.monotonic_time(:second)
-    failures = [now | Enum.filter(state.failures, &(&1 > now - state.options.max_seconds))]
-    state = %{state | failures: failures}
-    if length(failures) > state.options.max_restarts, do: throw({:stop, {:workers_fail, text}, state})
+    state = %{state | failures: Failures.count(state.failures)}
+    if Failures.too_many?(state.failures), do: throw({:stop, {:workers_fail, text}, state})
     state
   end
 
-  # Each failure makes the next attempt wait longer; there is one attempt at a time.
+  # There is one attempt at a time.
   defp fill_later(state) do
-    delay = min(@first_delay_ms * 2 ** min(length(state.failures), 10), @last_delay_ms)
-    if state.fill_timer, do: state, else: %{state | fill_timer: Process.send_after(self(), :fill, delay)}
+    timer = state.fill_timer || Process.send_after(self(), :fill, Failures.delay(state.failures))
+    %{state | fill_timer: timer}
   end
 
   defp count(state, what), do: %{state | counts: Map.update!(state.counts, what, &(&1 + 1))}
-
-  ## Information
-
-  defp describe(state) do
-    workers = for {pid, entry} <- state.workers, do: describe_worker(pid, entry)
-
-    Map.merge(state.counts, %{
-      size: state.options.size,
-      idle: length(state.idle),
-      busy: Enum.count(workers, &(&1.status == :busy)),
-      starting: Enum.count(workers, &(&1.status == :starting)),
-      queued: state.queued,
-      workers: Enum.sort_by(workers, & &1.pid)
-    })
-  end
-
-  defp describe_worker(pid, entry) do
-    %{
-      pid: pid,
-      node: node(pid),
-      os_pid: entry.os_pid,
-      status: status(entry),
-      uses: entry.uses,
-      handles: entry.handles,
-      uptime: System.monotonic_time(:millisecond) - entry.since
-    }
-  end
-
-  defp status(%{lease: lease}) when lease != nil, do: :busy
-  defp status(%{status: :ready, retired: true}), do: :retired
-  defp status(%{status: :ready}), do: :idle
-  defp status(%{status: status}), do: status
 
   ## End
 

@@ -281,7 +281,7 @@ defmodule Pythonx.Pool.Worker do
   end
 
   defp handle_message({:output, _job, <<size::32, device::binary-size(size), text::binary>>}, state) do
-    put_chars(:erlang.binary_to_term(device), text)
+    Pythonx.Janitor.put_chars(:erlang.binary_to_term(device), text)
     state
   end
 
@@ -296,13 +296,6 @@ defmodule Pythonx.Pool.Worker do
   defp lease_over(state, lease) do
     tell_pool(state, {:free, lease, MapSet.size(state.held)})
     %{state | over: lease}
-  end
-
-  defp put_chars(device, text) do
-    send(device, {:io_request, self(), make_ref(), {:put_chars, :unicode, text}})
-    :ok
-  rescue
-    ArgumentError -> :ok
   end
 
   ## Objects

@@ -1,13 +1,22 @@
 defmodule Pythonx.Uv.Checksums do
-  # The SHA-256 sums of the uv that is downloaded by default, so that neither the network nor a host has to be trusted.
+  # The SHA-256 sums of the uv that is downloaded by default, and of others that are asked for often, so that neither the
+  # network nor a host has to be trusted.
   #
-  # Those of the archives are the ones that Astral publishes with the release and pins in its action astral-sh/setup-uv.
-  # Those of the wheels are the ones in the index of PyPI.
+  # Those of the archives are the ones that Astral publishes with the release. Where there is one for a wheel only, that is
+  # what is downloaded. Those of the wheels are the ones in the index of PyPI, where files never change.
   @moduledoc false
 
   alias Pythonx.Uv.Target
 
   @archives %{
+    "0.13.0" => %{
+      "aarch64-apple-darwin" => "a9c1b29002cf3c83f07fa9cd8a887a3be0107d90e23189721221e7257db8e3d6",
+      "aarch64-pc-windows-msvc" => "cb54028b59aa87f11cf6dec293ce000420043a49a8aea522e822a671321f8932",
+      "aarch64-unknown-linux-gnu" => "3ccfb6af6e242433eb552f7d9676abd5412c6595c497e990d9c8cb7b5bd4d2c3",
+      "x86_64-apple-darwin" => "5f44dcbde809b632f47c36fadb241cb4d6f9af71d0c8f172b5d2026d3dde742c",
+      "x86_64-pc-windows-msvc" => "088962f9e7b7bd9ea740c04c650b2a21c8928c345bd99ac24350dc924dba656c",
+      "x86_64-unknown-linux-gnu" => "1468ebd5a5541121837c5a2817b9972ba6090fa6caa3d142620850a47fb75154"
+    },
     "0.8.5" => %{
       "aarch64-apple-darwin" => "467e875ac84ac2155f048b56e33741d7dee6f02369048d5b6c05b74b745411e2",
       "aarch64-pc-windows-msvc" => "8d3dda6ff64065e65b49ecd42018a885c0f20e6967af950ef121f976d73e72db",
@@ -31,6 +40,44 @@ defmodule Pythonx.Uv.Checksums do
   }
 
   @wheels %{
+    "0.13.8" => %{
+      "aarch64-apple-darwin" => "62b6943c7fd64fac6854f780bea6e0359e5a5bc3241f83ee357bb38276afac49",
+      "aarch64-pc-windows-msvc" => "b4184029b1b7c54409b9cd4372c73a36ef9c2d1d7cf3b0aca59c8b1932f041dc",
+      "aarch64-unknown-linux-gnu" => "5337c30bb893b4f9ce0ceb921ba2da0d13f649da644f40ad3bef84083bef0203",
+      "aarch64-unknown-linux-musl" => "0b3e8b1a4f5e405e31e2ff33de8af4744831e9f7338539671efbd8c3c94e791d",
+      "arm-unknown-linux-musleabihf" => "0ec33661a14e38dea8dfb18167d2a4a5c7fe3d476c62dd8eb6acf5f378727201",
+      "armv7-unknown-linux-gnueabihf" => "86f1319f851e645bc295bb921e6be19beae7e69216c75ae809010ca7817393aa",
+      "armv7-unknown-linux-musleabihf" => "9cf0b7b12f13da6ab1c85694ab618d97a2bbd0c904cdea7f0172fb1dd768b9d5",
+      "i686-pc-windows-msvc" => "87614f62b09e3571593ffe01bf2e1dccb8df928a8423324dba80c6d0e33060eb",
+      "i686-unknown-linux-gnu" => "5ace7ec339798aca31be51a75fa7c1544fe84e02fadd17a9fa3324813bbaf237",
+      "i686-unknown-linux-musl" => "63d807451e63c8d21b1b33c945af16438ac9d8ffddc59b31ce69c692135891f5",
+      "powerpc64le-unknown-linux-gnu" => "6999618363d03a0a085a9491db319e00b461dbda205db06ef1fd55dfcbf6472b",
+      "riscv64gc-unknown-linux-gnu" => "b26fe533dc6153787e40443b7d9428ed41349127bff36a954ec82c48be01ded9",
+      "s390x-unknown-linux-gnu" => "13050c64530a1ccfc223af0306a8152d41c0d36ea63bc19161221ca65dfe480a",
+      "x86_64-apple-darwin" => "b7124ca1956ec2e476a1003ea5715a15f0266afaec37f4dc9c6972ba8183e6d1",
+      "x86_64-pc-windows-msvc" => "cfbc13020a64cdf2f116d2936824c38edbf41e5c07f1ea291baf02e31ebf3ed0",
+      "x86_64-unknown-linux-gnu" => "e18a57b8b352eb7c8feb317b9f6f533c8f0ad9673fd6cf34bbe3cf1a9f6a8984",
+      "x86_64-unknown-linux-musl" => "29451c60f5e8b07403e0a175d5229efc36b0289b34143ff4aaa499a5dd52553a"
+    },
+    "0.13.0" => %{
+      "aarch64-apple-darwin" => "a5f93ae362b751737cecef0bbc0294624be68a843ff9b32d86e6862a26101630",
+      "aarch64-pc-windows-msvc" => "286d5976bffe3ed0c62601c0393adb3748f0d88aa24f38cd80ebab773f5b5f74",
+      "aarch64-unknown-linux-gnu" => "f840e640fe16591f6d71a94e8863707b7ba43c5786d1fe662868a9fb44c53e50",
+      "aarch64-unknown-linux-musl" => "5163a516b9a488bccb4001f727720b775719dfb6dcb144a9bc0ef23e5cfdd269",
+      "arm-unknown-linux-musleabihf" => "24119f4ab6cf3fcff9eca8e8e418a647c22100a510ea35ecf8bff6264f2e9ab4",
+      "armv7-unknown-linux-gnueabihf" => "b70b5b04985760e801d1eeea03a177eb7e0a11ec89acd8996b46a7a566010c04",
+      "armv7-unknown-linux-musleabihf" => "26b7eb7870d406c71b1a6c4da743ca89c8f9fe6f6901c854bbf9d75c2c1a71d8",
+      "i686-pc-windows-msvc" => "0d9886f69a2e6f9e85a7a11c37f208353aa559bdb5c91d7b69fe883c038439a1",
+      "i686-unknown-linux-gnu" => "7dd0de76fd7ebec97427c4cc42de4ea789478dfd985f28915c94c8512e489ac9",
+      "i686-unknown-linux-musl" => "69061ee515b993c51c23e393448c1a42193dcb31d8ac4d85dffa2e33058a1780",
+      "powerpc64le-unknown-linux-gnu" => "95441f304ca4a3c64bd1db3a027f72c15a32e54080c956a48e06234b9b37bb43",
+      "riscv64gc-unknown-linux-gnu" => "78187f23c0b51d1be824096ec8a656c417acca312f5451ba1e2ee057ec5a6e87",
+      "s390x-unknown-linux-gnu" => "61dd3d38e4826a7666b2d29147cd77905ef71686073ac30a6c897d8ef1e3dbc1",
+      "x86_64-apple-darwin" => "93265932cb2efd1486d4d182211281b3f0b31637e2fc160c4c8d7b15294188d1",
+      "x86_64-pc-windows-msvc" => "0367b4e0ae4dcef32da4aa2ad2f3853b6ad81d50c187abe50d343d892b8fea21",
+      "x86_64-unknown-linux-gnu" => "52c7da0fd9056d9551124777ec77de53f0df7017daf8f98a19e947b7837416ed",
+      "x86_64-unknown-linux-musl" => "5cb956988442f5b1ca281344818a6b9fa296a799d7024cc53ae571d464150ca2"
+    },
     "0.8.5" => %{
       "aarch64-apple-darwin" => "43a689027696bc9c62e6da3f06900c52eafc4debbf4fba9ecb906196730b34c8",
       "aarch64-pc-windows-msvc" => "37c1a22915392014d8b4ade9e69e157c8e5ccdf32f37070a84f749a708268335",

@@ -1,8 +1,9 @@
 defmodule Pythonx.Uv.Download do
   # Fetches the uv program itself, and does not believe in it before its checksum is right.
   #
-  # From GitHub, or else from PyPI, which has the same programs in wheels: some networks reach only one of them. From
-  # PYTHONX_UV_MIRROR alone, a URL that has the folders of GitHub's releases under it, when that is set.
+  # From GitHub, or else from PyPI, which has the same programs in wheels: some networks reach only one of them. PyPI comes
+  # first where we bring the sum of the wheel along, but none of the archive. From PYTHONX_UV_MIRROR alone, a URL that has
+  # the folders of GitHub's releases under it, when that is set.
   @moduledoc false
 
   require Logger
@@ -19,23 +20,30 @@ defmodule Pythonx.Uv.Download do
     target = Target.current!()
 
     case System.get_env("PYTHONX_UV_MIRROR", "") do
-      "" -> from_github_or_pypi!(version, target)
+      "" -> from_first!(sources(version, target), version, target)
       mirror -> from_release!(String.trim_trailing(mirror, "/"), version, target)
     end
   end
 
-  # When both fail, the first failure is the one to report: GitHub is the usual way.
-  defp from_github_or_pypi!(version, target) do
-    from_release!(@releases, version, target)
+  defp sources(version, target) do
+    github = {"GitHub", &from_release!(@releases, &1, &2)}
+    pypi = {"PyPI", &from_pypi!/2}
+    known? = Checksums.archive(version, target) != nil or Checksums.wheel(version, target) == nil
+    if known?, do: [github, pypi], else: [pypi, github]
+  end
+
+  # When both fail, the first failure is the one to report: that is the usual way.
+  defp from_first!([{name, fetch!}, {other, other_fetch!}], version, target) do
+    fetch!.(version, target)
   rescue
     error in RuntimeError ->
-      Logger.debug("Trying PyPI, because uv could not be had from GitHub: #{Exception.message(error)}")
+      Logger.debug("Trying #{other}, because uv could not be had from #{name}: #{Exception.message(error)}")
 
       try do
-        from_pypi!(version, target)
+        other_fetch!.(version, target)
       rescue
         second in RuntimeError ->
-          Logger.debug("uv could not be had from PyPI either: #{Exception.message(second)}")
+          Logger.debug("uv could not be had from #{other} either: #{Exception.message(second)}")
           reraise error, __STACKTRACE__
       end
   end
@@ -74,7 +82,10 @@ defmodule Pythonx.Uv.Download do
     links =
       Regex.scan(~r/href="([^"#]*\/uv-#{Regex.escape(version)}-py3-none-([^"#]*)\.whl)#sha256=([0-9a-f]{64})"/, page)
 
-    Enum.find_value(links, fn [_all, url, tags, sum] -> if tag in String.split(tags, "."), do: {url, sum} end)
+    # One that musl can use as well, and so has more tags, may stand beside the one for this target alone.
+    for([_all, url, tags, sum] <- links, tags = String.split(tags, "."), tag in tags, do: {length(tags), {url, sum}})
+    |> Enum.min_by(&elem(&1, 0), fn -> {0, nil} end)
+    |> elem(1)
   end
 
   defp verify!(content, expected, url) do

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _signal
+import _thread
 import sys
 import threading
 
@@ -15,50 +16,58 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any, NoReturn
 
+# As it is before gevent replaces it with one that runs greenlets while it waits.
+allocate_lock = _thread.allocate_lock
+
 
 def boot(sys_paths: list[str], interrupt_signal: int) -> None:
     """Make this interpreter fit to live in the VM. Runs on Python's main thread."""
-    from pythonx import _streams
+    from pythonx import _exit, _signals, _streams
 
     sys.path.extend(sys_paths)
     _streams.install()
     _streams.install_thread_hooks()
     _signal.signal(interrupt_signal, _pythonx.on_interrupt)
+    _signals.install(interrupt_signal)
     hooks = _AfterImport(
         {
-            "multiprocessing.context": _spawn_by_default,
+            "asyncio": _keep_asyncio,
+            "atexit": _exit.replace,
+            "faulthandler": _signals.guard_faulthandler,
             "inspect": lambda module: _sources().hook_inspect(module),
             "linecache": lambda module: _sources().hook_linecache(module),
+            "multiprocessing.context": _spawn_by_default,
             "multiprocessing.reduction": lambda module: _spawning().hook_reduction(module),
             "multiprocessing.spawn": lambda module: _spawning().hook_spawn(module),
             "multiprocessing.pool": lambda module: _spawning().hook_pool(module),
         }
     )
-    sys.meta_path[:0] = [InterruptPoint, hooks]
+    sys.meta_path[:0] = [InterruptPoint, _Kept(_signal), hooks]
     hooks.act_on_imported()
 
 
-def farewell() -> None:
-    """Do what Python's own exit would, short of finalising: run atexit handlers, flush buffered files."""
-    import atexit
-    import gc
-    import io
+def call_after_loading(function: Callable[[], None]) -> None:
+    """Call a function now, and whenever an extension module may have brought libraries along."""
+    import _imp
 
-    atexit._run_exitfuncs()
-    for candidate in gc.get_objects():
-        # By type: isinstance() asks for __class__, and with it the code of proxies, as web frameworks have them.
-        if not issubclass(type(candidate), (io.BufferedWriter, io.TextIOWrapper)):
-            continue
-        try:
-            if not candidate.closed:
-                candidate.flush()
-        except Exception:  # a detached or broken stream
-            continue
+    def then(load: Callable[..., Any]) -> Callable[..., Any]:
+        def load_and_call(*args: Any) -> Any:
+            try:
+                return load(*args)
+            finally:
+                function()
+
+        return load_and_call
+
+    function()
+    _imp.create_dynamic, _imp.exec_dynamic = then(_imp.create_dynamic), then(_imp.exec_dynamic)
 
 
 def end_fork(error: BaseException | None) -> NoReturn:
     """End a copy of this process, made by os.fork(), whose code has run to its end: as Python does with a script."""
     import os
+
+    from pythonx import _exit
 
     status = 0
     if isinstance(error, SystemExit):
@@ -69,7 +78,7 @@ def end_fork(error: BaseException | None) -> NoReturn:
         status = 1
         sys.excepthook(type(error), error, error.__traceback__)
     try:
-        farewell()
+        _exit.farewell()
     finally:
         os._exit(status & 0xFF)
 
@@ -92,10 +101,31 @@ def _spawn_by_default(context: ModuleType) -> None:
     default._default_context = context._concrete_contexts["spawn"]
 
 
+def _keep_asyncio(_asyncio: ModuleType) -> None:
+    """Let the event loop be made of asyncio as it is now, before anybody replaces parts of it."""
+    from pythonx import _event_loop  # noqa: F401
+
+
 class InterruptPoint:
     """Finds no module. Imports are where code on other threads than the main one takes an interrupt, once it is due."""
 
     find_spec = staticmethod(_pythonx.interrupt_point)
+
+
+class _Kept:
+    """Finds modules that are made once, when they are imported again: CPython would forget the interrupt's handler."""
+
+    def __init__(self, *modules: ModuleType) -> None:
+        self._modules = {module.__name__: module for module in modules}
+
+    def find_spec(self, name: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        return type(_signal.__spec__)(name, self, origin="built-in") if name in self._modules else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return self._modules[spec.name]
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Do nothing: it is as it was."""
 
 
 class _AfterImport:

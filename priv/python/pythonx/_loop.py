@@ -1,52 +1,42 @@
-"""The event loop: one for the whole interpreter, on a thread of its own, started when first needed."""
+"""Awaiting on the event loop, from other threads; and the Elixir functions that coroutines call. See _event_loop.py."""
 
 from __future__ import annotations
 
-import _thread
 import asyncio
 import contextlib
 import contextvars
 import itertools
 import sys
-import threading
 from typing import Any
 
 import _pythonx
+
+from pythonx import _event_loop
+from pythonx._boot import allocate_lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Iterator
 
-_STACK_SIZE = 16 << 20
-
 # Between two looks whether this thread was interrupted: only Python's main thread can be while it waits.
 _POLL_SECONDS = 0.05
 
-_lock = threading.Lock()
-_loop: asyncio.AbstractEventLoop | None = None
+# What others do to asyncio concerns them.
+_Task = asyncio.Task
+_CancelledError = asyncio.CancelledError
+_isfuture = asyncio.isfuture
+_iscoroutine = asyncio.iscoroutine
+_get_running_loop = asyncio.get_running_loop
 
 
 def get_loop() -> asyncio.AbstractEventLoop:
     """Return the loop, running."""
-    global _loop
-    with _lock:
-        if _loop is None:
-            loop = asyncio.new_event_loop()
-            previous = threading.stack_size(_STACK_SIZE)
-            try:
-                # Not by `threading`: the thread belongs to no evaluation.
-                _thread.start_new_thread(_run, (loop,))
-            finally:
-                threading.stack_size(previous)
-            _loop = loop
-        return _loop
-
-
-def _run(loop: asyncio.AbstractEventLoop) -> None:
-    threading.current_thread().name = "pythonx_asyncio"
-    _pythonx.become_loop_thread()
-    asyncio.set_event_loop(loop)
-    loop.run_forever()
+    known = allocate_lock()
+    known.acquire()
+    while not _event_loop.running().post(known.release):
+        pass
+    known.acquire()
+    return _event_loop.running().loop
 
 
 class Outcome:
@@ -63,12 +53,6 @@ async def _run_awaitable(awaitable: Awaitable[Any]) -> Any:
     return await awaitable
 
 
-def _create_task(loop: Any, coroutine: Any, context: contextvars.Context) -> asyncio.Future[Any]:
-    if sys.version_info >= (3, 11):
-        return loop.create_task(coroutine, context=context)
-    return loop.create_task(coroutine)
-
-
 class Pending:
     """An awaitable on its way: a task on the loop whose outcome somebody waits for."""
 
@@ -79,28 +63,50 @@ class Pending:
 
         Args:
             awaitable: What to await.
-            finish: Called with the Outcome, on any thread.
+            finish: Called with the Outcome, on any thread; more than once only where an exception has hit it.
             context: What it runs in (from Python 3.11 on), which no other thread may be in meanwhile. By default a copy
                 of the caller's.
         """
         self._finish = finish
         self._awaitable = awaitable
         self._context = context
+        # A copy in any case: nobody may be in the context itself any more when it is told that the task is done.
+        self._callback_context = contextvars.copy_context() if context is None else context.copy()
+        self._running: _event_loop.Running | None = None
         self._task: asyncio.Future[Any] | None = None
         self._cancelled = False
+        self.evaluation = self._callback_context.run(_pythonx.current_evaluation)
+        self.begun = False
         self.failed = False
         self._settled = False
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
 
     def schedule(self) -> None:
         """Begin."""
-        # A copy in any case: nobody may be in the context itself any more when it is told that the task is done.
-        context = contextvars.copy_context() if self._context is None else self._context.copy()
-        get_loop().call_soon_threadsafe(self._start, context=context)
+        while True:
+            self._running = running = _event_loop.running()
+            running.pending.add(self)
+            if self._settled:
+                running.pending.discard(self)
+            elif not running.post(self._start, context=self._callback_context):
+                running.pending.discard(self)
+                continue
+            return
+
+    def begin_again(self) -> None:
+        """Begin on the loop that there is by now, if it is not known whether this has begun."""
+        try:
+            self.schedule()
+        except BaseException as error:
+            self._settle(Outcome(error=error))
 
     def _start(self) -> None:
+        if self.begun:
+            return
+        self.begun = True
         try:
-            self._task = self._make_task(asyncio.get_running_loop())
+            self._running.begin_beating()
+            self._task = self._make_task(self._running.loop)
         except BaseException as error:
             self._settle(Outcome(error=error))
             return
@@ -111,20 +117,17 @@ class Pending:
             self._task.cancel()
 
     def _make_task(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[Any]:
-        if asyncio.isfuture(self._awaitable):
-            return self._awaitable
-        coroutine = (
-            self._awaitable if asyncio.iscoroutine(self._awaitable) else _run_awaitable(self._awaitable)
-        )
-        return (
-            loop.create_task(coroutine)
-            if self._context is None
-            else _create_task(loop, coroutine, self._context)
-        )
+        awaitable = self._awaitable
+        if _isfuture(awaitable) and awaitable.get_loop() is loop:
+            return awaitable
+        coroutine = awaitable if _iscoroutine(awaitable) else _run_awaitable(awaitable)
+        if self._context is not None and sys.version_info >= (3, 11):
+            return _Task(coroutine, loop=loop, context=self._context)
+        return _Task(coroutine, loop=loop)
 
     def _done(self, task: asyncio.Future[Any]) -> None:
         if task.cancelled():
-            self._settle(Outcome(error=asyncio.CancelledError()))
+            self._settle(Outcome(error=_CancelledError()))
         elif (error := task.exception()) is not None:
             self._settle(Outcome(error=error))
         else:
@@ -132,16 +135,17 @@ class Pending:
 
     def _settle(self, outcome: Outcome) -> None:
         with self._lock:
-            if self._settled:
-                return
-            self._settled = True
             # Under the lock: once `forget` has returned, nothing is told that had not been told before.
-            self._finish(outcome)
+            if not self._settled:
+                self._finish(outcome)
+                self._settled = True
+        self._leave()
 
     def forget(self) -> None:
         """Cancel the task; its outcome is of no interest any more."""
         with self._lock:
             self._settled = True
+        self._leave()
         self._cancel()
 
     def fail(self, error: BaseException) -> None:
@@ -150,8 +154,13 @@ class Pending:
         self._settle(Outcome(error=error))
         self._cancel()
 
+    def _leave(self) -> None:
+        if self._running is not None:
+            self._running.pending.discard(self)
+
     def _cancel(self) -> None:
-        get_loop().call_soon_threadsafe(self._cancel_task)
+        if self._running is not None:
+            self._running.post(self._cancel_task)
 
     def _cancel_task(self) -> None:
         self._cancelled = True
@@ -161,7 +170,7 @@ class Pending:
 
 def check_awaitable(value: object) -> None:
     """Raise what `await value` would raise for something that cannot be awaited."""
-    if not (asyncio.isfuture(value) or asyncio.iscoroutine(value) or hasattr(type(value), "__await__")):
+    if not (_isfuture(value) or _iscoroutine(value) or hasattr(type(value), "__await__")):
         raise TypeError(f"object {type(value).__name__} can't be used in 'await' expression")
 
 
@@ -175,7 +184,9 @@ def start(awaitable: Awaitable[Any], server: object, key: int) -> None:
     tag = _pythonx.Atom("pythonx_await")
 
     def finish(outcome: Outcome) -> None:
-        _outcomes[key] = outcome
+        # Nobody takes the outcome where the server has ended, and with it the wait.
+        if _pythonx.whereis("Pythonx.Calls.Awaits") == server:
+            _outcomes[key] = outcome
         _pending.pop(key, None)
         _pythonx.send(server, (tag, "done", key))
 
@@ -201,6 +212,12 @@ def forget(key: int) -> None:
     if pending is not None:
         pending.forget()
     _outcomes.pop(key, None)
+
+
+def forget_all(keys: list[int]) -> None:
+    """Do that with all of these."""
+    for key in keys:
+        forget(key)
 
 
 def interrupt(key: int) -> bool:
@@ -248,8 +265,8 @@ def wait(awaitable: Awaitable[Any], context: contextvars.Context | None = None) 
         context: What it runs in, which this thread must not be in. Without one it runs in a copy of the caller's
             context, to which the variables that it changed are then brought back.
     """
-    if threading.get_ident() == getattr(get_loop(), "_thread_id", None):
-        if asyncio.iscoroutine(awaitable):
+    if _pythonx.is_loop_thread():
+        if _iscoroutine(awaitable):
             awaitable.close()
         return Outcome(error=RuntimeError("the event loop cannot wait for itself"))
     if context is not None:
@@ -276,18 +293,21 @@ def _bring_back(context: contextvars.Context) -> None:
 
 
 def _wait(awaitable: Awaitable[Any], context: contextvars.Context | None, process: object) -> Outcome:
-    done = threading.Event()
+    # Not an Event of `threading`, nor with one of its locks: gevent makes these wait by running others on this thread.
+    done = allocate_lock()
+    done.acquire()
     outcomes: list[Outcome] = []
 
     def finish(outcome: Outcome) -> None:
         outcomes.append(outcome)
-        done.set()
+        if done.locked():
+            done.release()
 
     pending = Pending(awaitable, finish, context)
     try:
         pending.schedule()
         _ask_whether_stuck(pending, process)
-        while not done.wait(_POLL_SECONDS):
+        while not done.acquire(timeout=_POLL_SECONDS):
             pass
     except BaseException:
         pending.forget()
@@ -316,24 +336,62 @@ def iterate(iterable: AsyncIterable[Any]) -> Iterator[Any]:
             _wait(iterator.aclose(), context, _pythonx.self())
 
 
-def call(function: object, args: tuple[Any, ...]) -> asyncio.Future[Any]:
-    """Call an Elixir function from a coroutine: a future of the running loop."""
-    loop = asyncio.get_running_loop()
-    future = loop.create_future()
+_STOPPED = "the :pythonx application was stopped while Python called Elixir"
 
-    def resolve(error: BaseException | None, value: object) -> None:
+
+class _Answer:
+    """Takes the answer to a call of a coroutine, and settles the future that the coroutine awaits.
+
+    The native side lets go of it when there will be no answer, since the application was stopped. Then it gives one
+    itself.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any]) -> None:
+        self._loop = loop
+        self._future = future
+        # Of the coroutine, to which the callback belongs.
+        self._context = contextvars.copy_context()
+        self._given = False
+
+    def __call__(self, error: BaseException | None, value: object) -> None:
         # When the loop has been closed, nobody awaits the future.
         with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(settle, error, value)
+            self._loop.call_soon_threadsafe(_settle, self._future, error, value, context=self._context)
+        self._given = True
 
-    def settle(error: BaseException | None, value: object) -> None:
-        if future.done():
-            return
-        if error is None:
-            future.set_result(value)
-        else:
-            future.set_exception(error)
+    def __del__(self) -> None:
+        if not self._given:
+            self(RuntimeError(_STOPPED), None)
 
-    number = _pythonx.start_call(function, args, resolve)
-    future.add_done_callback(lambda done: _pythonx.cancel_call(number) if done.cancelled() else None)
+
+def _settle(future: asyncio.Future[Any], error: BaseException | None, value: object) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(value)
+    else:
+        future.set_exception(error)
+
+
+def call(function: object, args: tuple[Any, ...]) -> asyncio.Future[Any]:
+    """Call an Elixir function from a coroutine: a future of the running loop."""
+    _pythonx.check_not_forked("call Elixir")
+    loop = _get_running_loop()
+    future = loop.create_future()
+    answer = _Answer(loop, future)
+    try:
+        number = _pythonx.start_call(function, args, answer)
+    except BaseException:
+        answer._given = True
+        raise
+    running = _event_loop.running_on(loop)
+    calls = set() if running is None else running.calls
+    calls.add(number)
+
+    def done(future: asyncio.Future[Any]) -> None:
+        calls.discard(number)
+        if future.cancelled():
+            _pythonx.cancel_call(number)
+
+    future.add_done_callback(done)
     return future

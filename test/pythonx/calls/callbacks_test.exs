@@ -24,7 +24,12 @@ defmodule Pythonx.Calls.CallbacksTest do
 
     test "gets objects that have no counterpart as handles, and returns them by identity" do
       test = self()
-      keep = fn object -> send(test, {:got, object}) && object end
+
+      keep = fn object ->
+        send(test, {:got, object})
+        object
+      end
+
       assert eval!("o = object()\nf(o) is o", %{"f" => keep})
       assert_received {:got, %Pythonx.Object{}}
     end
@@ -64,6 +69,34 @@ defmodule Pythonx.Calls.CallbacksTest do
       assert eval!("import copy; copy.deepcopy(f) is f", %{"f" => fn -> 1 end})
     end
 
+    test "gets maps and sets of any size, whichever thread calls it" do
+      code = """
+      import threading
+      def work(): results.append(f({i: i for i in range(n)}, set(range(n))))
+      results = []
+      work()
+      thread = threading.Thread(target=work)
+      thread.start()
+      thread.join()
+      results
+      """
+
+      for n <- [32, 128, 129, 5000] do
+        f = fn map, set -> map == Map.new(0..(n - 1), &{&1, &1}) and set == MapSet.new(0..(n - 1)) end
+        assert eval!(code, %{"f" => f, "n" => n}) == [true, true]
+      end
+    end
+
+    test "is not called with a map in which keys would meet, wherever they stand" do
+      for {first, last} <- [{0, 1}, {0, 150}, {148, 149}, {0, 4999}] do
+        code = "d = {str(i): i for i in range(last)}\nd[str(first).encode()] = 1\nf(d)"
+        f = fn _map -> flunk("called") end
+
+        assert last_line(fn -> eval!(code, %{"f" => f, "first" => first, "last" => last}) end) ==
+                 "ValueError: [0]: cannot decode a dict whose keys '#{first}' and b'#{first}' are the same in Elixir\n"
+      end
+    end
+
     test "that cannot decode its arguments is not called" do
       assert last_line(fn -> eval!("x = []; x.append(x); f(x)", %{"f" => fn _ -> flunk("called") end}) end) ==
                "ValueError: [0][0]: cannot decode a list that contains itself\n"
@@ -76,7 +109,7 @@ defmodule Pythonx.Calls.CallbacksTest do
       test = self()
 
       {task, {handler, callers, leader}, own} =
-        Task.await(Task.async(fn -> {self(), eval!("f()", %{"f" => f}), Process.group_leader()} end))
+        Task.await(Task.async(fn -> {self(), eval!("f()", %{"f" => f}), Process.group_leader()} end), 60_000)
 
       assert callers == [task, test]
       assert leader == own
@@ -188,7 +221,7 @@ defmodule Pythonx.Calls.CallbacksTest do
       end
 
       {ids, _} = Pythonx.eval("import types; types.SimpleNamespace(seen=[])", %{})
-      assert Task.await(Task.async(fn -> down.(down, ids, 50) end)) == "bottom"
+      assert Task.await(Task.async(fn -> down.(down, ids, 50) end), 60_000) == "bottom"
       seen = Pythonx.getattr(ids, :seen, decode: true)
       assert length(seen) == 50
       assert [_one] = Enum.uniq(seen)
@@ -206,7 +239,7 @@ defmodule Pythonx.Calls.CallbacksTest do
     end
 
     test "evaluations of other processes that the function starts have threads of their own" do
-      f = fn -> 1..4 |> Enum.map(&Task.async(fn -> eval!("x * 2", %{"x" => &1}) end)) |> Task.await_many() end
+      f = fn -> 1..4 |> Enum.map(&Task.async(fn -> eval!("x * 2", %{"x" => &1}) end)) |> Task.await_many(60_000) end
       assert eval!("f()", %{"f" => f}) == [2, 4, 6, 8]
     end
 
@@ -291,13 +324,14 @@ defmodule Pythonx.Calls.CallbacksTest do
           {"a thread of Python's",
            "import threading\nthreading.Thread(target=f, daemon=True).start()\nwhile True: g()"},
           {"a coroutine",
-           "import asyncio\nasync def main():\n  task = asyncio.ensure_future(f.aio())\n  await asyncio.sleep(60)\nawait main()"}
+           "import asyncio\nasync def main():\n  task = asyncio.ensure_future(f.aio())\n  task.add_done_callback(lambda t: t.exception())\n  await asyncio.sleep(60)\nawait main()"}
         ] do
       @tag :capture_log
       test "the death of the caller ends a handler that #{who} called" do
         test = self()
         globals = %{"f" => endless(test), "g" => fn -> Process.sleep(5) end}
-        caller = spawn(fn -> Pythonx.eval(unquote(code), globals, stderr_device: :erlang.group_leader()) end)
+        err = start_device(:err)
+        caller = spawn(fn -> Pythonx.eval(unquote(code), globals, stderr_device: err) end)
         assert_receive {:handler, handler}
         monitor = Process.monitor(handler)
         Process.exit(caller, :kill)
@@ -327,11 +361,9 @@ defmodule Pythonx.Calls.CallbacksTest do
         Process.sleep(:infinity)
       end
 
-      caller =
-        spawn(fn ->
-          Pythonx.eval("try:\n" <> indent(code) <> "finally:\n  thread.join()", %{"f" => endless(test), "g" => g})
-        end)
-
+      code = "try:\n" <> indent(code) <> "finally:\n  thread.join()"
+      err = start_device(:err)
+      caller = spawn(fn -> Pythonx.eval(code, %{"f" => endless(test), "g" => g}, stderr_device: err) end)
       assert_receive {:first, _handler}
       Process.exit(caller, :kill)
       wait_until(fn -> Pythonx.running() == [] end)
@@ -345,7 +377,8 @@ defmodule Pythonx.Calls.CallbacksTest do
 
       f = fn ->
         send(test, {:handler, self()})
-        receive do: (:go -> send(test, :done) && nil)
+        receive do: (:go -> send(test, :done))
+        nil
       end
 
       code = "import threading\nthreading.Thread(target=lambda: (f(), f()), daemon=True).start()"
@@ -405,7 +438,7 @@ defmodule Pythonx.Calls.CallbacksTest do
       task = Task.async(fn -> eval!("try:\n  f()\nexcept KeyboardInterrupt:\n  r = 'inner'\nr", %{"f" => f}) end)
       assert_receive {:handler, handler}
       wait_until(fn -> Pythonx.interrupt(handler) end)
-      assert Task.await(task) == "inner"
+      assert Task.await(task, 60_000) == "inner"
     end
   end
 

@@ -68,7 +68,8 @@ defmodule Pythonx.Calls.StreamsTest do
       code = "for n in range(4):\n    yield n\n    time.sleep(0.02)\n    while pythonx.seen < n: time.sleep(0.001)"
       module = Pythonx.import_module("pythonx")
       Pythonx.setattr(module, :seen, -1)
-      assert Enum.map(generator(code), fn n -> Pythonx.setattr(module, :seen, n) && n end) == [0, 1, 2, 3]
+      elements = Stream.each(generator(code), &Pythonx.setattr(module, :seen, &1))
+      assert Enum.to_list(elements) == [0, 1, 2, 3]
     end
 
     test "reads many elements with each job" do
@@ -124,7 +125,12 @@ defmodule Pythonx.Calls.StreamsTest do
     test "stops while its generator runs on another thread" do
       # With the main thread taken, the generator sleeps where no interrupt reaches it until it wakes.
       test = self()
-      f = fn -> send(test, {:holding, self()}) && receive(do: (:go -> nil)) end
+
+      f = fn ->
+        send(test, {:holding, self()})
+        receive(do: (:go -> nil))
+      end
+
       holder = Task.async(fn -> eval!("f()", %{"f" => f}) end)
       assert_receive {:holding, handler}
 
@@ -134,9 +140,9 @@ defmodule Pythonx.Calls.StreamsTest do
           assert_raise Pythonx.TimeoutError, fn -> Enum.to_list(Pythonx.stream(numbers, timeout: 50)) end
         end)
 
-      assert Task.await(reader).timeout == 50
+      assert Task.await(reader, 60_000).timeout == 50
       send(handler, :go)
-      assert Task.await(holder) == nil
+      assert Task.await(holder, 60_000) == nil
       wait_until(fn -> Pythonx.running() == [] end)
     end
 
@@ -163,7 +169,7 @@ defmodule Pythonx.Calls.StreamsTest do
 
     test "reads no more than it is asked for" do
       test = self()
-      enumerable = Stream.map(Stream.iterate(1, &(&1 + 1)), fn n -> send(test, {:made, n}) && n end)
+      enumerable = Stream.each(Stream.iterate(1, &(&1 + 1)), &send(test, {:made, &1}))
       iterator = Pythonx.iterator(enumerable)
       refute_received {:made, _}
       assert eval!("[next(xs), next(xs), next(xs)]", %{"xs" => iterator}) == [1, 2, 3]
@@ -191,7 +197,12 @@ defmodule Pythonx.Calls.StreamsTest do
     for {how, close?} <- [{"drops", false}, {"closes", true}] do
       test "that Python #{how} ends the enumerable" do
         test = self()
-        start = fn -> send(test, {:producer, self()}) && 1 end
+
+        start = fn ->
+          send(test, {:producer, self()})
+          1
+        end
+
         enumerable = Stream.resource(start, fn n -> {[n], n + 1} end, fn _ -> send(test, :closed) end)
 
         # The handles go with the process that has them.

@@ -549,7 +549,7 @@ defmodule Pythonx.Conversion.TypesTest do
       held = fn -> Pythonx.NIF.stats() |> elem(1) end
       code = "[(date(2024, 1, 1), Decimal(i), collections.namedtuple('P', 'x')(i)) for i in range(1000)]"
       {list, _} = Pythonx.eval(@imports <> code, %{})
-      before = {held.(), eval!("import sys; sys.getrefcount(x[0][0])", %{"x" => list})}
+      before = {settled(held), eval!("import sys; sys.getrefcount(x[0][0])", %{"x" => list})}
       for _ <- 1..5, do: Pythonx.decode(list, types: :rich)
       for _ <- 1..5, do: Pythonx.encode!(Enum.to_list(Date.range(~D[2024-01-01], ~D[2026-01-01])), types: :rich)
       :erlang.garbage_collect()

@@ -23,10 +23,10 @@ defmodule Pythonx.Host.LockTest do
         Lock.with_lock(path, fn -> send(test, :second) end, on_wait: fn -> send(test, :waiting) end)
       end)
 
-    assert_receive :waiting, 5000
+    assert_receive :waiting
     refute_received :second
     send(holder, :leave)
-    assert Task.await(waiter) == :second
+    assert Task.await(waiter, 60_000) == :second
     refute_received :waiting
   end
 

@@ -40,7 +40,7 @@ defmodule Pythonx.Integrations.FlameTest do
         end)
 
       monitor = Process.monitor(marker)
-      assert_receive {:DOWN, ^monitor, :process, ^marker, _reason}, 100
+      assert_receive {:DOWN, ^monitor, :process, ^marker, _reason}
       wait_until(fn -> handles(node) == 0 end)
     end
   end
@@ -57,7 +57,8 @@ defmodule Pythonx.Integrations.FlameTest do
       @tag :tmp_dir
       test "finds it in a project that compiles #{Enum.join(order, " before ")}", %{tmp_dir: dir} do
         project!(dir, :flame, "protocol.ex", File.read!("test/support/flame_trackable.ex"))
-        project!(dir, :pythonx, "flame.ex", File.read!("lib/pythonx/integrations/flame.ex"))
+        ours = Enum.map_join(~w(implementation flame), "\n", &File.read!("lib/pythonx/integrations/#{&1}.ex"))
+        project!(dir, :pythonx, "flame.ex", ours)
         File.write!(Path.join(dir, "pythonx/lib/object.ex"), "defmodule Pythonx.Object, do: defstruct [:resource]")
         deps = for app <- unquote(order), do: {app, [path: Path.join(dir, to_string(app))]}
         main = project!(dir, :main, "main.ex", "defmodule Main, do: nil", deps)

@@ -91,7 +91,7 @@ defmodule Pythonx.Nodes.RemoteTest do
           assert copied!(remote!(node, "type(x).__name__", %{"x" => globals["v0"]})) == "object"
         end)
 
-        wait_until(fn -> counts(node).kept == 0 and handles(node) == 0 end, 2000)
+        wait_until(fn -> counts(node).kept == 0 and handles(node) == 0 end)
         {:ok, statistics} = :erpc.call(node, :sys, :statistics, [Pythonx.ObjectTracker, :get])
         assert statistics[:messages_in] < 100
         :ok = :erpc.call(node, :sys, :statistics, [Pythonx.ObjectTracker, false])
@@ -262,11 +262,11 @@ defmodule Pythonx.Nodes.RemoteTest do
           {reason, System.monotonic_time(:millisecond)}
         end)
 
-      assert_receive {:device, :out, "running\n"}, 5000
+      assert_receive {:device, :out, "running\n"}
       killed = System.monotonic_time(:millisecond)
       kill!(peer)
 
-      assert {:noconnection, ended} = Task.await(task)
+      assert {:noconnection, ended} = Task.await(task, 60_000)
       assert ended - killed < 1000
       wait_until(fn -> Pythonx.ObjectTracker.counts() == %{held: 0, kept: 0} end)
     end
@@ -278,9 +278,9 @@ defmodule Pythonx.Nodes.RemoteTest do
         device = start_device()
         code = "print('running', flush=True)\nimport time\ntime.sleep(60)"
         caller = spawn(fn -> remote!(node, code, %{}, stdout_device: device) end)
-        assert_receive {:device, :out, "running\n"}, 5000
+        assert_receive {:device, :out, "running\n"}
         Process.exit(caller, reason)
-        wait_until(fn -> :erpc.call(node, Pythonx.NIF, :running, []) == [] end, 1000)
+        wait_until(fn -> :erpc.call(node, Pythonx.NIF, :running, []) == [] end)
       end
 
       wait_until(fn -> length(:erpc.call(node, Process, :list, [])) <= processes end)
@@ -293,7 +293,7 @@ defmodule Pythonx.Nodes.RemoteTest do
       :erpc.cast(calling, Pythonx, :remote_eval, [node, code, %{}])
       wait_until(fn -> :erpc.call(node, Pythonx.NIF, :running, []) != [] end)
       kill!(peer)
-      wait_until(fn -> idle?(node) end, 1000)
+      wait_until(fn -> idle?(node) end)
     end
   end
 
@@ -331,7 +331,7 @@ defmodule Pythonx.Nodes.RemoteTest do
 
       go = remote!(node, code, %{}, stdout_device: start_device())
       remote!(node, "print('other')\ngo.set()", %{"go" => go}, stdout_device: start_device(:other))
-      assert_receive {:device, :out, "late"}, 2000
+      assert_receive {:device, :out, "late"}
       assert_receive {:device, :other, "other\n"}
       refute_received {:device, :other, _}
     end

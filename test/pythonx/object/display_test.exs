@@ -176,13 +176,13 @@ defmodule Pythonx.Object.DisplayTest do
       @tag :tmp_dir
       test name, %{tmp_dir: dir} do
         project!(dir, "kino", [], %{"kino.ex" => File.read!("test/support/kino_double.ex")})
-        object = "defmodule Pythonx.Object, do: defstruct [:resource]"
-        files = ["lib/pythonx/object/display.ex", "lib/pythonx/integrations/kino.ex"]
+
+        structs =
+          "defmodule Pythonx.Object, do: defstruct [:resource]\ndefmodule Pythonx.Table, do: defstruct [:object]"
+
+        files = for name <- ~w(implementation kino kino_pythonx), do: "lib/pythonx/integrations/#{name}.ex"
         ours = Map.new(files, &{Path.basename(&1), File.read!(&1)})
-        calls = "defmodule Pythonx.Calls, do: def perform(_, _, _, _), do: %{}"
-        nif = "defmodule Pythonx.NIF do\ndef local!(o), do: o\ndef local_object?(_), do: true\nend"
-        ours = Map.merge(ours, %{"object.ex" => object, "calls.ex" => calls, "nif.ex" => nif})
-        project!(dir, "pythonx", [], ours)
+        project!(dir, "pythonx", [], Map.put(ours, "structs.ex", structs))
         theirs = "defimpl Kino.Render, for: Pythonx.Object do\n  def to_livebook(_), do: :theirs\nend"
         project!(dir, "kino_pythonx", ["kino", "pythonx"], %{"kino_pythonx.ex" => theirs})
         for app <- ["kino", "pythonx", "kino_pythonx"] -- unquote(deps), do: File.rm_rf!(Path.join([dir, "deps", app]))

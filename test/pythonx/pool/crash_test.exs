@@ -87,7 +87,7 @@ defmodule Pythonx.Pool.CrashTest do
     error = raised(fn -> Pool.eval(pool, code, %{"path" => path}, binaries: :str, timeout: 300) end)
     assert %CrashError{reason: {:timeout, 300}} = error
     launcher = File.read!(path)
-    wait_until(fn -> not File.exists?("/proc/#{launcher}") end, 20_000)
+    wait_until(fn -> not File.exists?("/proc/#{launcher}") end)
   end
 
   @tag :tmp_dir

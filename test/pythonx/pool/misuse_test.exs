@@ -38,7 +38,7 @@ defmodule Pythonx.Pool.MisuseTest do
 
     test "is an error to the last of several who wait for each other" do
       pool = start_pool!(size: 2)
-      wait_until(fn -> Pool.info(pool).idle == 2 end, 20_000)
+      wait_until(fn -> Pool.info(pool).idle == 2 end)
       results = pool |> Pool.async_stream([1, 2], fn _worker, n -> hold_both(pool, n) end) |> Enum.to_list()
       assert Enum.sort(for {kind, _} <- results, do: kind) == [:error, :ok]
       assert [@deadlock] = for({:error, error} <- results, do: Exception.message(error))

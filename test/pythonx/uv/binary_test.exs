@@ -8,10 +8,10 @@ defmodule Pythonx.Uv.BinaryTest do
 
   setup context do
     bin = limit_path!(context.tmp_dir)
-    %{bin: bin, cached: Path.join(context.cache, "uv/0.8.5/bin/uv")}
+    %{bin: bin, cached: Path.join(context.cache, "uv/0.13.0/bin/uv")}
   end
 
-  defp program!(path, says \\ "uv 0.8.5") do
+  defp program!(path, says \\ "uv 0.13.0") do
     File.mkdir_p!(Path.dirname(path))
     script!(path, "echo '#{says}'")
   end
@@ -79,7 +79,7 @@ defmodule Pythonx.Uv.BinaryTest do
 
       program!(on_path, "uv 0.9.1")
       assert Uv.find_uv(uv_version: "0.9.1") == {:ok, on_path}
-      assert Uv.find_uv(uv_version: "0.8.5") == {:ok, context.cached}
+      assert Uv.find_uv(uv_version: "0.13.0") == {:ok, context.cached}
     end
   end
 
@@ -142,11 +142,11 @@ defmodule Pythonx.Uv.BinaryTest do
     test "of the default version has to be the genuine one, whatever the server publishes", context do
       archive = archive([{"uv", "forged"}])
       mirror = mirror!([ok(archive)])
-      genuine = Checksums.archive("0.8.5", Target.current!())
+      genuine = Checksums.archive("0.13.0", Target.current!())
       assert {:error, text} = quietly(fn -> Uv.find_uv() end)
 
       assert text ==
-               "what was downloaded from #{url(mirror, "0.8.5")} is not uv: its SHA-256 checksum is #{sum(archive)}, expected #{genuine}"
+               "what was downloaded from #{url(mirror, "0.13.0")} is not uv: its SHA-256 checksum is #{sum(archive)}, expected #{genuine}"
 
       assert nothing_left?(context)
     end
@@ -212,10 +212,19 @@ defmodule Pythonx.Uv.BinaryTest do
     <a href="https://files/uv-0.8.50-py3-none-macosx_11_0_arm64.whl#sha256=#{sum}">no</a>
     <a href="https://files/uv-0.8.5-py3-none-win_amd64.whl#sha256=#{sum}">no</a>
     <a href="https://files/uv-0.8.5-py3-none-manylinux_2_17_x86_64.manylinux2014_x86_64.whl#sha256=#{sum}" data-x>yes</a>
+    <a href="https://files/uv-0.8.5-py3-none-manylinux_2_17_armv7l.manylinux2014_armv7l.musllinux_1_1_armv7l.whl#sha256=#{sum}">musl</a>
+    <a href="https://files/uv-0.8.5-py3-none-manylinux_2_17_armv7l.manylinux2014_armv7l.whl#sha256=#{sum}">glibc</a>
     """
 
     assert Download.find_wheel(page, "0.8.5", "x86_64-unknown-linux-gnu") ==
              {"https://files/uv-0.8.5-py3-none-manylinux_2_17_x86_64.manylinux2014_x86_64.whl", sum}
+
+    assert Download.find_wheel(page, "0.8.5", "armv7-unknown-linux-gnueabihf") ==
+             {"https://files/uv-0.8.5-py3-none-manylinux_2_17_armv7l.manylinux2014_armv7l.whl", sum}
+
+    assert Download.find_wheel(page, "0.8.5", "armv7-unknown-linux-musleabihf") ==
+             {"https://files/uv-0.8.5-py3-none-manylinux_2_17_armv7l.manylinux2014_armv7l.musllinux_1_1_armv7l.whl",
+              sum}
 
     assert Download.find_wheel(page, "0.8.5", "aarch64-apple-darwin") == nil
   end

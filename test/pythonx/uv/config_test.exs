@@ -7,7 +7,7 @@ defmodule Pythonx.Uv.ConfigTest do
   test "the text and the options that uv_init/2 takes; other keys are ignored" do
     assert Config.parse!(pyproject_toml: "text") == {"text", []}
 
-    options = [python: "3.13", uv_version: "0.8.5", native_tls: true, lock: "lock"]
+    options = [python: "3.13", uv_version: "0.13.0", native_tls: true, lock: "lock"]
     assert Config.parse!([pyproject_toml: "text", force: true] ++ options) == {"text", options}
   end
 
