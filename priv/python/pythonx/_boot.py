@@ -37,6 +37,9 @@ def boot(sys_paths: list[str], interrupt_signal: int) -> None:
             "inspect": lambda module: _sources().hook_inspect(module),
             "linecache": lambda module: _sources().hook_linecache(module),
             "multiprocessing.context": _spawn_by_default,
+            "multiprocessing.reduction": lambda module: _spawning().hook_reduction(module),
+            "multiprocessing.spawn": lambda module: _spawning().hook_spawn(module),
+            "multiprocessing.pool": lambda module: _spawning().hook_pool(module),
         }
     )
     sys.meta_path[:0] = [InterruptPoint, _Kept(_signal), hooks]
@@ -84,6 +87,12 @@ def _sources() -> Any:
     from pythonx import _sources
 
     return _sources
+
+
+def _spawning() -> Any:
+    from pythonx import _spawning
+
+    return _spawning
 
 
 def _spawn_by_default(context: ModuleType) -> None:
