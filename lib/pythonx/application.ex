@@ -9,6 +9,7 @@ defmodule Pythonx.Application do
   @impl true
   def start(_type, _args) do
     with {:ok, supervisor} <- start_services() do
+      Pythonx.Integrations.Kino.implement()
       # Python outlives the application, which may be stopped and started again.
       unless Pythonx.NIF.initialized?(), do: start_python()
       {:ok, supervisor}

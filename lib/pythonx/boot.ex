@@ -28,6 +28,8 @@ defmodule Pythonx.Boot do
     version = open!(dl_path)
     check_home!(home, version)
     load!(Pythonx.Boot.Bridge.ensure!(Pythonx.Boot.Bridge.tag(version), executable), dl_path)
+    # The application need not have been started.
+    Pythonx.Integrations.Kino.implement()
     boot!(executable, home_for(executable, home), sys_paths)
   rescue
     error -> {:raised, error, __STACKTRACE__}
