@@ -33,7 +33,8 @@ defmodule Pythonx.Application do
       Pythonx.Integrations.Logging,
       {DynamicSupervisor, name: Pythonx.Calls.Producers},
       {DynamicSupervisor, name: Pythonx.Pool.Workers},
-      Pythonx.Pool.Handles
+      Pythonx.Pool.Handles,
+      Pythonx.Pool.Atoms
     ]
 
     Supervisor.start_link(children, strategy: :one_for_one, name: Pythonx.Supervisor)
