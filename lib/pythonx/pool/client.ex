@@ -8,6 +8,8 @@ defmodule Pythonx.Pool.Client do
 
   # How long the process of a worker may take to end.
   @end_ms 500
+  # Where a term may have handles in it.
+  @handles [Atom.to_string(Object), Atom.to_string(Pythonx.Object)]
 
   @typedoc "A worker that was checked out, with the time that each evaluation has by default."
   @type lease :: {:lease, GenServer.server(), pid(), reference(), timeout()}
@@ -167,7 +169,7 @@ defmodule Pythonx.Pool.Client do
 
   # From here on the garbage collector of this node decides how long the objects live.
   defp adopt(term, binary, worker, first, count) do
-    if count > 0 or :binary.match(binary, Atom.to_string(Object)) != :nomatch do
+    if count > 0 or :binary.match(binary, @handles) != :nomatch do
       {term, taken} = Terms.map_reduce(term, %{}, &adopt_handle(&1, &2, worker, first, count))
 
       if map_size(taken) < count,
@@ -195,6 +197,7 @@ defmodule Pythonx.Pool.Client do
     {%Object{worker: nil, marker: nil, id: id, type: type}, taken}
   end
 
+  defp adopt_handle(%Pythonx.Object{}, _taken, _worker, _first, _count), do: raise(ArgumentError, "forged")
   defp adopt_handle(_other, _taken, _worker, _first, _count), do: :walk
 
   # Lets go of the objects of a reply that nobody has taken.

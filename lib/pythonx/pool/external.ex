@@ -7,13 +7,14 @@ defmodule Pythonx.Pool.External do
   # `Pythonx.Pool.CrashError` with the reason `:protocol` (no messages) or `{:forged, what}` (messages that lie).
   #
   #   - The worker's process (`Pythonx.Pool.Worker`) takes messages about jobs, objects and devices that it has given out or may
-  #     be given, and a term only in the form that `check/2` allows. It decodes none. This comes before the lease is over.
+  #     be given, and a term only in the form that `check/1` allows. It decodes none. This comes before the lease is over.
   #   - The caller (`Pythonx.Pool.Client`) decodes the term with `:safe`. Only where that fails are its atoms looked at, and
   #     new ones made for as long as the pool may (`Pythonx.Pool.Atoms`): all lives of all workers of a pool together have what
   #     Python has in one VM. Then it checks what the term should be: an outcome, with the handles that the reply tells of.
-  #   - A handle is what this side has made of a number of this worker. One that comes with a process in it is a dead one.
-  #   - Compressed terms are refused, because they grow; so are the forms that `:erlang.term_to_binary/1` does not write,
-  #     references of this VM, which could be those of its resources, and functions that this VM does not have.
+  #   - A handle is what this side has made of a number of this worker. One that comes with a process in it is a dead one. A
+  #     `Pythonx.Object` never comes: its reference could be guessed, and be that of a stranger's object in this VM.
+  #   - Compressed terms are refused, because they grow; so are the forms that `:erlang.term_to_binary/1` does not write, and
+  #     functions that this VM does not have. Others are let through, as callers get back those that they have passed.
   @moduledoc false
 
   # No module has more functions.
@@ -23,14 +24,13 @@ defmodule Pythonx.Pool.External do
   @type names :: %{optional(String.t()) => true, optional({String.t(), String.t(), byte()}) => true}
 
   @doc """
-  Whether the bytes are a term from a worker, as far as this can be told without making it. `nodes` are the names of the VMs
-  of which it may hold no reference.
+  Whether the bytes are a term from a worker, as far as this can be told without making it.
   """
-  @spec check(binary(), [node()]) :: :ok | {:error, String.t()}
-  def check(<<131, 80, _::binary>>, _nodes), do: {:error, "a compressed term"}
+  @spec check(binary()) :: :ok | {:error, String.t()}
+  def check(<<131, 80, _::binary>>), do: {:error, "a compressed term"}
 
-  def check(<<131, bytes::binary>>, nodes) do
-    case terms(bytes, 1, {:nodes, Enum.map(nodes, &Atom.to_string/1)}) do
+  def check(<<131, bytes::binary>>) do
+    case terms(bytes, 1, :check) do
       {"", _} -> :ok
       {:error, _what} = error -> error
       {_rest, _} -> {:error, "a term with bytes behind it"}
@@ -38,7 +38,7 @@ defmodule Pythonx.Pool.External do
     end
   end
 
-  def check(_bytes, _nodes), do: {:error, "a damaged term"}
+  def check(_bytes), do: {:error, "a damaged term"}
 
   @doc "The names in a term of which the VM has no atoms yet, and the external functions in it."
   @spec names(binary()) :: {:ok, names()} | :error
@@ -79,7 +79,7 @@ defmodule Pythonx.Pool.External do
   defp terms(<<120, rest::binary>>, n, acc), do: identifier(rest, 12, n, acc)
 
   defp terms(<<90, size::16, rest::binary>>, n, acc) when size in 1..5 do
-    with {name, _rest} <- atom(rest), :ok <- foreign(name, acc), do: identifier(rest, 4 + 4 * size, n, acc)
+    identifier(rest, 4 + 4 * size, n, acc)
   end
 
   defp terms(<<112, size::32, _arity, unique::binary-size(16), index::32, free::32, rest::binary>>, n, acc)
@@ -117,7 +117,7 @@ defmodule Pythonx.Pool.External do
 
   defp latin1(name), do: :unicode.characters_to_binary(name, :latin1)
 
-  defp put({:nodes, _nodes} = acc, _name), do: acc
+  defp put(:check, _name), do: :check
   defp put(names, name) when is_map_key(names, name), do: names
   defp put(names, name) when is_tuple(name), do: Map.put(names, name, true)
   defp put(names, name), do: if(atom?(name), do: names, else: Map.put(names, name, true))
@@ -130,10 +130,7 @@ defmodule Pythonx.Pool.External do
     _no_such_atom in [ArgumentError, SystemLimitError] -> false
   end
 
-  defp foreign(name, {:nodes, nodes}), do: if(name in nodes, do: {:error, "a reference of this VM"}, else: :ok)
-  defp foreign(_name, _names), do: :ok
-
-  defp present(name, unique, index, {:nodes, _nodes}) do
+  defp present(name, unique, index, :check) do
     if index < @most_funs and atom?(name) and compiled_as(String.to_existing_atom(name)) == unique,
       do: :ok,
       else: {:error, "a function that this VM does not have"}

@@ -301,7 +301,7 @@ defmodule Pythonx.Pool.Worker do
 
   defp handle_message({:reply, id, <<first::64, count::32, term::binary>>}, %{job: %{id: id} = job} = state) do
     check_objects!(state, first, count, byte_size(term))
-    if job.from, do: check_term!(state, term, elem(job.from, 0))
+    if job.from, do: check_term!(state, term)
     state = if count == 0, do: state, else: %{state | next_object: first + count}
     state = finish(%{state | held: hold(state.held, first, count)})
     if byte_size(term) > @large, do: send(self(), :collect)
@@ -346,7 +346,7 @@ defmodule Pythonx.Pool.Worker do
   defp forged(state, what), do: throw({:forged, state, {:forged, what}})
 
   defp os_pid(payload) do
-    with :ok <- External.check(payload, [node()]),
+    with :ok <- External.check(payload),
          %{os_pid: text} when is_binary(text) <- :erlang.binary_to_term(payload, [:safe]),
          {os_pid, ""} when os_pid > 0 <- Integer.parse(text) do
       os_pid
@@ -363,8 +363,8 @@ defmodule Pythonx.Pool.Worker do
       do: forged(state, "objects that it does not have")
   end
 
-  defp check_term!(state, term, caller) do
-    with {:error, what} <- External.check(term, Enum.uniq([node(), node(caller)])), do: forged(state, what)
+  defp check_term!(state, term) do
+    with {:error, what} <- External.check(term), do: forged(state, what)
   end
 
   # Looks after a while whether a message that has begun goes on.

@@ -4,7 +4,7 @@ defmodule Pythonx.Pool.ExternalTest do
 
   alias Pythonx.Pool.{External, Frame}
 
-  defp check(bytes), do: External.check(bytes, [:other@localhost])
+  defp check(bytes), do: External.check(bytes)
   defp external(term), do: :erlang.term_to_binary(term)
 
   defp terms do
@@ -34,9 +34,8 @@ defmodule Pythonx.Pool.ExternalTest do
     assert check(<<131>> <> String.duplicate(<<104, 255>>, 1000)) == {:error, "a damaged term"}
   end
 
-  test "compressed terms, references of this VM and unknown functions are refused" do
+  test "compressed terms and unknown functions are refused" do
     assert check(:erlang.term_to_binary(String.duplicate("x", 10_000), compressed: 9)) == {:error, "a compressed term"}
-    assert External.check(external(make_ref()), [node()]) == {:error, "a reference of this VM"}
     <<head::binary-size(8), _md5::binary-size(16), rest::binary>> = external(fn -> 1 end)
     forged = head <> <<0::128>> <> rest
     assert check(forged) == {:error, "a function that this VM does not have"}

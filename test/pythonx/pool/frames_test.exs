@@ -38,7 +38,6 @@ defmodule Pythonx.Pool.FramesTest do
           {"a damaged term", &reply(&1, 0, 0, "")},
           {"a compressed term", &reply(&1, 0, 0, compressed)},
           {"a term with bytes behind it", &reply(&1, 0, 0, ok(1) <> "x")},
-          {"a reference of this VM", &reply(&1, 0, 0, ok(make_ref()))},
           {"objects that it does not have", &reply(&1, 1, 0xFFFFFFFF, ok(1))},
           {"objects that it does not have", &reply(&1, 0, 1, ok(String.duplicate("x", 100)))},
           {"a message about a job that it was not given", &reply(&1 + 1000, 0, 0, ok(1))},
@@ -69,6 +68,8 @@ defmodule Pythonx.Pool.FramesTest do
     for term <- [
           1,
           {:ok, 1, []},
+          {:ok, [struct!(Pythonx.Object)], %{}},
+          {:ok, {%Pool.Object{}, Map.put(MapSet.new(), :map, 5)}, %{}},
           {:raised, :nothing, 1, []},
           {:raised, :error, 1, [1 | 2]},
           {:raised, :error, 1, [{1, 2}]}
@@ -88,6 +89,12 @@ defmodule Pythonx.Pool.FramesTest do
     error = raised(fn -> Pool.eval(pool, "x", %{"x" => handle}) end)
     assert Exception.message(error) =~ "lives in a worker of a pool, and only there it can be used"
     raised(fn -> Pool.eval(pool, "os._exit(1)", %{}) end)
+  end
+
+  test "functions come back with what they hold", %{pool: pool} do
+    reference = make_ref()
+    assert {function, _} = Pool.eval(pool, "f", %{"f" => fn -> reference end})
+    assert function.() == reference
   end
 
   test "all workers of a pool together make no more new atoms than Python in one VM" do
