@@ -180,7 +180,7 @@ defmodule Pythonx do
   A Python exception is raised as `Pythonx.Error`.
 
   Each evaluation has a namespace of its own, which is the module `__main__` while it runs. What lives in the
-  interpreter itself (imported modules, `os.environ`) is shared by all.
+  interpreter itself (imported modules, `os.environ`) is shared by all: see [What is shared by all](shared.md).
 
   When the calling process dies, the code is interrupted.
 
