@@ -553,7 +553,7 @@ defmodule Pythonx do
 
     * `:code` - the first line of the code that is not blank, or the name of the operation
 
-  A finalizer, of an object that Elixir has let go of, is listed once it has run for 10 ms; its process is the one registered
+  A finalizer, of an object that Elixir has let go of, is listed once it has run for a second; its process is the one registered
   as Pythonx.Janitor. Code that waits for an Elixir function it has called is listed too. What runs in an interpreter of
   `Pythonx.Interpreter` has `:interpreter`, its name, in the place of `:thread` and `:main_thread`.
 
