@@ -144,8 +144,9 @@ class Builder:
         if not exports:
             shared, link = "", ["-s"]
         elif platform.macos:
+            # This linker has no list of exported symbols: what is hidden, and two-level names, have to do.
             shared = "-shared -undefined dynamic_lookup"
-            link = ["-s", f"-Wl,-install_name,{name}", "-Wl,-exported_symbol,_nif_init"]
+            link = ["-s", f"-Wl,-install_name,{name}"]
         else:
             shared, link = "-shared -Wl,-z,nodelete", ["-s", f"-Wl,--version-script={HERE / 'exports.map'}", f"-Wl,-soname,{name}"]
         compiler = f"{shlex.quote(str(self.zig))} %s -target {platform.target}"

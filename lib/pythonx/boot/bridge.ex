@@ -212,7 +212,7 @@ defmodule Pythonx.Boot.Bridge do
     cache = Store.dir(opts[:cache_dir])
     Store.prepare!(opts[:cache_dir], cache)
     source_hash = source_hash(opts[:source_dir])
-    waiting = fn -> say("waiting for another process that makes the bridge for #{describe(tag)}") end
+    waiting = fn -> say("waiting for another process that compiles or installs the bridge for #{describe(tag)}") end
 
     Lock.with_lock(
       Path.join(cache, "#{tag}.lock"),
