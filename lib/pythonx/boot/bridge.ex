@@ -90,9 +90,10 @@ defmodule Pythonx.Boot.Bridge do
     opts = defaults(opts)
     dirs = [opts[:priv_dir], Store.dir(opts[:cache_dir])]
 
-    find(dirs, tag, known_hash(opts[:source_dir]), opts) ||
-      find(dirs, tag, source_hash(opts[:source_dir]), opts) ||
-      make!(tag, python, Store.dir(opts[:cache_dir]), opts)
+    with nil <- find(dirs, tag, known_hash(opts[:source_dir]), opts) do
+      source_hash = source_hash(opts[:source_dir])
+      find(dirs, tag, source_hash, opts) || make!(tag, python, Store.dir(opts[:cache_dir]), source_hash, opts)
+    end
   end
 
   @doc "The same for the Python that `python` is, which is asked for its tag."
@@ -108,11 +109,13 @@ defmodule Pythonx.Boot.Bridge do
     opts = defaults(opts)
     hash = known_hash(opts[:source_dir])
 
-    with "cp" <> _ = tag <- python |> version_text() |> find_tag(),
-         :error <- with({:ok, _wheel} <- wheel(tag, hash, opts), do: true, else: (_ -> :error)) do
-      find([opts[:priv_dir], Store.dir(opts[:cache_dir])], tag, hash, opts) != nil
-    else
-      pinned_or_error -> pinned_or_error == true
+    case python |> version_text() |> find_tag() do
+      :error ->
+        false
+
+      tag ->
+        match?({:ok, _wheel}, wheel(tag, hash, opts)) or
+          find([opts[:priv_dir], Store.dir(opts[:cache_dir])], tag, hash, opts) != nil
     end
   end
 
@@ -153,7 +156,7 @@ defmodule Pythonx.Boot.Bridge do
 
     path =
       find([opts[:priv_dir]], tag, source_hash, opts) || copy_cached!(tag, source_hash, opts) ||
-        make!(tag, python, opts[:priv_dir], opts)
+        make!(tag, python, opts[:priv_dir], source_hash, opts)
 
     {tag, path <> ".so"}
   end
@@ -208,10 +211,9 @@ defmodule Pythonx.Boot.Bridge do
   defp library?(path), do: File.regular?(path <> ".so")
 
   # Under the lock in the cache for priv as well, which a release copies as it is.
-  defp make!(tag, python, dir, opts) do
+  defp make!(tag, python, dir, source_hash, opts) do
     cache = Store.dir(opts[:cache_dir])
     Store.prepare!(opts[:cache_dir], cache)
-    source_hash = source_hash(opts[:source_dir])
     waiting = fn -> say("waiting for another process that compiles or installs the bridge for #{describe(tag)}") end
 
     Lock.with_lock(
@@ -236,10 +238,14 @@ defmodule Pythonx.Boot.Bridge do
 
   defp compile!(tag, _python, _path, no_wheel, %{choice: choice, platform: platform})
        when choice == :wheel or platform != nil do
-    reason = if choice == :wheel, do: "PYTHONX_NATIVE is wheel", else: "none for #{platform} can be compiled here"
+    reason = no_wheel || "there is no priv/bridge.lock, which make wheels writes, to say which wheels there are"
 
-    raise "Pythonx has no bridge for #{describe(tag)} yet, and #{reason}, but " <>
-            (no_wheel || "there is no priv/bridge.lock, which make wheels writes, to say which wheels there are")
+    if platform,
+      do:
+        raise(
+          "Pythonx has no bridge for #{describe(tag)} yet, and none for #{platform} can be compiled here, but #{reason}"
+        ),
+      else: raise("Pythonx has no bridge for #{describe(tag)} yet, and PYTHONX_NATIVE is wheel, but #{reason}")
   end
 
   defp compile!(tag, python, path, no_wheel, opts) do
