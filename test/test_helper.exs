@@ -4,6 +4,7 @@ minor = System.get_env("PYTHONX_TEST_PYTHON_MINOR", "13")
 
 # What has no wheels for free-threaded Pythons yet, and the tests that need it. Others are about the lock that these lack.
 free_threaded? = String.ends_with?(System.get_env("PYTHONX_TEST_UV_PYTHON", ""), "t")
+greenlets = if free_threaded?, do: [], else: ~w(gevent==26.9.0 greenlet==3.5.6)
 arrow = if free_threaded?, do: [], else: ~w(pyarrow==22.0.0 polars==1.35.2 pandas==2.3.3 duckdb==1.4.2)
 
 Pythonx.uv_init(
@@ -17,12 +18,12 @@ Pythonx.uv_init(
     "numpy>=2.3.2; python_version >= '3.14'",
     "cloudpickle==3.1.2",
     "ml_dtypes>=0.5.1,<0.6",
-    #{Enum.map_join(arrow, ",\n    ", &inspect/1)}
+    #{Enum.map_join(arrow ++ greenlets, ",\n    ", &inspect/1)}
   ]
   """,
   python: System.get_env("PYTHONX_TEST_UV_PYTHON")
 )
 
 # A release finds its Python by its version, which uv takes to mean one with the GIL.
-without_gil = if free_threaded?, do: [:arrow, :gil, :builds_release], else: []
+without_gil = if free_threaded?, do: [:arrow, :greenlet, :gil, :builds_release], else: []
 ExUnit.start(exclude: [:large, :abandons_interpreter | without_gil])

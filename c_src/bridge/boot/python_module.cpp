@@ -10,6 +10,7 @@
 #include "memory/dlpack.hpp"
 #include "memory/view.hpp"
 #include "tables/table.hpp"
+#include "threads/place.hpp"
 #include "threads/pool.hpp"
 #include "work/callback.hpp"
 #include "work/messages.hpp"
@@ -106,7 +107,7 @@ void on_interrupt(int, const py::object& frame) {
 
 // A finder of sys.meta_path that finds nothing: here an interrupt may strike, as any exception of a finder.
 py::object interrupt_point(const py::args&, const py::kwargs&) {
-  if (!ThreadPool::take_owed_interrupt()) return py::none();
+  if (!ThreadPool::instance().take_owed_interrupt()) return py::none();
   PyErr_SetNone(PyExc_KeyboardInterrupt);
   throw py::error_already_set();
 }
@@ -166,6 +167,12 @@ PYBIND11_EMBEDDED_MODULE(_pythonx, m, py::mod_gil_not_used()) {
       "read_dlpack", [](const py::object& capsule) { return taken(read_dlpack(capsule.ptr())); },
       py::arg("capsule"), "What a DLPack capsule holds.");
   m.def("on_interrupt", &on_interrupt, "The handler of the interrupt signal.");
+  m.def(
+      "use_greenlets", [](const py::object& module) { use_greenlets(module.attr("getcurrent").ptr()); },
+      py::arg("module"), "There are greenlets from now on.");
+  m.def(
+      "is_interrupted", [](std::uint64_t number) { return ThreadPool::instance().is_interrupted(number); },
+      py::arg("number"), "Whether a job of this thread is to be interrupted.");
   m.def("interrupt_point", &interrupt_point,
         "Raise the interrupt that this thread is owed, if it is. Takes what find_spec() does.");
 }

@@ -122,6 +122,7 @@ class EvaluationContext {
 
  private:
   EvaluationPtr tied();
+  EvaluationPtr of_job();
 
   PyObject* variable_ = nullptr;
   std::mutex mutex_;
