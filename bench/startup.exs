@@ -15,7 +15,7 @@ defmodule Pythonx.Bench.Startup do
     {"  read what to start from", {Pythonx.Uv.Environment, :load!, 1}},
     {"  settle it where it is", {Pythonx.Uv.Environment, :settle, 2}},
     {"  open libpython", {Pythonx.NIF.Loader, :open, 1}},
-    {"  find the bridge", {Pythonx.Bridge, :ensure!, 2}},
+    {"  find the bridge", {Pythonx.Boot.Bridge, :ensure!, 2}},
     {"  load the bridge", {Pythonx.NIF, :load, 1}},
     {"  start Python", {Pythonx.NIF, :nif_init, 4}}
   ]

@@ -22,12 +22,12 @@ defmodule Stress do
     settle(fn -> Pythonx.running() == [] end, "nothing runs")
 
     settle(
-      fn -> :sys.get_state(Pythonx.Callbacks) == %{handlers: %{}, calls: %{}, monitors: %{}} end,
+      fn -> :sys.get_state(Pythonx.Calls.Callbacks) == %{handlers: %{}, calls: %{}, monitors: %{}} end,
       "no callback is left"
     )
 
-    settle(fn -> :sys.get_state(Pythonx.Awaits) == %{} end, "nothing is awaited")
-    settle(fn -> DynamicSupervisor.count_children(Pythonx.Producers).active == 0 end, "no iterator is left")
+    settle(fn -> :sys.get_state(Pythonx.Calls.Awaits) == %{} end, "nothing is awaited")
+    settle(fn -> DynamicSupervisor.count_children(Pythonx.Calls.Producers).active == 0 end, "no iterator is left")
     settle(fn -> elem(level(), 1) <= handles + 50 end, "handles are back at #{handles}")
     settle(fn -> elem(level(), 0) <= threads + 1 end, "threads are back at #{threads}")
     for {kind, count} <- Enum.sort(counts), do: IO.puts("#{kind}: #{count}")
@@ -178,7 +178,7 @@ defmodule Stress do
 
   # Those that are left, with the processes that they work for.
   defp handlers do
-    for {pid, {_id, call, _monitor}} <- :sys.get_state(Pythonx.Callbacks).handlers do
+    for {pid, {_id, call, _monitor}} <- :sys.get_state(Pythonx.Calls.Callbacks).handlers do
       info = Process.info(pid, [:current_stacktrace, :dictionary]) || [dictionary: []]
       callers = for caller <- info[:dictionary][:"$callers"] || [], do: {caller, Process.alive?(caller)}
       {pid, callers, Pythonx.NIF.caller_waits?(call), info[:current_stacktrace]}

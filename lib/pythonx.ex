@@ -26,13 +26,13 @@ defmodule Pythonx do
   """
 
   alias Pythonx.Calls
-  alias Pythonx.Deadline
-  alias Pythonx.Encoder.Native
+  alias Pythonx.Calls.Deadline
+  alias Pythonx.Conversion.Native
   alias Pythonx.NIF
   alias Pythonx.Object
-  alias Pythonx.Options
+  alias Pythonx.Calls.Options
   alias Pythonx.Telemetry
-  alias Pythonx.Types
+  alias Pythonx.Conversion.Types
 
   @typedoc """
   A function that encodes a term, given itself for nested terms; see `encode!/2`.
@@ -467,7 +467,7 @@ defmodule Pythonx do
       "list"
   """
   @spec type(Object.t(), keyword()) :: String.t()
-  def type(%Object{} = object, opts \\ []), do: Pythonx.Help.type(object, opts)
+  def type(%Object{} = object, opts \\ []), do: Pythonx.Object.Help.type(object, opts)
 
   @doc """
   The representations of an object, by their MIME types: what a notebook would show.
@@ -493,7 +493,7 @@ defmodule Pythonx do
     * `:timeout` - as for `call/4`. Defaults to `:infinity`
   """
   @spec display(Object.t(), keyword()) :: %{String.t() => term()}
-  def display(%Object{} = object, opts \\ []) when is_list(opts), do: Pythonx.Display.display(object, opts)
+  def display(%Object{} = object, opts \\ []) when is_list(opts), do: Pythonx.Object.Display.display(object, opts)
 
   @doc """
   Prints Python's documentation of an object, as `help` does in Python. The only option is `:timeout`, as for `call/4`.
@@ -510,7 +510,7 @@ defmodule Pythonx do
           Twice x.
   """
   @spec help(Object.t(), keyword()) :: :ok
-  def help(%Object{} = object, opts \\ []), do: Pythonx.Help.print(object, opts)
+  def help(%Object{} = object, opts \\ []), do: Pythonx.Object.Help.print(object, opts)
 
   ## Streams
 
@@ -538,7 +538,7 @@ defmodule Pythonx do
       `call/4`. Defaults to `:infinity`
   """
   @spec stream(Object.t(), keyword()) :: Enumerable.t()
-  def stream(%Object{} = object, opts \\ []), do: Pythonx.Streams.stream(object, opts)
+  def stream(%Object{} = object, opts \\ []), do: Pythonx.Calls.Streams.stream(object, opts)
 
   @doc """
   A Python iterator over an Elixir enumerable.
@@ -555,7 +555,7 @@ defmodule Pythonx do
   The only option is `:timeout`, as for `call/4`: for making the iterator, not for what is read from it.
   """
   @spec iterator(Enumerable.t(), keyword()) :: Object.t()
-  def iterator(enumerable, opts \\ []), do: Pythonx.Producer.iterator(enumerable, opts)
+  def iterator(enumerable, opts \\ []), do: Pythonx.Calls.Producer.iterator(enumerable, opts)
 
   ## Tables
 
@@ -614,7 +614,7 @@ defmodule Pythonx do
       to `:infinity`
   """
   @spec await(Object.t(), keyword()) :: term()
-  def await(%Object{} = awaitable, opts \\ []), do: Pythonx.Awaits.await(awaitable, opts)
+  def await(%Object{} = awaitable, opts \\ []), do: Pythonx.Calls.Awaits.await(awaitable, opts)
 
   ## Control
 
@@ -639,7 +639,7 @@ defmodule Pythonx do
       "KeyboardInterrupt\\n"
   """
   @spec interrupt(pid()) :: boolean()
-  def interrupt(pid) when is_pid(pid) and node(pid) == node(), do: Pythonx.Control.interrupt(pid)
+  def interrupt(pid) when is_pid(pid) and node(pid) == node(), do: Pythonx.Calls.Control.interrupt(pid)
 
   @doc """
   What Python runs now, a list of maps:
@@ -654,7 +654,8 @@ defmodule Pythonx do
 
     * `:code` - the first line of the code that is not blank, or the name of the operation
 
-  Code that waits for an Elixir function it has called is listed too. What runs in an interpreter of
+  Finalizers of objects that Elixir has let go of are listed with `Pythonx.Janitor` as their process. Code that waits for
+  an Elixir function it has called is listed too. What runs in an interpreter of
   `Pythonx.Interpreter` has `:interpreter`, its name, in the place of `:thread` and `:main_thread`.
 
       iex> Pythonx.running()
@@ -670,7 +671,7 @@ defmodule Pythonx do
             optional(:interpreter) => String.t()
           }
         ]
-  def running(), do: Pythonx.Control.running()
+  def running(), do: Pythonx.Calls.Control.running()
 
   @doc """
   Sends the records of Python's `logging`, and uncaught errors of Python's threads, to `Logger`.
@@ -693,7 +694,7 @@ defmodule Pythonx do
     * `:timeout` - as for `call/4`. Defaults to `:infinity`
   """
   @spec attach_logger(keyword()) :: :ok
-  def attach_logger(opts \\ []), do: Pythonx.Logs.attach(opts)
+  def attach_logger(opts \\ []), do: Pythonx.Integrations.Logging.attach(opts)
 
   ## Conversion
 
@@ -935,7 +936,7 @@ defmodule Pythonx do
     * `:copy`, `:timeout` - as for `buffer/2`
   """
   @spec to_nx(Object.t(), keyword()) :: struct()
-  def to_nx(%Object{} = object, opts \\ []) when is_list(opts), do: Pythonx.Tensors.to_nx(object, opts)
+  def to_nx(%Object{} = object, opts \\ []) when is_list(opts), do: Pythonx.Integrations.Nx.to_nx(object, opts)
 
   @doc """
   A Python array of an `Nx.Tensor`.
@@ -958,7 +959,8 @@ defmodule Pythonx do
       holds a copy, as its memory is writable. Defaults to `:numpy`
   """
   @spec from_nx(struct(), keyword()) :: Object.t()
-  def from_nx(tensor, opts \\ []) when is_struct(tensor) and is_list(opts), do: Pythonx.Tensors.from_nx(tensor, opts)
+  def from_nx(tensor, opts \\ []) when is_struct(tensor) and is_list(opts),
+    do: Pythonx.Integrations.Nx.from_nx(tensor, opts)
 
   ## Other nodes
 
@@ -1004,13 +1006,13 @@ defmodule Pythonx do
     validate_globals_keys!(globals)
     out = device!(:stdout_device, opts.stdout_device || Process.group_leader())
     err = device!(:stderr_device, opts.stderr_device || standard_error())
-    Pythonx.Remote.eval(node, code, globals, {out, err}, Map.drop(opts, @eval_options))
+    Pythonx.Nodes.Remote.eval(node, code, globals, {out, err}, Map.drop(opts, @eval_options))
   end
 
   @doc false
   @spec __remote_eval__(pid(), reference(), String.t(), %{String.t() => term()}, {device(), device()}, map()) :: :ok
   def __remote_eval__(caller, ref, code, globals, devices, options) do
-    Pythonx.Remote.serve(caller, ref, code, globals, devices, options)
+    Pythonx.Nodes.Remote.serve(caller, ref, code, globals, devices, options)
   end
 
   @doc """
@@ -1032,10 +1034,10 @@ defmodule Pythonx do
   the node is gone.
   """
   @spec copy_remote_object(Object.t(), keyword()) :: Object.t()
-  def copy_remote_object(%Object{} = object, opts \\ []), do: Pythonx.Remote.copy(object, opts)
+  def copy_remote_object(%Object{} = object, opts \\ []), do: Pythonx.Nodes.Remote.copy(object, opts)
 
   @doc false
   @spec __dump__(Object.t(), timeout()) ::
           {:ok, binary()} | {:error, String.t() | nil, String.t()} | {:raised, Exception.t()}
-  def __dump__(object, timeout \\ :infinity), do: Pythonx.Remote.dump(object, timeout)
+  def __dump__(object, timeout \\ :infinity), do: Pythonx.Nodes.Remote.dump(object, timeout)
 end

@@ -63,7 +63,7 @@ defmodule Pythonx.ReleaseTest do
   # Where the suite runs on a Python of the system, so that nothing has to be downloaded, that one is to be copied.
   defp build_env do
     [root, _project] = Pythonx.install_paths()
-    managed? = String.starts_with?(root, Path.join(Pythonx.Cache.uv_dir(), "python"))
+    managed? = String.starts_with?(root, Path.join(Pythonx.Host.Cache.uv_dir(), "python"))
     preference = if managed?, do: [], else: [{"UV_PYTHON_PREFERENCE", "only-system"}]
     [{"MIX_ENV", "prod"}, {"MIX_BUILD_PATH", nil}, {"PYTHONX_INIT_STATE", nil} | preference]
   end

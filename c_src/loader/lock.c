@@ -1,4 +1,4 @@
-// Locks between OS processes, for Pythonx.Lock. They live in this library because it is the one that is
+// Locks between OS processes, for Pythonx.Host.Lock. They live in this library because it is the one that is
 // always there, and because only the kernel knows whether the holder of a lock still lives: files with
 // process ids lie after a reboot, in containers and when ids are used again.
 //

@@ -26,11 +26,11 @@ defmodule Pythonx.Application do
     children = [
       Pythonx.Janitor,
       Pythonx.ObjectTracker,
-      Pythonx.Callbacks,
-      Pythonx.Awaits,
-      Pythonx.Watch,
-      Pythonx.Logs,
-      {DynamicSupervisor, name: Pythonx.Producers},
+      Pythonx.Calls.Callbacks,
+      Pythonx.Calls.Awaits,
+      Pythonx.Calls.Watch,
+      Pythonx.Integrations.Logging,
+      {DynamicSupervisor, name: Pythonx.Calls.Producers},
       {DynamicSupervisor, name: Pythonx.Pool.Workers},
       Pythonx.Pool.Handles
     ]

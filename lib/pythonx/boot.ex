@@ -27,7 +27,7 @@ defmodule Pythonx.Boot do
     if NIF.initialized?(), do: raise("Python interpreter has already been initialized")
     version = open!(dl_path)
     check_home!(home, version)
-    load!(Pythonx.Bridge.ensure!(Pythonx.Bridge.tag(version), executable), dl_path)
+    load!(Pythonx.Boot.Bridge.ensure!(Pythonx.Boot.Bridge.tag(version), executable), dl_path)
     boot!(executable, home_for(executable, home), sys_paths)
   rescue
     error -> {:raised, error, __STACKTRACE__}

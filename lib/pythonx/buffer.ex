@@ -29,9 +29,9 @@ defmodule Pythonx.Buffer do
       [1.5, 2.5]
   """
 
-  alias Pythonx.Deadline
+  alias Pythonx.Calls.Deadline
   alias Pythonx.NIF
-  alias Pythonx.Options
+  alias Pythonx.Calls.Options
   alias Pythonx.Telemetry
 
   defstruct [:data, :shape, :strides, :type, :format, :readonly, :copied]

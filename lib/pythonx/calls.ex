@@ -4,13 +4,13 @@ defmodule Pythonx.Calls do
   # What `Pythonx.call/4` and its siblings have in common: options, operands and the reply. See
   # c_src/bridge/work/object_operations.cpp for the other side.
 
-  alias Pythonx.Deadline
-  alias Pythonx.Encoder.Native
+  alias Pythonx.Calls.Deadline
+  alias Pythonx.Conversion.Native
   alias Pythonx.NIF
   alias Pythonx.Object
-  alias Pythonx.Options
+  alias Pythonx.Calls.Options
   alias Pythonx.Telemetry
-  alias Pythonx.Types
+  alias Pythonx.Conversion.Types
 
   @options [:decode, :types, :timeout, binaries: :str]
   @defaults %{decode: false, binaries: :str, types: :basic, timeout: :infinity}

@@ -36,274 +36,12 @@ defprotocol Pythonx.Encoder do
   def encode(term, encoder)
 end
 
-defmodule Pythonx.Encoder.Native do
-  @moduledoc false
-
-  # The default encoder: one walk over the whole term in native code. What the walk meets and only the protocol can
-  # encode (structs, functions, ...) it reports; each goes through the protocol, and a second walk puts the objects
-  # in their places.
-
-  # With a time limit it runs on a thread of Python's, where a walk can be stopped.
-  @type opts :: [binaries: :bytes | :str, types: :basic | :rich, timeout: Pythonx.Deadline.t()]
-
-  @doc """
-  Encodes a term of any type, with the default meaning of each built-in one.
-  """
-  @spec encode(term(), opts()) :: Pythonx.Object.t()
-  def encode(term, opts \\ []) do
-    binaries_as_str = Keyword.get(opts, :binaries, :bytes) == :str
-    deadline = Keyword.get(opts, :timeout, :infinity)
-
-    case walk(term, binaries_as_str, [], deadline) do
-      {:ok, object} ->
-        object
-
-      {:deferred, terms} ->
-        {:ok, object} = walk(term, binaries_as_str, encode_deferred(terms, term, opts), deadline)
-        object
-    end
-  end
-
-  @doc """
-  The objects for terms that a native walk over `root` left to the protocol.
-  """
-  @spec encode_deferred([term()], term(), opts()) :: [Pythonx.Object.t()]
-  def encode_deferred(terms, root, opts) when is_list(terms) do
-    encoder = encoder(opts)
-
-    case Keyword.get(opts, :types, :basic) do
-      :basic ->
-        Enum.map(terms, &encode_one(&1, root, encoder))
-
-      :rich ->
-        terms |> Enum.map(&describe(&1, root, encoder)) |> build_described(Keyword.get(opts, :timeout, :infinity))
-    end
-  end
-
-  # Who implements the protocol for one of the structs that `types: :rich` knows means it.
-  defp describe(term, root, encoder) do
-    description = if Pythonx.Encoder.impl_for(term) == nil, do: at_path(term, root, &Pythonx.Types.describe/1)
-    if description, do: {:describe, description}, else: {:object, encode_one(term, root, encoder)}
-  end
-
-  # One call makes the objects of all.
-  defp build_described(found, deadline) do
-    objects = Pythonx.Types.build(for({:describe, description} <- found, do: description), deadline)
-
-    {built, []} =
-      Enum.map_reduce(found, objects, fn
-        {:object, object}, objects -> {object, objects}
-        {:describe, _description}, [object | objects] -> {object, objects}
-      end)
-
-    built
-  end
-
-  @doc """
-  The 2-arity encoder that `Pythonx.encode!/2` uses under these options.
-  """
-  @spec encoder(opts()) :: Pythonx.encoder()
-  def encoder(opts) do
-    defaults = [binaries: :bytes, types: :basic, timeout: :infinity]
-
-    if Enum.all?(defaults, fn {option, default} -> Keyword.get(opts, option, default) == default end) do
-      &Pythonx.Encoder.encode/2
-    else
-      fn term, _encoder -> encode(term, opts) end
-    end
-  end
-
-  @doc """
-  Whether children may be encoded by the native walk instead of one by one.
-  """
-  @spec default?(Pythonx.encoder()) :: boolean()
-  def default?(encoder), do: encoder == (&Pythonx.Encoder.encode/2)
-
-  @doc """
-  A child encoded by a caller's own encoder, checked.
-  """
-  @spec encode_child(term(), Pythonx.encoder()) :: Pythonx.Object.t()
-  def encode_child(term, encoder) do
-    case encoder.(term, encoder) do
-      %Pythonx.Object{} = object -> object
-      other -> raise ArgumentError, "expected the encoder to return a Pythonx.Object, got: #{inspect(other)}"
-    end
-  end
-
-  # Python's own errors, and user code such as a key's __hash__, belong on a thread of Python's.
-  defp walk(term, binaries_as_str, objects, :infinity) do
-    case Pythonx.NIF.unobserved(Pythonx.NIF.nif_encode(term, binaries_as_str, objects)) do
-      :needs_thread -> walk_on_thread(term, binaries_as_str, objects, :infinity)
-      {:error, :not_initialized} -> Pythonx.NIF.not_initialized!()
-      result -> result
-    end
-  end
-
-  defp walk(term, binaries_as_str, objects, deadline) do
-    walk_on_thread(term, binaries_as_str, objects, deadline)
-  end
-
-  defp walk_on_thread(term, binaries_as_str, objects, deadline) do
-    case Pythonx.NIF.call("encode", {term, binaries_as_str, objects}, deadline) do
-      {:deferred, terms} -> {:deferred, terms}
-      object -> {:ok, object}
-    end
-  rescue
-    error in Pythonx.Error -> reraise with_place(error, term, binaries_as_str), __STACKTRACE__
-  end
-
-  # Python knows what it refused, not where in the term that was.
-  defp with_place(error, term, binaries_as_str) do
-    case Pythonx.Encoder.Path.find_by(term, &refused?(&1, binaries_as_str)) do
-      "" -> error
-      path -> %{error | lines: error.lines ++ ["while encoding #{path}\n"]}
-    end
-  end
-
-  defp refused?(text, true) when is_binary(text), do: not String.valid?(text)
-  defp refused?(%MapSet{} = set, _binaries_as_str), do: Enum.any?(set, &unhashable?/1)
-
-  defp refused?(map, _binaries_as_str) when is_map(map) and not is_struct(map),
-    do: Enum.any?(map, &unhashable?(elem(&1, 0)))
-
-  defp refused?(_term, _binaries_as_str), do: false
-
-  defp unhashable?(%Pythonx.Object{}), do: false
-  defp unhashable?(tuple) when is_tuple(tuple), do: tuple |> Tuple.to_list() |> Enum.any?(&unhashable?/1)
-  defp unhashable?(term), do: is_list(term) or is_map(term)
-
-  defp encode_one(term, root, encoder) do
-    at_path(term, root, &checked(encode_by_protocol(&1, encoder), &1))
-  end
-
-  defp at_path(term, root, fun) do
-    fun.(term)
-  rescue
-    error in [Protocol.UndefinedError, ArgumentError] ->
-      reraise with_path(error, term, Pythonx.Encoder.Path.find(root, term)), __STACKTRACE__
-  end
-
-  defp encode_by_protocol(term, _encoder) when is_list(term) do
-    raise ArgumentError, "cannot encode an improper list as a Python object, got: #{inspect(term)}"
-  end
-
-  defp encode_by_protocol(term, _encoder) when is_bitstring(term) do
-    raise Protocol.UndefinedError,
-      protocol: Pythonx.Encoder,
-      value: term,
-      description: "cannot encode a bitstring as a Python object"
-  end
-
-  defp encode_by_protocol(term, _encoder) when is_pid(term) do
-    raise ArgumentError,
-          "decode failed, expected a local pid, but got a remote one. " <>
-            "NIFs can only send messages to local PIDs and remote PIDs cannot be decoded"
-  end
-
-  defp encode_by_protocol(term, encoder), do: Pythonx.Encoder.encode(term, encoder)
-
-  @doc """
-  What an implementation returned for `term`, if that is an object of this node.
-  """
-  @spec checked(term(), term()) :: Pythonx.Object.t()
-  def checked(%Pythonx.Object{} = object, _term), do: Pythonx.NIF.local!(object)
-
-  def checked(other, term) do
-    raise ArgumentError,
-          "expected the Pythonx.Encoder implementation for #{inspect(term)} to return a Pythonx.Object, " <>
-            "got: #{inspect(other)}"
-  end
-
-  @doc """
-  An error about a value, or a part of one, that an evaluation was given under a name: says the name.
-  """
-  @spec in_global(Exception.t(), String.t()) :: Exception.t()
-  def in_global(%Protocol.UndefinedError{protocol: Pythonx.Encoder} = error, name) do
-    # The description of a part begins with its own path.
-    what =
-      case error.description do
-        none when none in [nil, ""] -> ": cannot encode this value"
-        "[" <> _path = description -> description
-        description -> ": " <> description
-      end
-
-    %{error | description: "[#{inspect(name)}]#{what}"}
-  end
-
-  def in_global(error, _name), do: error
-
-  # The term itself needs no path, and an error about another value is not about this place.
-  defp with_path(error, _term, ""), do: error
-
-  defp with_path(%Protocol.UndefinedError{value: value} = error, term, path) when value === term do
-    what = if error.description in [nil, ""], do: "cannot encode this value", else: error.description
-    %{error | description: "#{path}: #{what}"}
-  end
-
-  defp with_path(%ArgumentError{} = error, _term, path), do: %{error | message: "#{path}: #{error.message}"}
-  defp with_path(error, _term, _path), do: error
-end
-
-defmodule Pythonx.Encoder.Path do
-  @moduledoc false
-
-  # Where in a term another one is, as text like `[3]["name"]`. Only ever needed for an error message.
-
-  @longest 400
-
-  @doc """
-  The path to the first occurrence of `wanted` in `term`; empty for the term itself or one that is not found.
-  """
-  @spec find(term(), term()) :: String.t()
-  def find(term, wanted), do: find_by(term, &(&1 === wanted))
-
-  @doc """
-  The path to the first part of `term` of which `fun` is true; empty for the term itself or when there is none.
-  """
-  @spec find_by(term(), (term() -> boolean())) :: String.t()
-  def find_by(term, fun), do: search([{term, ""}], fun)
-
-  defp search([], _fun), do: ""
-
-  defp search([{term, path} | rest], fun) do
-    if fun.(term), do: shorten(path), else: search(children(term, path) ++ rest, fun)
-  end
-
-  # Nobody counts a thousand brackets.
-  defp shorten(path) when byte_size(path) <= @longest, do: path
-
-  defp shorten(path) do
-    String.slice(path, 0, div(@longest, 2)) <> "..." <> String.slice(path, -div(@longest, 2)..-1//1)
-  end
-
-  defp children([_ | _] = list, path), do: list_children(list, path, 0)
-  defp children(tuple, path) when is_tuple(tuple), do: tuple |> Tuple.to_list() |> list_children(path, 0)
-
-  defp children(%MapSet{} = set, path) do
-    Enum.map(set, &{&1, path <> "[member #{inspect(&1)}]"})
-  end
-
-  defp children(map, path) when is_map(map) and not is_struct(map) do
-    Enum.flat_map(map, fn {key, value} ->
-      [{key, path <> "[key #{inspect(key)}]"}, {value, path <> "[#{inspect(key)}]"}]
-    end)
-  end
-
-  defp children(_term, _path), do: []
-
-  defp list_children([head | tail], path, index) do
-    [{head, path <> "[#{index}]"} | list_children(tail, path, index + 1)]
-  end
-
-  defp list_children(_end, _path, _index), do: []
-end
-
 defimpl Pythonx.Encoder, for: [Atom, Integer, Float, BitString, PID, Function] do
-  def encode(term, _encoder), do: Pythonx.Encoder.Native.encode(term)
+  def encode(term, _encoder), do: Pythonx.Conversion.Native.encode(term)
 end
 
 defimpl Pythonx.Encoder, for: List do
-  alias Pythonx.Encoder.Native
+  alias Pythonx.Conversion.Native
 
   def encode(list, encoder) do
     # The walk has an error of its own for an improper list.
@@ -316,7 +54,7 @@ defimpl Pythonx.Encoder, for: List do
 end
 
 defimpl Pythonx.Encoder, for: Tuple do
-  alias Pythonx.Encoder.Native
+  alias Pythonx.Conversion.Native
 
   def encode(tuple, encoder) do
     if Native.default?(encoder) do
@@ -332,7 +70,7 @@ defimpl Pythonx.Encoder, for: Tuple do
 end
 
 defimpl Pythonx.Encoder, for: Map do
-  alias Pythonx.Encoder.Native
+  alias Pythonx.Conversion.Native
 
   def encode(map, encoder) do
     if Native.default?(encoder) do
@@ -350,7 +88,7 @@ defimpl Pythonx.Encoder, for: Map do
 end
 
 defimpl Pythonx.Encoder, for: MapSet do
-  alias Pythonx.Encoder.Native
+  alias Pythonx.Conversion.Native
 
   def encode(set, encoder) do
     if Native.default?(encoder) do

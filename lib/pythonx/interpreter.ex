@@ -45,7 +45,7 @@ defmodule Pythonx.Interpreter do
   """
 
   alias Pythonx.Calls
-  alias Pythonx.Encoder.Path
+  alias Pythonx.Conversion.Path
   alias Pythonx.NIF
   alias Pythonx.Object
   alias Pythonx.TimeoutError

@@ -7,7 +7,7 @@ defmodule Pythonx.NIF do
   # Two libraries make the native side. `Pythonx.NIF.Loader` opens libpython; only then can the one behind this
   # module be loaded, because its symbols are libpython's. Until then the functions here raise.
 
-  alias Pythonx.Deadline
+  alias Pythonx.Calls.Deadline
 
   @not_initialized "Python interpreter has not been initialized"
 

@@ -34,9 +34,9 @@ defmodule Pythonx.Server do
   require Logger
 
   alias Pythonx.Calls
-  alias Pythonx.Deadline
+  alias Pythonx.Calls.Deadline
   alias Pythonx.Object
-  alias Pythonx.Options
+  alias Pythonx.Calls.Options
 
   @type option ::
           {:module, String.t() | atom()}

@@ -52,7 +52,10 @@ defmodule Pythonx.Table do
   A column of an unsupported type is kept and passed on to Python. Reading it raises.
   '''
 
-  alias Pythonx.{Calls, NIF, Options, Telemetry}
+  alias Pythonx.Calls
+  alias Pythonx.Calls.Options
+  alias Pythonx.NIF
+  alias Pythonx.Telemetry
   alias Pythonx.Table.{Arguments, Chunk, Failure, Reading}
 
   @enforce_keys [:object, :names, :types, :row_count]

@@ -6,7 +6,7 @@ defmodule Pythonx.Uv do
   # Interpreter (chooses the Python), Environment (what to start), State (what was started).
   @moduledoc false
 
-  alias Pythonx.Cache
+  alias Pythonx.Host.Cache
   alias Pythonx.Uv.{Binary, Environment, Fetch, Options, Project, State}
 
   @doc "The version of uv that is downloaded by default."
@@ -85,7 +85,7 @@ defmodule Pythonx.Uv do
   def prepare(pyproject_toml, private?, opts) do
     project = Project.new(pyproject_toml, private?, Options.validate!(opts))
     unless private?, do: fetch!(project)
-    _path = Pythonx.Bridge.ensure_for!(Environment.load!(project).executable)
+    _path = Pythonx.Boot.Bridge.ensure_for!(Environment.load!(project).executable)
     :ok
   end
 

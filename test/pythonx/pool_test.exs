@@ -656,8 +656,8 @@ defmodule Pythonx.PoolTest do
     pyenv = Path.wildcard(Path.expand("~/.pyenv/versions/*/bin/#{name}"))
 
     Enum.any?([System.find_executable(name) | pyenv], fn path ->
-      with true <- path != nil, {:ok, python} <- Pythonx.Python.probe(path) do
-        Pythonx.Python.embeddable(python) == :fully
+      with true <- path != nil, {:ok, python} <- Pythonx.Boot.Python.probe(path) do
+        Pythonx.Boot.Python.embeddable(python) == :fully
       else
         _unusable -> false
       end

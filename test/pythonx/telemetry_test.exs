@@ -146,12 +146,12 @@ defmodule Pythonx.TelemetryTest do
 
   test "who hears of a thread that ends or is set aside" do
     test = self()
-    send(Pythonx.Watch, {:pythonx_event, :retired, 7, false, 3})
+    send(Pythonx.Calls.Watch, {:pythonx_event, :retired, 7, false, 3})
     assert_receive {:event, [:pythonx, :thread, :retired], %{count: 3}, %{thread: 7, main_thread: false}}
 
     ExUnit.CaptureLog.capture_log(fn ->
-      send(Pythonx.Watch, {:pythonx_event, :stuck, 7, test, 1_000_000, "f()"})
-      send(Pythonx.Watch, {:pythonx_event, :freed, 7, test, 2_000_000, "f()"})
+      send(Pythonx.Calls.Watch, {:pythonx_event, :stuck, 7, test, 1_000_000, "f()"})
+      send(Pythonx.Calls.Watch, {:pythonx_event, :freed, 7, test, 2_000_000, "f()"})
 
       assert_receive {:event, [:pythonx, :thread, :stuck], %{elapsed: 1_000_000},
                       %{thread: 7, process: ^test, code: "f()"}}

@@ -59,7 +59,7 @@ defmodule Pythonx.NativeCase do
 
     pid =
       spawn(fn ->
-        Pythonx.Lock.with_lock(path, fn ->
+        Pythonx.Host.Lock.with_lock(path, fn ->
           send(caller, {:held, self()})
           receive do: (:leave -> :ok)
         end)

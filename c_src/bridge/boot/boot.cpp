@@ -23,6 +23,7 @@
 #include "tables/table.hpp"
 #include "threads/place.hpp"
 #include "threads/pool.hpp"
+#include "threads/reaper.hpp"
 #include "threads/signal_right.hpp"
 #include "work/callback.hpp"
 #include "work/main_module.hpp"
@@ -161,17 +162,7 @@ void* main_thread(void* memory) {
   ThreadPool::instance().serve_as_main();
 }
 
-[[noreturn]] void* reap(void*) {
-  name_thread("python_reaper");
-  for (;;) {
-    wait_for_pending();
-    // A moment's patience makes one batch of what a collection drops.
-    const timespec moment{0, 1000000};
-    nanosleep(&moment, nullptr);
-    Attach attached;
-    drop_pending(0);
-  }
-}
+[[noreturn]] void* reap(void*) { serve_releases(); }
 
 [[noreturn]] void* serve_interrupts(void*) {
   name_thread("python_breaker");

@@ -7,6 +7,7 @@
 #include <new>
 
 #include "python/gil.hpp"
+#include "python/portions.hpp"
 
 namespace pythonx {
 namespace {
@@ -31,6 +32,7 @@ std::atomic<std::size_t> live{0};
 struct Wake {
   std::mutex mutex;
   std::condition_variable condition;
+  Node* left = nullptr;  // what was pending and is the reaper's now
 };
 Wake& wake() {
   static Wake* instance = new Wake;
@@ -71,29 +73,15 @@ void free_nodes(Node* node) {
   }
 }
 
-// Freeing a list of five million elements takes 40 ms, which nobody else should have to wait for. One that dies with this
-// reference is emptied in slices first.
-void empty_in_slices(PyObject* object, Handoff& handoff) {
-  constexpr Py_ssize_t slice = 50'000;
-  if (!PyList_CheckExact(object)) return;
-  // Others run between slices, and may have found the list by way of the collector.
-  for (Py_ssize_t size; Py_REFCNT(object) == 1 && (size = PyList_GET_SIZE(object)) > slice;) {
-    if (PyList_SetSlice(object, size - slice, size, nullptr) < 0) return PyErr_Clear();
-    handoff.tick(slice);
-  }
-}
-
-// Puts what a budget left over back for the next one who drains.
-void push_all(Node* first) {
+// Appends a list of nodes to those that wait for the reaper, and wakes it.
+void leave_to_reaper(Node* first) {
   if (first == nullptr) return;
   Node* last = first;
   while (last->next != nullptr) last = last->next;
-  Node* head = pending.load(std::memory_order_relaxed);
-  do {
-    last->next = head;
-  } while (!pending.compare_exchange_weak(head, first, std::memory_order_release, std::memory_order_relaxed));
   {
     std::lock_guard<std::mutex> lock(wake().mutex);
+    last->next = wake().left;
+    wake().left = first;
   }
   wake().condition.notify_one();
 }
@@ -141,42 +129,60 @@ void drop_later(PyObject* object) {
   push(new Node{nullptr, object});
 }
 
-bool drop_pending(long budget_us) {
+void drop_harmless(long budget_us) {
   using clock = std::chrono::steady_clock;
-  Node* first = pending.exchange(nullptr, std::memory_order_acquire);
-  if (first == nullptr) return true;
+  Node* node = pending.exchange(nullptr, std::memory_order_acquire);
+  if (node == nullptr) return;
   const auto deadline = clock::now() + std::chrono::microseconds(budget_us);
   Handoff handoff;
-  Node* node = first;
-  Node* last = nullptr;
+  Node* done = nullptr;
+  Node* left = nullptr;
   std::size_t count = 0;
   while (node != nullptr) {
-    empty_in_slices(node->object, handoff);
-    Py_DECREF(node->object);
-    last = node;
-    node = node->next;
+    Node* next = node->next;
+    const bool harmless = is_harmless_to_drop(node->object);
+    if (harmless) Py_DECREF(node->object);
+    count += harmless ? 1 : 0;
+    node->next = harmless ? done : left;
+    (harmless ? done : left) = node;
+    node = next;
     handoff.tick();
-    if (++count % 256 == 0 && budget_us != 0 && clock::now() > deadline) break;
+    if (count % 256 == 255 && clock::now() > deadline) break;
   }
-  last->next = nullptr;
+  leave_to_reaper(left);
+  leave_to_reaper(node);
   live.fetch_sub(count, std::memory_order_relaxed);
-  push_all(node);
   // The allocator is not asked for a million frees while others wait for the GIL.
   if (count < 64) {
-    free_nodes(first);
+    free_nodes(done);
   } else {
     Detach detached;
-    free_nodes(first);
+    free_nodes(done);
   }
-  return node == nullptr && !has_pending();
 }
 
 bool has_pending() { return pending.load(std::memory_order_relaxed) != nullptr; }
 
-void wait_for_pending() {
-  std::unique_lock<std::mutex> lock(wake().mutex);
-  wake().condition.wait(lock, has_pending);
+PyObject* take_pending() {
+  Node* node;
+  {
+    std::lock_guard<std::mutex> lock(wake().mutex);
+    if (wake().left == nullptr) wake().left = pending.exchange(nullptr, std::memory_order_acquire);
+    node = wake().left;
+    if (node == nullptr) return nullptr;
+    wake().left = node->next;
+  }
+  PyObject* object = node->object;
+  delete node;
+  return object;
 }
+
+bool wait_for_pending(std::chrono::milliseconds limit) {
+  std::unique_lock<std::mutex> lock(wake().mutex);
+  return wake().condition.wait_for(lock, limit, [] { return wake().left != nullptr || has_pending(); });
+}
+
+void note_dropped(std::size_t count) { live.fetch_sub(count, std::memory_order_relaxed); }
 
 std::size_t live_handles() { return live.load(std::memory_order_relaxed); }
 

@@ -2,12 +2,14 @@
 //
 // Ownership. A resource owns one strong reference. Its destructor runs on whichever scheduler collected the last
 // term, must never wait for the GIL, and so only pushes the reference on a lock-free list ("pending"). Whoever is
-// attached next on a bridge thread, or the reaper, drops the batch: a drop may run __del__, arbitrary code that
-// belongs on no dirty scheduler's small stack.
+// ends an evaluation drops what is harmless. What is not, because a drop may run a finalizer (__del__, the callback of a weak
+// reference), arbitrary code that belongs neither on a dirty scheduler's small stack nor between somebody else's evaluation and
+// its reply, is left to the reaper (threads/reaper.hpp).
 #pragma once
 
 #include <Python.h>
 
+#include <chrono>
 #include <cstddef>
 
 #include "vm/term.hpp"
@@ -33,14 +35,21 @@ Term make_binary_over(ErlNifEnv* env, PyObject* owner, const char* data, std::si
 // Queues a reference that the caller owns, to be dropped on a bridge thread. Needs no GIL, takes no lock.
 void drop_later(PyObject* object);
 
-// Drops pending references until none is left or `budget_us` microseconds have passed (0: no limit). Lets other
-// threads have the GIL about every millisecond. Needs the GIL, on a bridge thread. True when nothing is left.
-bool drop_pending(long budget_us);
+// Drops pending references that run nobody's code when they go, until none is left or `budget_us` microseconds have passed.
+// Lets other threads have the GIL about every millisecond. Attached, on a bridge thread.
+void drop_harmless(long budget_us);
 
+// Whether something is pending that `drop_harmless` has not looked at.
 bool has_pending();
 
-// Blocks until something is pending (reaper only; without the GIL).
-void wait_for_pending();
+// Takes one pending reference, harmless or not, for the caller to drop; nullptr when there is none. Needs no GIL.
+PyObject* take_pending();
+
+// Waits until a reference is pending, `limit` at most; true if one is. For the reaper, without the GIL.
+bool wait_for_pending(std::chrono::milliseconds limit);
+
+// To be told of each reference that was taken, once it is dropped.
+void note_dropped(std::size_t count);
 
 // How many references handles hold just now, the pending ones included.
 std::size_t live_handles();

@@ -7,15 +7,9 @@
 #include <cstddef>
 #include <string>
 
-namespace pythonx {
+#include "python/portions.hpp"
 
-// Whether the object is of a built-in type whose instances hold no others: to drop, hash, compare or show one
-// runs no user code.
-inline bool is_plain_scalar(PyObject* object) {
-  PyTypeObject* type = Py_TYPE(object);
-  return type == &PyBytes_Type || type == &PyUnicode_Type || type == &PyLong_Type || type == &PyFloat_Type ||
-         type == &PyBool_Type || object == Py_None;
-}
+namespace pythonx {
 
 // Whether hashing and comparing the object as a key runs no user code, and needs little stack: plain scalars,
 // pids, and tuples of these that are not nested deeply.

@@ -373,7 +373,7 @@ bool Subinterpreter::await_interrupter() {
   return false;
 }
 
-// Sends {:pythonx_event, :stuck | :freed, caller, elapsed_us, code} to Pythonx.Watch.
+// Sends {:pythonx_event, :stuck | :freed, caller, elapsed_us, code} to Pythonx.Calls.Watch.
 void Subinterpreter::report(const SubinterpreterJobPtr& job, Term what) {
   ErlNifPid watch;
   if (!enif_whereis_pid(nullptr, atoms.watch, &watch)) return;

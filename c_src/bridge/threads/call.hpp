@@ -1,6 +1,6 @@
 // A call from Python to an Elixir function, as the thread that waits for its answer sees it.
 //
-// The life of a call. Python calls a pythonx.Function on some thread. A message goes to Pythonx.Callbacks, which starts a
+// The life of a call. Python calls a pythonx.Function on some thread. A message goes to Pythonx.Calls.Callbacks, which starts a
 // process, the handler; that one takes the function and its arguments (`begin_call`), runs it, and answers
 // (`answer_call`). Meanwhile the Python thread waits without the GIL.
 //

@@ -30,6 +30,8 @@ Job::Job(ErlNifEnv* caller_env) : observed_(is_observing()) {
   if (observed_) submitted_at_ = std::chrono::steady_clock::now();
 }
 
+Job::Job(const ErlNifPid& caller) : caller_(caller), observed_(false) {}
+
 Job::~Job() {
   if (env_ != nullptr) enif_free_env(env_);
   if (message_env_ != nullptr) enif_free_env(message_env_);

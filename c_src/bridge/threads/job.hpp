@@ -41,6 +41,9 @@ class Job {
  public:
   // What the job needs of the call's terms has to be copied into `env()`.
   explicit Job(ErlNifEnv* caller_env);
+
+  // A job of the bridge's own, on behalf of a process that waits for no reply and does not end it by ending.
+  explicit Job(const ErlNifPid& caller);
   Job(const Job&) = delete;
   Job& operator=(const Job&) = delete;
 
@@ -67,6 +70,13 @@ class Job {
 
   // Nobody waits for the reply any more: the caller is dead or has given up.
   bool is_abandoned();
+
+  // Whether Python's main thread, the one that signals reach, may run it.
+  virtual bool may_run_on_main() const { return true; }
+
+  bool is_cancelled() const { return cancelled_; }
+  bool is_done() const { return state_ == State::done; }
+  std::uint64_t thread_id() const { return thread_id_; }  // 0 before it has started
 
  protected:
   virtual ~Job();

@@ -47,7 +47,7 @@ bool ThreadPool::submit(Job* job) {
     tell(call);
     return false;
   }
-  Worker* worker = pick(job->caller_);
+  Worker* worker = pick(job);
   if (worker == nullptr) {
     waiting_.push_back(job);
     return false;
@@ -57,11 +57,15 @@ bool ThreadPool::submit(Job* job) {
   return awake;
 }
 
-Worker* ThreadPool::pick(const ErlNifPid& caller) {
-  const auto found = affinity_.find(key_of(caller));
-  if (found != affinity_.end() && found->second->idle) return found->second;
-  if (main_ != nullptr && main_->idle) return main_;
-  if (!idle_.empty()) return idle_.back();
+Worker* ThreadPool::pick(const Job* job) {
+  const auto found = affinity_.find(key_of(job->caller_));
+  const auto suits = [job](const Worker* worker) {
+    return worker->idle && (!worker->is_main || job->may_run_on_main());
+  };
+  if (found != affinity_.end() && suits(found->second)) return found->second;
+  if (main_ != nullptr && suits(main_)) return main_;
+  const auto last = std::find_if(idle_.rbegin(), idle_.rend(), suits);
+  if (last != idle_.rend()) return *last;
   return workers_.size() < limits_.max_threads ? spawn() : nullptr;
 }
 
@@ -149,7 +153,7 @@ void ThreadPool::serve(Worker* worker) {
   delete worker;
 }
 
-// Sends {:pythonx_event, :started | :retired, thread, main?, threads there are now} to Pythonx.Watch.
+// Sends {:pythonx_event, :started | :retired, thread, main?, threads there are now} to Pythonx.Calls.Watch.
 void ThreadPool::announce(const Worker* worker, Term what) {
   ErlNifPid watch;
   if (!enif_whereis_pid(nullptr, atoms.watch, &watch)) return;
@@ -183,16 +187,26 @@ Job* ThreadPool::current_job() {
   return last_of(worker, lineage);
 }
 
+// The first job in line that the thread may run, or nullptr.
+Job* ThreadPool::take_waiting(const Worker* worker) {
+  const auto first = std::find_if(waiting_.begin(), waiting_.end(), [worker](const Job* job) {
+    return !worker->is_main || job->may_run_on_main();
+  });
+  if (first == waiting_.end()) return nullptr;
+  Job* job = *first;
+  waiting_.erase(first);
+  return job;
+}
+
 // The next job in line, or nullptr after making the thread idle.
 Job* ThreadPool::next_or_idle(Worker* worker, Job* ended) {
   std::lock_guard<std::mutex> lock(mutex_);
   remove(worker, ended);
-  if (waiting_.empty()) {
+  Job* job = take_waiting(worker);
+  if (job == nullptr) {
     make_idle(worker);
     return nullptr;
   }
-  Job* job = waiting_.front();
-  waiting_.pop_front();
   worker->jobs.push_back(job);
   affinity_.try_emplace(key_of(job->caller_), worker);
   return job;
@@ -323,7 +337,7 @@ Term ThreadPool::run_attached(Worker* worker, Job* job) {
   // What has not begun need not be interrupted.
   const Term reply = job->is_abandoned() ? cancelled_reply(job) : job->run();
   finish(worker, job);
-  if (has_pending()) drop_pending(drop_budget_us);
+  if (has_pending()) drop_harmless(drop_budget_us);
   return reply;
 }
 

@@ -109,7 +109,8 @@ class ThreadPool {
  private:
   ThreadPool() = default;
 
-  Worker* pick(const ErlNifPid& caller);
+  Worker* pick(const Job* job);
+  Job* take_waiting(const Worker* worker);
   Worker* spawn();
   void assign(Worker* worker, Job* job);
   void serve(Worker* worker);

@@ -247,7 +247,7 @@ bool ThreadPool::waits_below_exception(const Job* job) {
   return !worker->is_main && worker->exception_sent && state != nullptr && state->async_exc != nullptr;
 }
 
-// Sends {:pythonx_event, :stuck | :freed, thread, caller, elapsed_us, code} to Pythonx.Watch.
+// Sends {:pythonx_event, :stuck | :freed, thread, caller, elapsed_us, code} to Pythonx.Calls.Watch.
 void ThreadPool::report(const Cancelled& cancelled, Term what) {
   ErlNifPid watch;
   if (!enif_whereis_pid(nullptr, atoms.watch, &watch)) return;

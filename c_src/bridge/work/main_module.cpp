@@ -6,6 +6,9 @@
 #include <iterator>
 #include <utility>
 
+#include "conversion/object.hpp"
+#include "python/portions.hpp"
+
 namespace py = pybind11;
 
 namespace pythonx {
@@ -68,10 +71,19 @@ bool is_fresh(PyObject* names) {
   return true;
 }
 
+// What the names of the last evaluation held may run its finalizers when it goes, which the one that begins does not wait for.
+void leave_finalizers(PyObject* names) {
+  PyObject *name, *value;
+  Py_ssize_t position = 0;
+  while (PyDict_Next(names, &position, &name, &value))
+    if (!is_harmless_to_drop(value)) drop_later(Py_NewRef(value));
+}
+
 // Emptying the dict may run code that holds on to the module or defines a name anew: hence the second look.
 bool renew(const MainModule& main) {
   if (!is_alone(main)) return false;
   if (is_fresh(main.names())) return true;
+  leave_finalizers(main.names());
   PyDict_Clear(main.names());
   if (!set_initial_names(main.names())) PyErr_Clear();
   return is_alone(main) && is_fresh(main.names());
@@ -108,7 +120,8 @@ MainModule take_main_module() {
   const MainModule taken = std::exchange(spare, MainModule());
   if (taken) {
     if (renew(taken)) return taken;
-    drop(taken);
+    Py_XDECREF(taken.reference);
+    drop_later(taken.module);
   }
 #endif
   return make();

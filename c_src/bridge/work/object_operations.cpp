@@ -7,6 +7,7 @@
 #include "conversion/encode.hpp"
 #include "conversion/error.hpp"
 #include "conversion/object.hpp"
+#include "python/portions.hpp"
 #include "python/runtime.hpp"
 #include "tables/table.hpp"
 #include "work/await.hpp"
@@ -306,7 +307,11 @@ Term ObjectJob::perform(PyObject* operands) {
   }
   if (result == nullptr) return 0;
   const Term reply = reply_with(result);
-  Py_DECREF(result);
+  if (reply != 0) {
+    drop_in_portions(result);
+  } else {
+    Py_DECREF(result);  // with an exception set
+  }
   return reply;
 }
 

@@ -7,7 +7,8 @@ defmodule Mix.Tasks.Compile.PythonxEnvironment do
   @moduledoc false
   use Mix.Task.Compiler
 
-  alias Pythonx.{Bridge, Uv}
+  alias Pythonx.Boot.Bridge
+  alias Pythonx.Uv
 
   @impl true
   def run(_args) do

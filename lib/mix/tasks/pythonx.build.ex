@@ -23,7 +23,9 @@ defmodule Mix.Tasks.Pythonx.Build do
   """
   use Mix.Task
 
-  alias Pythonx.{Bridge, Cache, Uv}
+  alias Pythonx.Boot.Bridge
+  alias Pythonx.Host.Cache
+  alias Pythonx.Uv
   alias Pythonx.Uv.{Interpreter, Options, Project}
 
   @pyproject """

@@ -1,6 +1,6 @@
 defmodule Pythonx.NIF.Loader do
   # The native library that every build has, free of Python symbols (c_src/loader). It opens libpython, which must be there
-  # before the bridge of `Pythonx.NIF` can load, holds the file locks of `Pythonx.Lock`, and tells `Pythonx.ObjectTracker`
+  # before the bridge of `Pythonx.NIF` can load, holds the file locks of `Pythonx.Host.Lock`, and tells `Pythonx.ObjectTracker`
   # what has been collected.
   #
   # The library is loaded by the first call and not when the module is: an application must start without it, and say

@@ -18,8 +18,8 @@ defimpl Inspect, for: Pythonx.Table do
 end
 
 defmodule Table.Reader.Pythonx.Table do
-  # What `defimpl Table.Reader, for: Pythonx.Table` would compile to, written by hand, as in flame.ex: the package `table` is
-  # no dependency of ours, and may be compiled before or after us, or not at all.
+  # What `defimpl Table.Reader, for: Pythonx.Table` would compile to, written by hand, as in integrations/flame.ex: the
+  # package `table` is no dependency of ours, and may be compiled before or after us, or not at all.
   #
   # Columns are read when and as far as somebody asks for their values.
   @moduledoc false

@@ -2,7 +2,7 @@ defmodule Pythonx.Uv.Binary do
   # Finds a uv program: the one that is asked for, one that is there, or one that is downloaded.
   @moduledoc false
 
-  alias Pythonx.{Cache, Lock, Program}
+  alias Pythonx.Host.{Cache, Lock, Program}
   alias Pythonx.Uv.{Download, Options}
 
   # The oldest whose options we have tried.

@@ -2,7 +2,7 @@ defmodule Pythonx.Uv.Command do
   # Runs uv: in an environment that is ours, with its output where the caller reads, and never longer than the caller lives.
   @moduledoc false
 
-  alias Pythonx.{Cache, Program}
+  alias Pythonx.Host.{Cache, Program}
   alias Pythonx.Uv.Project
 
   # What in the shell of the user would make another environment of the same pyproject.toml. How to reach the network,

@@ -6,7 +6,8 @@ defmodule Pythonx.Uv.Environment do
   # which project it is for, too. Without it, or when it is out of date, the environment itself is asked.
   @moduledoc false
 
-  alias Pythonx.{Cache, Python}
+  alias Pythonx.Boot.Python
+  alias Pythonx.Host.Cache
   alias Pythonx.Uv.{Paths, Private, Project, PyvenvCfg}
 
   @record "pythonx.config"

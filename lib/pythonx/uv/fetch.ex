@@ -6,7 +6,7 @@ defmodule Pythonx.Uv.Fetch do
   # lock only saves others the same work.
   @moduledoc false
 
-  alias Pythonx.{Cache, Lock}
+  alias Pythonx.Host.{Cache, Lock}
   alias Pythonx.Uv.{Binary, Command, Environment, Interpreter, Paths, Private, Project, PyvenvCfg}
 
   # uv says why it has none to give. That one of the system would do, it does not say.

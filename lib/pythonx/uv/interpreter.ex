@@ -12,8 +12,9 @@ defmodule Pythonx.Uv.Interpreter do
   # system.
   @moduledoc false
 
-  alias Pythonx.Bridge.Headers
-  alias Pythonx.{Cache, Python}
+  alias Pythonx.Boot.Bridge.Headers
+  alias Pythonx.Boot.Python
+  alias Pythonx.Host.Cache
   alias Pythonx.Uv.{Command, Paths, Private, Project, SystemCopy}
 
   # In the folder of the project while a Python is chosen.

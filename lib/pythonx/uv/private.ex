@@ -5,7 +5,8 @@ defmodule Pythonx.Uv.Private do
   # `mix release` copies what links lead to. Links that only give a second name to something would be second copies.
   @moduledoc false
 
-  alias Pythonx.{Cache, Program, Python}
+  alias Pythonx.Boot.Python
+  alias Pythonx.Host.{Cache, Program}
   alias Pythonx.Uv.{Paths, Project}
 
   @doc """

@@ -2,7 +2,7 @@ defmodule Pythonx.Uv.Project do
   # A pyproject.toml with its options, and the folders that belong to it. Nothing here touches the disk.
   @moduledoc false
 
-  alias Pythonx.Cache
+  alias Pythonx.Host.Cache
   alias Pythonx.Uv.Options
 
   @enforce_keys [:id, :toml, :opts, :private?, :dir, :python_dir, :locks_dir]

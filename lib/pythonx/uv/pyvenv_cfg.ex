@@ -2,7 +2,7 @@ defmodule Pythonx.Uv.PyvenvCfg do
   # The file that makes a folder a virtual environment, and says which Python is its base.
   @moduledoc false
 
-  alias Pythonx.Cache
+  alias Pythonx.Host.Cache
   alias Pythonx.Uv.Paths
 
   @doc "The text of the file. Raises a `File.Error` when there is none."

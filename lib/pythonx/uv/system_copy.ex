@@ -6,7 +6,8 @@ defmodule Pythonx.Uv.SystemCopy do
   # was made on, as its Erlang does.
   @moduledoc false
 
-  alias Pythonx.{Cache, Program, Python}
+  alias Pythonx.Boot.Python
+  alias Pythonx.Host.{Cache, Program}
   alias Pythonx.Uv.Paths
 
   # Of the standard library: its own tests, programs of it, packages of the user, the static libpython.

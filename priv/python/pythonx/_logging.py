@@ -7,7 +7,7 @@ import threading
 
 import _pythonx
 
-_PROCESS = "Pythonx.Logs"
+_PROCESS = "Pythonx.Integrations.Logging"
 
 
 class ElixirHandler(logging.Handler):

@@ -220,7 +220,7 @@ _suspect_keys = itertools.count(1)
 
 def _ask_whether_stuck(pending: Pending, process: object) -> None:
     call = _pythonx.blocking_call()
-    callbacks = _pythonx.whereis("Pythonx.Callbacks") if call else None
+    callbacks = _pythonx.whereis("Pythonx.Calls.Callbacks") if call else None
     if callbacks is None:
         return
     key = next(_suspect_keys)

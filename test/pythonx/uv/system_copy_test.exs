@@ -5,7 +5,7 @@ defmodule Pythonx.Uv.SystemCopyTest do
   import Pythonx.NativeCase
   import Pythonx.UvCase, only: [quietly: 1, with_output: 1]
 
-  alias Pythonx.Python
+  alias Pythonx.Boot.Python
   alias Pythonx.Uv.SystemCopy
 
   @moduletag :tmp_dir

@@ -1,0 +1,218 @@
+defmodule Pythonx.Boot.Bridge do
+  # Finds the library of `Pythonx.NIF` that fits the Python in use, or builds it, once.
+  #
+  # pybind11 binds the bridge to one minor version of Python and to its kind (with or without the GIL), which the tag names:
+  # cp313, cp314t. A built library is found by a key: the tag and a hash of whatever else it depends on. It is looked for in
+  # priv/bridge (a release, or `mix pythonx.build`), then in the user's cache, and compiled into the cache if it is in neither.
+  #
+  # Who builds holds the lock of the tag in the cache, and renames the library into place when it is whole: whoever sees
+  # it may load it, and a build that is killed leaves nothing that looks like one.
+  @moduledoc false
+
+  alias Pythonx.Boot.Bridge.{Compiler, Headers, Store}
+  alias Pythonx.Boot.Python
+  alias Pythonx.Host.{Cache, Lock}
+
+  # What pybind11 3.1 supports, from where its `PyConfig` does what boot needs.
+  @minors 10..15
+
+  @source_dir Path.expand("../../../c_src/bridge", __DIR__)
+  @source_hash Compiler.source_hash(@source_dir)
+
+  @type tag :: String.t()
+
+  @type option ::
+          {:cache_dir, String.t()} | {:priv_dir, String.t()} | {:source_dir, String.t()} | {:uv, String.t() | nil}
+
+  @doc false
+  # Called by Mix: the sources are not known to it, and a release has the hash of them but not the sources.
+  @spec __mix_recompile__?() :: boolean()
+  def __mix_recompile__?, do: Compiler.source_hash(@source_dir) != @source_hash
+
+  @doc """
+  The tag for a `Py_GetVersion` text. Raises a `RuntimeError` for a Python that Pythonx cannot embed.
+  """
+  @spec tag(String.t()) :: tag()
+  def tag(version) when is_binary(version) do
+    with [_, minor] <- Regex.run(~r/\A3\.(\d+)\.\d/, version),
+         true <- String.to_integer(minor) in @minors,
+         false <- version =~ ~r/pypy|graal/i do
+      "cp3#{minor}" <> if(version =~ "free-threading build", do: "t", else: "")
+    else
+      _ -> raise "Pythonx needs CPython 3.#{@minors.first} to 3.#{@minors.last}, this Python is: #{version}"
+    end
+  end
+
+  @doc "A tag in words, such as `CPython 3.13` or `CPython 3.14 (free-threading)`."
+  @spec describe(tag()) :: String.t()
+  def describe("cp3" <> rest) do
+    {minor, kind} = Integer.parse(rest)
+    "CPython 3.#{minor}" <> if(kind == "t", do: " (free-threading)", else: "")
+  end
+
+  @doc """
+  Returns the path, without its extension, of the bridge for `tag`, for `:erlang.load_nif/2`. Builds it if there is none.
+
+  `python` is an executable of that Python, which knows where its headers are. Says so on standard error before it compiles.
+  Raises a `RuntimeError` that tells what is missing.
+
+  ## Options
+
+    * `:uv` - the uv to install the pybind11 headers with, before pip of `python` is tried. By default the one that
+      `Pythonx.Uv.find_uv/1` finds
+
+    * `:cache_dir`, `:priv_dir`, `:source_dir` - where built libraries and sources are, for tests
+
+  """
+  @spec ensure!(tag(), String.t(), [option()]) :: String.t()
+  def ensure!(tag, python, opts \\ []) do
+    opts = defaults(opts)
+    find(tag, known_hash(opts[:source_dir]), opts) || find_or_build!(tag, python, opts)
+  end
+
+  @doc "The same for the Python that `python` is, which is asked for its tag."
+  @spec ensure_for!(String.t()) :: String.t()
+  def ensure_for!(python) do
+    {tag, _probe} = probe!(python)
+    ensure!(tag, python)
+  end
+
+  defp find(tag, source_hash, opts) do
+    name = name(tag, source_hash)
+    prebuilt = Path.join(opts[:priv_dir], name)
+    cached = Path.join(Store.dir(opts[:cache_dir]), name)
+
+    cond do
+      library?(prebuilt) -> prebuilt
+      library?(cached) && Cache.check_owner!(opts[:cache_dir], cached <> ".so") -> cached
+      true -> nil
+    end
+  end
+
+  defp find_or_build!(tag, python, opts) do
+    source_hash = source_hash(opts[:source_dir])
+
+    with nil <- find(tag, source_hash, opts) do
+      path = Path.join(Store.dir(opts[:cache_dir]), name(tag, source_hash))
+      announce = fn -> say("compiling the bridge for #{describe(tag)}, once, which takes some seconds") end
+      build!(tag, python, path, announce, opts)
+    end
+  end
+
+  @doc """
+  Builds the bridge for a Python into `priv/bridge`, if it is not there yet. Returns its tag and its path.
+  """
+  @spec prebuild!(String.t(), [option()]) :: {tag(), String.t()}
+  def prebuild!(python, opts \\ []) do
+    opts = defaults(opts)
+    {tag, _probe} = probe!(python)
+    name = name(tag, source_hash(opts[:source_dir]))
+    path = Path.join(opts[:priv_dir], name)
+    Cache.mkdir!(opts[:priv_dir])
+    unless library?(path), do: copy_cached!(name, path, opts)
+    {tag, build!(tag, python, path, fn -> :ok end, opts) <> ".so"}
+  end
+
+  defp copy_cached!(name, path, opts) do
+    cached = Path.join(Store.dir(opts[:cache_dir]), name)
+
+    if library?(cached) do
+      Cache.check_owner!(opts[:cache_dir], cached <> ".so")
+      Cache.write_atomically!(path <> ".so", File.read!(cached <> ".so"), 0o755)
+    end
+  end
+
+  @doc "The environment variables for c_src/bridge/Makefile, to build the bridge for a Python by hand."
+  @spec make_env!(String.t(), [option()]) :: [{String.t(), String.t()}]
+  def make_env!(python, opts \\ []) do
+    opts = defaults(opts)
+    {_tag, probe} = probe!(python)
+    Store.prepare!(opts[:cache_dir], opts[:cache_dir])
+    includes!(probe, python, fn -> :ok end, opts) |> Compiler.make_env()
+  end
+
+  defp defaults(opts) do
+    defaults = [cache_dir: Cache.base_dir(), priv_dir: priv_dir(), source_dir: @source_dir, uv: nil]
+    Keyword.validate!(opts, defaults)
+  end
+
+  defp priv_dir, do: :pythonx |> Application.app_dir("priv") |> Path.join("bridge")
+
+  # The version of the compiler is not part of it: the machine that runs a release has none.
+  defp name(tag, source_hash) do
+    platform = [:erlang.system_info(:system_architecture), :erlang.system_info(:nif_version)]
+    hash = :crypto.hash(:sha256, :erlang.term_to_binary({source_hash, Headers.pybind11_version(), tag, platform}))
+    "#{tag}-#{hash |> binary_part(0, 8) |> Base.encode16(case: :lower)}"
+  end
+
+  # Reading the sources would take a good part of a start. Mix compiles this module again when they have changed.
+  defp known_hash(dir), do: if(dir == @source_dir, do: @source_hash, else: Compiler.source_hash(dir))
+
+  # What is built has the hash of what is there. A release has no sources.
+  defp source_hash(dir) do
+    if dir == @source_dir and not File.dir?(dir), do: @source_hash, else: Compiler.source_hash(dir)
+  end
+
+  defp library?(path), do: File.regular?(path <> ".so")
+
+  defp build!(tag, python, path, announce, opts) do
+    # In the cache for priv as well, which a release copies as it is.
+    dir = Store.dir(opts[:cache_dir])
+    Store.prepare!(opts[:cache_dir], dir)
+    waiting = fn -> say("waiting for another process that compiles the bridge for #{describe(tag)}") end
+
+    Lock.with_lock(
+      Path.join(dir, "#{tag}.lock"),
+      fn ->
+        if not library?(path), do: build_locked!(tag, python, path, announce, opts)
+        path
+      end,
+      on_wait: waiting
+    )
+  end
+
+  defp build_locked!(tag, python, path, announce, opts) do
+    if Compiler.sources(opts[:source_dir]) == [], do: raise(no_sources(tag))
+    {python_tag, probe} = probe!(python)
+    check_tag!(tag, python_tag, python)
+    Compiler.compile!(opts[:source_dir], path <> ".so", includes!(probe, python, announce, opts), tag)
+    Store.prune(Path.dirname(path), tag)
+  end
+
+  defp probe!(python) do
+    case Python.probe(python) do
+      {:ok, probe} -> {tag(version_text(probe)), probe}
+      {:error, reason} -> raise reason
+    end
+  end
+
+  # As Py_GetVersion says it.
+  defp version_text(probe) do
+    kind = if probe.free_threaded, do: " free-threading build", else: ""
+    implementation = if probe.implementation == "cpython", do: "", else: " [#{probe.implementation}]"
+    probe.version <> kind <> implementation
+  end
+
+  # First what costs nothing: nobody waits for a download to learn that Python.h is missing.
+  defp includes!(probe, python, announce, opts) do
+    includes = %{python: Headers.python!(probe), erlang: Headers.erlang!()}
+    announce.()
+    lock = Path.join(opts[:cache_dir], "pybind11.lock")
+    pybind11 = Lock.with_lock(lock, fn -> Headers.pybind11!(opts[:cache_dir], python, opts[:uv]) end)
+    Map.put(includes, :pybind11, pybind11)
+  end
+
+  defp check_tag!(tag, tag, _python), do: :ok
+
+  defp check_tag!(tag, other, python) do
+    raise "the libpython is #{describe(tag)}, but #{python} is #{describe(other)}"
+  end
+
+  defp no_sources(tag) do
+    "this release has no bridge for #{describe(tag)} in priv/bridge, and not the sources to compile it. " <>
+      "Run mix pythonx.build for that Python before mix release"
+  end
+
+  # Standard error, as the standard output of a script is its user's.
+  defp say(text), do: IO.puts(:stderr, "Pythonx: #{text}")
+end

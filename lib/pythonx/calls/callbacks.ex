@@ -1,0 +1,155 @@
+defmodule Pythonx.Calls.Callbacks do
+  @moduledoc false
+
+  # Elixir functions that Python calls. For each call this process starts another, the handler, and is linked to it:
+  # when a handler dies its call is answered all the same, and none survives this process.
+  #
+  # A handler ends with the process that evaluates, as a linked process would: when that is killed or fails. For calls of
+  # threads of the bridge the native side sees to that, by cancelling the job. For those of other threads, and of
+  # coroutines, the process is monitored here. A thread that goes on after its evaluation has returned may call all the same.
+  #
+  # The native side of it, and who owns what: c_src/bridge/threads/call.hpp.
+
+  use GenServer
+
+  alias Pythonx.NIF
+
+  @spec start_link(term()) :: GenServer.on_start()
+  def start_link(_opts), do: GenServer.start_link(__MODULE__, nil, name: __MODULE__)
+
+  # `calls` and `handlers` hold the same entries, by the id of the call and by the handler's pid. `monitors` are those of
+  # callers, with the handlers that end with them.
+  @impl true
+  def init(nil) do
+    Process.flag(:trap_exit, true)
+    {:ok, %{handlers: %{}, calls: %{}, monitors: %{}}}
+  end
+
+  @impl true
+  def handle_info({:pythonx_call, id, call, caller, device, tied}, state) do
+    pid = spawn_link(__MODULE__, :handle, [call, caller, device])
+    monitor = if tied, do: Process.monitor(caller)
+    state = %{state | handlers: Map.put(state.handlers, pid, {id, call, monitor}), calls: Map.put(state.calls, id, pid)}
+    {:noreply, if(monitor, do: put_in(state.monitors[monitor], {pid, call}), else: state)}
+  end
+
+  def handle_info({:pythonx_cancel, id}, state) do
+    with {:ok, pid} <- Map.fetch(state.calls, id), do: Process.exit(pid, :kill)
+    {:noreply, state}
+  end
+
+  # Python asks whether an awaitable can ever be done: not when the loop waits for a function (`id`) that `process` works
+  # for. See `_ask_whether_stuck` in priv/python/pythonx/_loop.py.
+  def handle_info({:pythonx_awaits, id, process, key}, state) do
+    handler = state.calls[id]
+    # Elsewhere: it asks a process that may be busy, and Python.
+    spawn(fn -> decide(key, handler != nil and handler in [process | callers_of(process)]) end)
+    {:noreply, state}
+  end
+
+  def handle_info({:DOWN, monitor, :process, _caller, reason}, state) do
+    {gone, monitors} = Map.pop(state.monitors, monitor)
+    with {pid, call} <- gone, do: if(ends?(call, reason), do: Process.exit(pid, :kill))
+    {:noreply, %{state | monitors: monitors}}
+  end
+
+  def handle_info({:EXIT, pid, reason}, state) do
+    case Map.pop(state.handlers, pid) do
+      {{id, call, monitor}, handlers} ->
+        if monitor, do: Process.demonitor(monitor, [:flush])
+        # The first answer counts, so this one is for a handler that died before it could give any.
+        if NIF.answer_call(call, error(:exit, reason, [])) == :async, do: spawn(fn -> resolve(call) end)
+        monitors = Map.delete(state.monitors, monitor)
+        {:noreply, %{handlers: handlers, calls: Map.delete(state.calls, id), monitors: monitors}}
+
+      {nil, _handlers} ->
+        {:noreply, state}
+    end
+  end
+
+  def handle_info(_unknown, state), do: {:noreply, state}
+
+  # A caller may have ended before it was watched: well, if the evaluation has returned to it.
+  defp ends?(_call, :normal), do: false
+  defp ends?(call, :noproc), do: NIF.caller_waits?(call)
+  defp ends?(_call, _reason), do: true
+
+  defp decide(key, stuck), do: Pythonx.Calls.internal("pythonx._loop", "decide", {key, stuck})
+
+  ## In the handler
+
+  @doc false
+  @spec handle(reference(), pid() | nil, Pythonx.device() | nil) :: :ok
+  def handle(call, caller, device) do
+    if is_pid(device), do: Process.group_leader(self(), device)
+    if caller, do: Process.put(:"$callers", [caller | callers_of(caller)])
+    {function, arguments, binaries_as_str} = NIF.begin_call(call)
+    if NIF.answer_call(call, answer(function, arguments, binaries_as_str)) == :async, do: resolve(call)
+    :ok
+  end
+
+  # No thread waits for the answer of a coroutine's call, so this takes one to hand it over.
+  defp resolve(call), do: NIF.call("resolve_call", {call})
+
+  # The chain of a Task goes on through the process that it called Python from.
+  defp callers_of(caller) do
+    with {:dictionary, dictionary} <- Process.info(caller, :dictionary),
+         {_key, callers} <- List.keyfind(dictionary, :"$callers", 0) do
+      callers
+    else
+      _none -> []
+    end
+  end
+
+  defp answer(function, arguments, binaries_as_str) do
+    if is_function(function, length(arguments)) do
+      run(function, arguments, binaries_as_str)
+    else
+      {:type_error, arity_text(function, length(arguments))}
+    end
+  end
+
+  defp run(function, arguments, binaries_as_str) do
+    {:ok, function |> apply(arguments) |> encode(binaries_as_str)}
+  catch
+    kind, reason -> error(kind, reason, __STACKTRACE__)
+  end
+
+  # What needs no protocol and takes no time is encoded by the thread that waits.
+  defp encode(result, _binaries_as_str) when is_number(result) or is_atom(result) or is_binary(result), do: result
+  defp encode(result, true), do: Pythonx.encode!(result, binaries: :str)
+  defp encode(result, false), do: Pythonx.encode!(result)
+
+  defp arity_text(function, count) do
+    {:arity, arity} = Function.info(function, :arity)
+    "the Elixir function takes #{arity} positional #{plural("argument", arity)}, but #{count} #{was(count)} given"
+  end
+
+  defp plural(word, 1), do: word
+  defp plural(word, _count), do: word <> "s"
+
+  defp was(1), do: "was"
+  defp was(_count), do: "were"
+
+  ## What went wrong
+
+  # A Python exception that comes from an evaluation in the function goes on as it is.
+  defp error(:error, %Pythonx.Error{value: value} = error, stacktrace) do
+    if NIF.local_object?(value), do: {:python, value}, else: elixir_error(:error, error, stacktrace)
+  end
+
+  defp error(kind, reason, stacktrace), do: elixir_error(kind, reason, stacktrace)
+
+  defp elixir_error(:error, reason, stacktrace) do
+    exception = Exception.normalize(:error, reason, stacktrace)
+    class = inspect(exception.__struct__)
+    {:error, class, Exception.message(exception), text(stacktrace), {:error, exception, stacktrace}}
+  end
+
+  defp elixir_error(kind, reason, stacktrace) do
+    {:error, Atom.to_string(kind), inspect(reason), text(stacktrace), {kind, reason, stacktrace}}
+  end
+
+  defp text([]), do: ""
+  defp text(stacktrace), do: Exception.format_stacktrace(stacktrace)
+end
