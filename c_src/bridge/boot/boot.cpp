@@ -23,6 +23,7 @@
 #include "memory/view.hpp"
 #include "python/gil.hpp"
 #include "tables/table.hpp"
+#include "threads/place.hpp"
 #include "threads/pool.hpp"
 #include "threads/reaper.hpp"
 #include "threads/signal_right.hpp"
@@ -143,7 +144,7 @@ std::string start(const BootConfig& config) {
   if (failed(status)) return text_of(status);
   try {
     if (!init_pid_type() || !init_function_type({call_elixir, start_call}) || !init_atom_type() ||
-        !init_view_types() || !init_table_type() || !init_output() || !init_sources())
+        !init_view_types() || !init_table_type() || !init_output() || !init_places() || !init_sources())
       throw py::error_already_set();
     boot_python_side(config);
     if (!init_main_module()) throw py::error_already_set();

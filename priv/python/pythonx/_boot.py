@@ -34,6 +34,7 @@ def boot(sys_paths: list[str], interrupt_signal: int) -> None:
             "asyncio": _keep_asyncio,
             "atexit": _exit.replace,
             "faulthandler": _signals.guard_faulthandler,
+            "greenlet._greenlet": _pythonx.use_greenlets,
             "inspect": lambda module: _sources().hook_inspect(module),
             "linecache": lambda module: _sources().hook_linecache(module),
             "multiprocessing.context": _spawn_by_default,

@@ -1,0 +1,46 @@
+"""Interrupts for what waits in gevent.
+
+A greenlet that waits has given its thread to the hub, another greenlet, which waits in C code for all. An exception raised
+there would be the hub's and end the wait of the thread's main greenlet, whoever it was meant for, if it ever acted: in most
+threads the hub does not look whether there is one. So the hub itself is asked to throw it into the greenlet.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import _pythonx
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import Any
+
+
+def interrupt(frame: FrameType | None, greenlet: Any, number: int) -> bool:
+    """Have the hub that a thread waits in throw KeyboardInterrupt into a greenlet. False where no hub waits.
+
+    Args:
+        frame: The innermost of the thread.
+        greenlet: None for the thread's main greenlet.
+        number: Of the job, which has to be in that greenlet still when it is thrown.
+    """
+    hub = _hub_of(frame)
+    if hub is None:
+        return False
+    hub.loop.run_callback_threadsafe(_throw, hub.parent if greenlet is None else greenlet, number)
+    return True
+
+
+def _hub_of(frame: FrameType | None) -> Any:
+    hub_type = getattr(sys.modules.get("gevent.hub"), "Hub", None)
+    while hub_type is not None and frame is not None:
+        if frame.f_code is hub_type.run.__code__:
+            return frame.f_locals["self"]
+        frame = frame.f_back
+    return None
+
+
+def _throw(greenlet: Any, number: int) -> None:
+    if not greenlet.dead and _pythonx.is_interrupted(number):
+        greenlet.throw(KeyboardInterrupt)
