@@ -1,8 +1,9 @@
 """Interrupts for what waits in gevent.
 
-A greenlet that waits has given its thread to the hub, another greenlet, which waits in C code for all. An exception raised
-there would be the hub's and end the wait of the thread's main greenlet, whoever it was meant for, if it ever acted: in most
-threads the hub does not look whether there is one. So the hub itself is asked to throw it into the greenlet.
+A greenlet that waits has given its thread to the hub, another greenlet, which waits in C code for all. An exception
+raised there would be the hub's and end the wait of the thread's main greenlet, whoever it was meant for, if it ever
+acted: in most threads the hub does not look whether there is one. So the hub itself is asked to throw it into the
+greenlet.
 """
 
 from __future__ import annotations
