@@ -106,6 +106,7 @@ Object table_part(const TablePtr& table, const std::vector<std::int64_t>& column
                   std::int64_t length) {
   check_range(*table, offset, length);
   std::vector<std::size_t> indices;
+  indices.reserve(columns.size());
   for (const std::int64_t column : columns) indices.push_back(column_index(*table, column));
   return make_table(part_of(*table, indices, offset, length));
 }
