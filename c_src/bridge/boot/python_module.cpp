@@ -223,6 +223,10 @@ PYBIND11_EMBEDDED_MODULE(_pythonx, m, py::mod_gil_not_used()) {
       [](const py::dict& natives) { return taken(make_signal_functions(natives.ptr())); }, py::arg("natives"),
       "The functions of the module signal that know of the VM, from those which do not.");
   m.def(
+      "use_hub",
+      [](const py::object& module) { use_hub(module.attr("Hub").attr("run").attr("__code__").ptr()); },
+      py::arg("module"), "There are hubs of gevent from now on.");
+  m.def(
       "use_greenlets", [](const py::object& module) { use_greenlets(module.attr("getcurrent").ptr()); },
       py::arg("module"), "There are greenlets from now on.");
   m.def(

@@ -297,11 +297,16 @@ Job* ThreadPool::run(Worker* worker, Job* job) {
   const Term reply = perform(worker, job);
   const bool left = leaves_interrupted(worker, job);
   if (left) {
+    job->retain();  // What greenlets still print is its evaluation's.
     deliver(job, reply);
     end_left_jobs(worker);
   }
   Job* next = next_or_idle(worker, job);
-  if (!left) deliver(job, reply);
+  if (left) {
+    job->release();
+  } else {
+    deliver(job, reply);
+  }
   return next;
 }
 

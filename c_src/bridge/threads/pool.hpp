@@ -178,6 +178,7 @@ class ThreadPool {
   bool raise_detached(Job* job);
   void raise_on_worker(Job* job);
   bool throw_in_hub(Job* job);
+  static bool hub_interrupts(const Job* job, PyFrameObject* frame);
   bool wake_idle(Job* job);
   static void take_back_exception(Worker* worker);
   void end_wait_in_c(Cancelled* cancelled);

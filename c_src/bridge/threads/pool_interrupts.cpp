@@ -318,28 +318,38 @@ bool ThreadPool::throw_in_hub([[maybe_unused]] Job* job) {
     if (job->state_ != Job::State::running || job->worker_->state == nullptr) return false;
     state = job->worker_->state;
     std::lock_guard<std::mutex> pool_lock(mutex_);
-    if (last_of(job->worker_, {job->greenlet_}) != job || ++job->in_hub_ > put_off_limit(Safety::risky))
+    if (last_of(job->worker_, {job->greenlet_}) != job || job->in_hub_ > put_off_limit(Safety::risky))
       return false;
     if (job->number_ == 0) job->number_ = ++next_number_;
     number = job->number_;
     greenlet =
         job->greenlet_ == nullptr ? Py_None : static_cast<PyObject*>(const_cast<void*>(job->greenlet_));
   }
+  PyFrameObject* innermost = PyThreadState_GetFrame(state);
+  auto* frame = reinterpret_cast<PyObject*>(hub_frame(innermost));
+  Py_XDECREF(reinterpret_cast<PyObject*>(innermost));
+  if (frame == nullptr) return false;
+  ++job->in_hub_;
   Py_INCREF(greenlet);
-  PyObject* frame = reinterpret_cast<PyObject*>(PyThreadState_GetFrame(state));
   PyObject* module = PyImport_ImportModule("pythonx._greenlets");
-  PyObject* done = module == nullptr
-                       ? nullptr
-                       : PyObject_CallMethod(module, "interrupt", "OOK", frame == nullptr ? Py_None : frame,
-                                             greenlet, static_cast<unsigned long long>(number));
-  const bool thrown = done == Py_True;
+  PyObject* done = module == nullptr ? nullptr
+                                     : PyObject_CallMethod(module, "interrupt", "OOK", frame, greenlet,
+                                                           static_cast<unsigned long long>(number));
+  const bool thrown = done != nullptr;
   PyErr_Clear();
   Py_XDECREF(done);
   Py_XDECREF(module);
-  Py_XDECREF(frame);
+  Py_DECREF(frame);
   Py_DECREF(greenlet);
   return thrown;
 #endif
+}
+
+// Whether the calling thread, which is at this frame, is in the hub. That throws the interrupt itself.
+bool ThreadPool::hub_interrupts(const Job* job, PyFrameObject* frame) {
+  PyFrameObject* hub = hub_frame(frame);
+  Py_XDECREF(reinterpret_cast<PyObject*>(hub));
+  return hub != nullptr && job->in_hub_ <= put_off_limit(Safety::risky);
 }
 
 // Whether the calling thread's job of that number is to be interrupted, and nothing is on top of it in its greenlet.
@@ -382,7 +392,7 @@ bool ThreadPool::may_interrupt(PyFrameObject* frame) {
   Worker* worker = current_worker();
   Job* job = current_job();
   if (job == nullptr || !job->cancelled_ || job->state_ != Job::State::running) return false;
-  if (is_in_hub() && job->in_hub_ <= put_off_limit(Safety::risky)) return false;  // See throw_in_hub.
+  if (hub_interrupts(job, frame)) return false;
   const int signals = job->signals_;
   const bool is_new = job->signals_seen_.exchange(signals) != signals;
   const int instruction = instruction_of(frame);
