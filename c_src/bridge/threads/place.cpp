@@ -65,8 +65,10 @@ std::vector<GreenletId> greenlet_lineage() {
 
 void use_hub(PyObject* code) { hub_code = Py_NewRef(code); }
 
+bool hubs_in_use() { return hub_code.load(std::memory_order_relaxed) != nullptr; }
+
 PyFrameObject* hub_frame(PyFrameObject* innermost) {
-  if (hub_code == nullptr) return nullptr;
+  if (!hubs_in_use()) return nullptr;
   PyFrameObject* frame = innermost;
   Py_XINCREF(frame);
   for (int depth = 0; frame != nullptr && depth < hub_depth; ++depth) {

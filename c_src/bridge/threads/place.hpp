@@ -39,6 +39,9 @@ std::vector<GreenletId> greenlet_lineage();
 // Takes note of gevent's hub, the greenlet that waits for all others, by the code that it runs.
 void use_hub(PyObject* code);
 
+// Whether there may be one. Needs no GIL.
+bool hubs_in_use();
+
 // The frame in which a hub waits, if that is what a frame, or one that has called it not far off, belongs to: a new reference, or
 // nullptr. Runs no Python code, and so keeps the GIL.
 PyFrameObject* hub_frame(PyFrameObject* innermost);

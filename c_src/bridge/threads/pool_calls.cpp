@@ -79,14 +79,12 @@ CallState ThreadPool::await_answer(const CallPtr& call) {
         Job* inner = call->inbox.front();
         call->inbox.pop_front();
         call->news = call->state != CallState::open || !call->inbox.empty();
-        call->serving = true;
         lock.unlock();
         run_nested(call, inner);
         end_wait(job, call);
         job = begin_wait(call);
         spin_for_news(call.get());
         lock.lock();
-        call->serving = false;
       } else if (call->state == CallState::open && call->signalled) {
         call->signalled = false;
         lock.unlock();
@@ -176,6 +174,7 @@ void ThreadPool::run_nested(const CallPtr& call, Job* job) {
     job->number_ = ++next_number_;
     job->greenlet_ = call->lineage.front();
     worker->jobs.push_back(job);
+    call->serving = true;
   }
   Term reply;
   if (start(worker, job)) {
@@ -188,6 +187,7 @@ void ThreadPool::run_nested(const CallPtr& call, Job* job) {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     remove(worker, job);
+    call->serving = false;  // before the reply: the handler may be back at once
   }
   deliver(job, reply);
 }

@@ -79,8 +79,7 @@ bool ThreadPool::cancel(Job* job, bool mute) {
     job->cancelled_ = true;
     if (job->state_ != Job::State::running) return true;
     cancelled.code = job->label();
-    // Without greenlets it is known what the main thread is at.
-    if (job->worker_->is_main && job->calls_.empty() && !greenlets_in_use() && signal_thread(job)) {
+    if (job->worker_->is_main && job->calls_.empty() && !hubs_in_use() && signal_thread(job)) {
       cancelled.due += interrupt_interval;  // A second one at once would hit the code's own `finally`.
     }
   }
@@ -164,6 +163,7 @@ void ThreadPool::let_go_of_ended(std::vector<Cancelled>* active) {
 void ThreadPool::interrupt_again(std::vector<Cancelled>* active) {
   const auto now = std::chrono::steady_clock::now();
   std::vector<Job*> on_workers;
+  std::vector<Job*> signalled;
   std::vector<Cancelled*> waiting;
   for (Cancelled& cancelled : *active) {
     if (cancelled.look_due <= now) waiting.push_back(&cancelled);
@@ -171,7 +171,9 @@ void ThreadPool::interrupt_again(std::vector<Cancelled>* active) {
     if (cancelled.due > now) continue;
     cancelled.due = now + interrupt_interval;
     if (wake_idle(cancelled.job)) continue;
-    if (!raise_detached(cancelled.job)) {
+    if (raise_detached(cancelled.job)) {
+      if (hubs_in_use()) signalled.push_back(cancelled.job);
+    } else {
       on_workers.push_back(cancelled.job);
       if (can_lend_signal_right() && cancelled.fruitless < fruitless_limit)
         cancelled.look_due = now + look_interval;
@@ -181,8 +183,9 @@ void ThreadPool::interrupt_again(std::vector<Cancelled>* active) {
     cancelled.reported = true;
     report(cancelled, atoms.stuck);
   }
-  if (on_workers.empty() && waiting.empty()) return;
+  if (on_workers.empty() && waiting.empty() && signalled.empty()) return;
   Attach attached;
+  for (Job* job : signalled) throw_in_hub(job);
   for (Job* job : on_workers)
     if (!throw_in_hub(job)) raise_on_worker(job);
   for (Cancelled* cancelled : waiting) end_wait_in_c(cancelled);
@@ -255,7 +258,8 @@ void ThreadPool::report(const Cancelled& cancelled, Term what) {
   enif_free_env(env);
 }
 
-// False for a job that can be reached with the GIL only.
+// False for a job that can be reached with the GIL only. The main thread is not: where it gives the GIL away it is in the import
+// system or waits, more often than elsewhere, and that is where a signal that is sent by who has the GIL would find it.
 bool ThreadPool::raise_detached(Job* job) {
   std::vector<CallPtr> calls;
   bool reached;
@@ -263,7 +267,7 @@ bool ThreadPool::raise_detached(Job* job) {
     std::lock_guard<std::mutex> lock(job->mutex);
     if (job->state_ == Job::State::done) return true;
     calls = job->calls_;
-    reached = !may_run(job) || (job->worker_->is_main && !greenlets_in_use() && signal_thread(job));
+    reached = !may_run(job) || (job->worker_->is_main && signal_thread(job));
   }
   for (const CallPtr& call : calls) interrupt_call(call);
   return reached;
@@ -282,8 +286,6 @@ void ThreadPool::raise_on_worker(Job* job) {
   [[maybe_unused]] const StoppedWorld stopped;
   std::lock_guard<std::mutex> lock(job->mutex);
   if (job->state_ == Job::State::done || job->worker_->state == nullptr) return;
-  // Another job of its thread may run by now, which the exception would hit. A signal finds its job itself.
-  if (job->worker_->is_main && signal_thread(job)) return;
   if (!runs(job)) return;
   if (put_off(job)) return;
   job->worker_->exception_sent = true;
