@@ -79,7 +79,8 @@ bool ThreadPool::cancel(Job* job, bool mute) {
     job->cancelled_ = true;
     if (job->state_ != Job::State::running) return true;
     cancelled.code = job->label();
-    if (job->worker_->is_main && job->calls_.empty() && !hubs_in_use() && signal_thread(job)) {
+    // Without greenlets it is known that the main thread is at it.
+    if (job->worker_->is_main && job->calls_.empty() && !greenlets_in_use() && signal_thread(job)) {
       cancelled.due += interrupt_interval;  // A second one at once would hit the code's own `finally`.
     }
   }
