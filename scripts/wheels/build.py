@@ -73,7 +73,9 @@ def chosen(variable: str, known: list[str]) -> list[str]:
 
 def source_files(folder: Path) -> list[str]:
     """As Pythonx.Boot.Bridge.Compiler.sources/1."""
-    files = (path for path in folder.rglob("*") if path.suffix in SOURCE_EXTENSIONS or path.name in SOURCE_NAMES)
+    files = (
+        path for path in folder.rglob("*") if path.suffix in SOURCE_EXTENSIONS or path.name in SOURCE_NAMES
+    )
     return sorted(str(path.relative_to(folder)) for path in files)
 
 
@@ -89,7 +91,9 @@ def sha256(data: bytes) -> str:
 
 def tree_hash(folder: Path) -> str:
     files = sorted(path for path in folder.rglob("*.h") if "real" not in path.relative_to(folder).parts)
-    return sha256("".join(f"{sha256(path.read_bytes())}  {path.relative_to(folder)}\n" for path in files).encode())
+    return sha256(
+        "".join(f"{sha256(path.read_bytes())}  {path.relative_to(folder)}\n" for path in files).encode()
+    )
 
 
 class Builder:
@@ -100,7 +104,11 @@ class Builder:
         if spec is None or spec.origin is None:
             raise Failure("ziglang is not installed for this Python: run it by make wheels")
         self.zig = Path(spec.origin).parent / "zig"
-        self.env = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "CC", "CXX")}
+        self.env = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "CC", "CXX")
+        }
         self.env["ZIG_GLOBAL_CACHE_DIR"] = self.env["ZIG_LOCAL_CACHE_DIR"] = str(self.work / "zig-cache")
         self.zig_version = headers.run(self.zig, "version").stdout.strip()
         self.version = re.search(r'@version "([^"]+)"', (ROOT / "mix.exs").read_text()).group(1)  # type: ignore[union-attr]
@@ -114,7 +122,9 @@ class Builder:
             text = text.replace(str(place), "")
         return sha256(text.encode())[:16]
 
-    def built(self, folder: Path, name: str, make_with: dict[str, str], sources: Path, version: str | None) -> Path:
+    def built(
+        self, folder: Path, name: str, make_with: dict[str, str], sources: Path, version: str | None
+    ) -> Path:
         """Runs make in a copy of the sources, unless the file is there: the name is its own once it is whole."""
         product = folder.with_suffix(f".{name}")
         if not product.is_file():
@@ -130,7 +140,9 @@ class Builder:
                 env["PYTHON_INCLUDE"] = str(self.work / f"python-{version}")
             jobs = os.environ.get("JOBS") or str(os.cpu_count() or 1)
             variables = [f"{variable}={value}" for variable, value in make_with.items()]
-            done = subprocess.run(["make", f"-j{jobs}", "--no-print-directory", "--silent", *variables], cwd=folder, env=env)
+            done = subprocess.run(
+                ["make", f"-j{jobs}", "--no-print-directory", "--silent", *variables], cwd=folder, env=env
+            )
             if done.returncode != 0:
                 raise Failure(f"make failed in {folder}, see its output above")
             (folder / name).rename(product)
@@ -148,7 +160,10 @@ class Builder:
             shared = "-shared -undefined dynamic_lookup"
             link = ["-s", f"-Wl,-install_name,{name}"]
         else:
-            shared, link = "-shared -Wl,-z,nodelete", ["-s", f"-Wl,--version-script={HERE / 'exports.map'}", f"-Wl,-soname,{name}"]
+            shared, link = (
+                "-shared -Wl,-z,nodelete",
+                ["-s", f"-Wl,--version-script={HERE / 'exports.map'}", f"-Wl,-soname,{name}"],
+            )
         compiler = f"{shlex.quote(str(self.zig))} %s -target {platform.target}"
         return {
             "CC": compiler % "cc",
@@ -172,9 +187,13 @@ class Builder:
         key = self.key(source_hash(SOURCES / "bridge"), tree_hash(python), tag, repr(flags))
         library = self.built(self.work / f"{tag}-{key}", "bridge.so", flags, SOURCES / "bridge", minor)
         licences = {"LICENSE": ROOT / "LICENSE"}
-        licences |= {"LICENSE.pybind11": path for path in self.pybind11.glob("pybind11-*.dist-info/**/LICENSE")}
+        licences |= {
+            "LICENSE.pybind11": path for path in self.pybind11.glob("pybind11-*.dist-info/**/LICENSE")
+        }
         made = wheel.write(DIST, self.version, tag, library.read_bytes(), licences)
-        say(f"{made.path.relative_to(ROOT)}: {made.path.stat().st_size} bytes, the library {library.stat().st_size}")
+        say(
+            f"{made.path.relative_to(ROOT)}: {made.path.stat().st_size} bytes, the library {library.stat().st_size}"
+        )
         return made
 
     def native(self, platform: Platform) -> None:
@@ -184,12 +203,17 @@ class Builder:
         for folder, name in (("loader", "pythonx_loader.so"), ("launcher", "pythonx_launcher")):
             flags = self.flags(platform, name, exports=folder == "loader")
             key = self.key(source_hash(SOURCES / folder), platform.name, repr(flags))
-            product = self.built(self.work / f"{folder}-{platform.name}-{key}", name, flags, SOURCES / folder, None)
+            product = self.built(
+                self.work / f"{folder}-{platform.name}-{key}", name, flags, SOURCES / folder, None
+            )
             shutil.copyfile(product, target / name)
             (target / name).chmod(0o755)
         hashes = "".join(f"{source_hash(SOURCES / folder)}  {folder}\n" for folder in ("loader", "launcher"))
         (target / "sources.sha256").write_text(hashes)
-        say(f"{target.relative_to(ROOT)}: " + ", ".join(f"{path.name} {path.stat().st_size}" for path in sorted(target.iterdir())))
+        say(
+            f"{target.relative_to(ROOT)}: "
+            + ", ".join(f"{path.name} {path.stat().st_size}" for path in sorted(target.iterdir()))
+        )
 
 
 def main() -> None:
