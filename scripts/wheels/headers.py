@@ -27,7 +27,7 @@ MIRROR = "http://deb.debian.org/debian"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 
-class Failure(Exception):
+class BuildError(Exception):
     """A sentence for whoever has called."""
 
 
@@ -75,11 +75,11 @@ def erlang(cache: Path) -> Path:
         try:
             data = urllib.request.urlopen(url, timeout=60).read()
         except OSError as error:
-            raise Failure(
+            raise BuildError(
                 f"could not download {url}: {error}. ERLANG_DEV_URL can name another place of it"
             ) from error
         if hashlib.sha256(data).hexdigest() != ERLANG_SHA256:
-            raise Failure(f"{url} is not the package that is expected")
+            raise BuildError(f"{url} is not the package that is expected")
         unpack_deb(data, ERLANG_FOLDER, folder)
 
     return place(cache / f"erlang-{ERLANG_SHA256[:16]}", make)
@@ -102,7 +102,7 @@ def pybind11(cache: Path, requirement: Path) -> Path:
         pinned = ("--no-deps", "--require-hashes", "--only-binary", ":all:", "-r", requirement)
         done = run(*pip, "--target", folder, *pinned)
         if done.returncode != 0:
-            raise Failure(f"pip could not install {requirement}:\n{done.stderr}")
+            raise BuildError(f"pip could not install {requirement}:\n{done.stderr}")
 
     return place(cache / f"pybind11-{key}", make)
 
@@ -122,7 +122,7 @@ def python(cache: Path, version: str) -> Path:
 
     folder = place(cache / f"python-{version}", make)
     if not (folder / "Python.h").is_file():
-        raise Failure(f"{folder} has no Python.h: delete it")
+        raise BuildError(f"{folder} has no Python.h: delete it")
     if not (folder / "pyconfig.h").is_file() or (folder / "pyconfig.h").read_bytes() != ours:
         (folder / "pyconfig.h").write_bytes(ours)
     return folder
@@ -153,7 +153,7 @@ def installed(version: str) -> str | None:
 def from_debian(version: str, folder: Path) -> None:
     """By APT with a configuration of its own, which checks what it downloads and leaves the system as it is."""
     if not shutil.which("apt-get"):
-        raise Failure(
+        raise BuildError(
             f"no CPython {version} with Python.h is installed here, and there is no apt-get to ask Debian for it"
         )
     package = f"libpython{version}-dev"
@@ -176,7 +176,7 @@ def from_debian(version: str, folder: Path) -> None:
         for command in (["update"], ["download", package]):
             done = run("apt-get", "-qq", *options, *command, cwd=work)
             if done.returncode != 0:
-                raise Failure(
+                raise BuildError(
                     f"no CPython {version} with Python.h is installed here, and Debian has none: {done.stderr.strip()}"
                 )
         (archive,) = Path(work).glob("*.deb")
@@ -214,12 +214,12 @@ def check_pyconfig(zig: Path, headers: Path, version: str, env: dict[str, str]) 
             )
             done = run(zig, "c++", *target, input=PROBE, env=env, cwd=work)
             if done.returncode != 0:
-                raise Failure(f"the headers of CPython {version} cannot be read: {done.stderr}")
+                raise BuildError(f"the headers of CPython {version} cannot be read: {done.stderr}")
             texts.append(done.stdout)
             shutil.rmtree(folder)
     if texts[0] != texts[1]:
         ours, theirs = (text.splitlines() for text in texts)
-        different = [pair for pair in zip(ours, theirs) if pair[0] != pair[1]][:3]
-        raise Failure(
+        different = [pair for pair in zip(ours, theirs, strict=False) if pair[0] != pair[1]][:3]
+        raise BuildError(
             f"scripts/wheels/pyconfig.h makes something else of CPython {version} than {real}: {different}"
         )

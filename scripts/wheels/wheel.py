@@ -17,12 +17,15 @@ SUMMARY = (
 
 @dataclass(frozen=True)
 class Wheel:
+    """One that was written, with its tag and the hash of the library in it."""
+
     path: Path
     tag: str
     library_sha256: str
 
     @property
     def sha256(self) -> str:
+        """The hash by which an installer knows it."""
         return hashlib.sha256(self.path.read_bytes()).hexdigest()
 
 
