@@ -25,11 +25,10 @@ defmodule Pythonx.NIF do
 
   # An error leaves the module as it was before, in use.
   defp resume() do
-    case Library.recall(__MODULE__) do
-      :none -> :ok
-      {:ok, path} -> load_library(path)
-      {:error, text} -> {:error, text}
-    end
+    # No other module may be there yet, when this one has just been compiled.
+    with {_path, _identity} = library <- :persistent_term.get({Library, __MODULE__}, :ok),
+         {:ok, path} <- Library.recall(__MODULE__, library),
+         do: load_library(path)
   end
 
   # The template shows the native side how this version of Elixir shapes a MapSet.
@@ -126,6 +125,7 @@ defmodule Pythonx.NIF do
   def memoryview(binary) when is_binary(binary) do
     case nif_memoryview(binary) do
       {:ok, object} -> object
+      :needs_thread -> call("memoryview", {binary})
       {:error, :not_initialized} -> not_initialized!()
       :no_memory -> raise "Python has no memory left for a memoryview"
     end

@@ -20,6 +20,7 @@
 #include "python/gil.hpp"
 #include "python/pacer.hpp"
 #include "tables/arrow_atoms.hpp"
+#include "tables/pending.hpp"
 #include "tables/read.hpp"
 #include "threads/pool.hpp"
 #include "work/callback.hpp"
@@ -76,7 +77,7 @@ class GilWait {
  public:
   GilWait() : begun_(is_observing() ? clock::now() : clock::time_point()) {}
 
-  // The Attach that follows is done.
+  // The attempt that follows is done.
   void end() {
     if (begun_ != clock::time_point()) waited_ = clock::now() - begun_;
   }
@@ -114,8 +115,9 @@ std::variant<Ok<Object>, std::tuple<Term, std::vector<Term>>, Term> encode_here(
 Term encode(ErlNifEnv* env, Term term, bool binaries_as_str, const std::vector<PyObject*>& replacements) {
   if (!is_booted()) return not_initialized(env);
   GilWait wait;
-  Attach attached;
+  const TryAttach attached;
   wait.end();
+  if (!attached) return atoms.needs_thread;
   return wait.with_times(env, to_term(env, encode_here(env, term, binaries_as_str, replacements)));
 }
 
@@ -144,18 +146,20 @@ Term decode(ErlNifEnv* env, Term term) {
   PyObject* object = get_object(env, term);
   if (object == nullptr) return atoms.error;
   GilWait wait;
-  Attach attached;
+  const TryAttach attached;
   wait.end();
+  if (!attached) return atoms.needs_thread;
   return wait.with_times(env, to_term(env, decode_here(env, object)));
 }
 
 // observe(wanted) :: :ok
 void observe(bool wanted) { pythonx::observe(wanted); }
 
-// memoryview(binary) :: {:ok, object} | :no_memory
+// memoryview(binary) :: {:ok, object} | :no_memory | :needs_thread
 std::variant<Ok<Object>, Error<Term>, Term> memoryview(Binary binary) {
   if (!is_booted()) return Error{atoms.not_initialized};
-  const Attach attached;
+  const TryAttach attached;
+  if (!attached) return atoms.needs_thread;
   const CollectorPause no_user_code(false);
   PyObject* view = make_memoryview(binary.term);
   if (view != nullptr) return Ok<Object>{Object(view)};
@@ -186,7 +190,7 @@ void on_halt(void*) {
 
 bool open_types(ErlNifEnv* env) {
   return open_object_types(env) && open_job_type(env) && open_call_type(env) && open_column_type(env) &&
-         open_subinterpreter_types(env);
+         open_pending_table_type(env) && open_subinterpreter_types(env);
 }
 
 // Loading, again and again. Python and its threads live as long as the process, and so does this library (see the Makefile):

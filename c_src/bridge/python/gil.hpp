@@ -10,6 +10,15 @@
 // Every thread that attaches has one thread state, made at its first attach and kept for the thread's life.
 // (One per call would lose threading.local, and crash wheels built with an older pybind11, its issue 2888.)
 //
+// A scheduler of the VM never waits for the GIL: while C code holds it, as many of them as wait would be missing for the work of
+// everybody (collections of large heaps, :crypto, :re). So a native function, on whichever scheduler, takes the GIL with
+// TryAttach, if it is free now or within the time that handing the work over would take; otherwise the work is a job's
+// (:needs_thread), whose caller waits for a message. Only one scheduler at a time is between looking and taking: should another
+// thread be faster in that moment, one scheduler waits for it, never more.
+// Nor does it let go of the GIL and want it back: a walk that has held it for a millisecond goes on if nobody else can want
+// it (is_alone), and otherwise is given up for a thread while it still holds it, when what it has made can be dropped.
+// Whether the GIL is free is read where CPython keeps it, which no function tells: see find_gil in gil.cpp.
+//
 // A thread's context (of context variables) is a Context that it enters at its first attach and leaves at its end, not the
 // nameless one that Python would make: only one that has a name can be lent, see ContextLoan.
 #pragma once
@@ -29,6 +38,23 @@ class Attach {
   Attach(const Attach&) = delete;
   Attach& operator=(const Attach&) = delete;
 };
+
+// Attaches the calling scheduler for a scope, if that takes no wait.
+class TryAttach {
+ public:
+  TryAttach();
+  ~TryAttach();
+  TryAttach(const TryAttach&) = delete;
+  TryAttach& operator=(const TryAttach&) = delete;
+
+  explicit operator bool() const { return attached_; }
+
+ private:
+  bool attached_;
+};
+
+// On an attached scheduler: whether no thread but this one can want the GIL.
+bool is_alone();
 
 // Detaches the calling thread for a scope.
 class Detach {
@@ -67,7 +93,7 @@ class ContextLoan {
 bool is_attached();
 
 // Makes `state` the thread state of the calling thread, which must be attached with it (Python's main thread, whose
-// state Python makes itself).
+// state Python makes itself). The first to be called.
 void adopt_thread_state(PyThreadState* state);
 
 // Ends the Python life of the calling thread, which must be detached and about to exit.
@@ -82,6 +108,9 @@ class Handoff {
     count_ = 0;
     return pause_if_due();
   }
+
+  // Whether a millisecond has passed, without letting go.
+  bool is_due();
 
  private:
   static constexpr std::size_t interval = 1024;

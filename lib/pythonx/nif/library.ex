@@ -10,13 +10,10 @@ defmodule Pythonx.NIF.Library do
   @spec remember(module(), Path.t()) :: :ok
   def remember(module, path), do: :persistent_term.put({__MODULE__, module}, {path, identity(path)})
 
-  @doc "The path of the library that a module has loaded before, if there is one."
-  @spec recall(module()) :: :none | {:ok, Path.t()} | {:error, String.t()}
-  def recall(module) do
-    case :persistent_term.get({__MODULE__, module}, :none) do
-      :none -> :none
-      {path, identity} -> if identity(path) == identity, do: {:ok, path}, else: {:error, replaced(module, path)}
-    end
+  @doc "The path of a library, if it is still the file that a module has loaded before."
+  @spec recall(module(), {Path.t(), term()}) :: {:ok, Path.t()} | {:error, String.t()}
+  def recall(module, {path, identity}) do
+    if identity(path) == identity, do: {:ok, path}, else: {:error, replaced(module, path)}
   end
 
   defp identity(path) do

@@ -38,11 +38,10 @@ defmodule Pythonx.NIF.Loader do
 
   # An error leaves the module as it was before, in use.
   defp resume do
-    case Library.recall(__MODULE__) do
-      :none -> :ok
-      {:ok, path} -> load(path)
-      {:error, text} -> {:error, text}
-    end
+    # No other module may be there yet, when this one has just been compiled.
+    with {_path, _identity} = library <- :persistent_term.get({Library, __MODULE__}, :ok),
+         {:ok, path} <- Library.recall(__MODULE__, library),
+         do: load(path)
   end
 
   defp load do

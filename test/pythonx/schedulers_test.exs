@@ -1,0 +1,105 @@
+defmodule Pythonx.SchedulersTest do
+  # While C code holds the GIL, callers of Python wait as processes, not as schedulers of the VM: the work of others goes on.
+  use Pythonx.Case, async: false
+
+  @moduletag :tmp_dir
+
+  # C code that holds the GIL until something is written to the pipe.
+  @hold """
+  import ctypes, os
+  fd = os.open(path, os.O_RDWR)
+  begun()
+  ctypes.PyDLL(None).read(fd, ctypes.create_string_buffer(1), ctypes.c_size_t(1))
+  """
+
+  setup %{tmp_dir: dir} do
+    pipe = Path.join(dir, "pipe")
+    {"", 0} = System.cmd("mkfifo", [pipe])
+    test = self()
+    globals = %{"path" => Pythonx.encode!(pipe, binaries: :str), "begun" => fn -> send(test, :begun) end}
+    release = fn -> {"", 0} = System.cmd("sh", ["-c", "echo > \"$0\"", pipe]) end
+
+    hold = fn ->
+      holder = Task.async(fn -> Pythonx.eval(@hold, globals) end)
+      # Also when the test fails.
+      on_exit(fn -> if Process.alive?(holder.pid), do: release.() end)
+      assert_receive :begun, 60_000
+      holder
+    end
+
+    %{hold: hold, release: release}
+  end
+
+  # What takes a dirty scheduler and has nothing to do with Python.
+  defp others_work() do
+    large =
+      Task.async(fn -> 1..1_000_000 |> Enum.to_list() |> tap(fn _ -> :erlang.garbage_collect() end) |> length() end)
+
+    key = Task.async(fn -> :crypto.generate_key(:rsa, {1024, 65_537}) end)
+    assert Task.await(large, 60_000) == 1_000_000
+    assert {_public, _private} = Task.await(key, 60_000)
+    assert Regex.scan(~r/b+/, String.duplicate("ab", 100_000)) |> length() == 100_000
+  end
+
+  defp answers(callers), do: callers |> Task.await_many(60_000) |> Enum.uniq()
+
+  describe "others go on while callers wait for the GIL in" do
+    setup do
+      {list, _globals} = Pythonx.eval("[1, 2]", %{})
+      %{list: list, table: Pythonx.Table.new(a: [1, 2, 3])}
+    end
+
+    for {name, call, answer} <- [
+          {"encode!/1", quote(do: fn _, _ -> [3] |> Pythonx.encode!() |> Pythonx.decode() end), [3]},
+          {"encode!/1 of a large binary",
+           quote(
+             do: fn _, _ -> "x" |> :binary.copy(2_000_000) |> Pythonx.encode!() |> Pythonx.decode() |> byte_size() end
+           ), 2_000_000},
+          {"decode/1", quote(do: fn list, _ -> Pythonx.decode(list) end), [1, 2]},
+          {"memoryview/1",
+           quote(do: fn _, _ -> "abc" |> Pythonx.memoryview() |> Pythonx.buffer() |> Map.get(:data) end), "abc"},
+          {"eval/2 with globals",
+           quote(do: fn _, _ -> "x" |> Pythonx.eval(%{"x" => [5]}) |> elem(0) |> Pythonx.decode() end), [5]},
+          {"Table.new/1", quote(do: fn _, _ -> Pythonx.Table.new(a: [1]) |> Pythonx.Table.to_columns() end),
+           %{"a" => [1]}},
+          {"Table.slice/3",
+           quote(do: fn _, table -> table |> Pythonx.Table.slice(1, 1) |> Pythonx.Table.to_columns() end),
+           %{"a" => [2]}}
+        ] do
+      test name, %{hold: hold, release: release, list: list, table: table} do
+        call = unquote(call)
+        holder = hold.()
+
+        callers =
+          for _ <- 1..(4 * :erlang.system_info(:dirty_cpu_schedulers)), do: Task.async(fn -> call.(list, table) end)
+
+        others_work()
+        # It still holds the GIL, so the callers have been waiting.
+        assert Task.yield(holder, 0) == nil
+        release.()
+        assert answers(callers) == [unquote(Macro.escape(answer))]
+        Task.await(holder, 60_000)
+      end
+    end
+  end
+
+  test "a thousand callers wait, and all get their answers", %{hold: hold, release: release} do
+    holder = hold.()
+    callers = for n <- 1..1000, do: Task.async(fn -> Pythonx.encode!([n]) |> Pythonx.decode() == [n] end)
+    others_work()
+    release.()
+    assert answers(callers) == [true]
+    Task.await(holder, 60_000)
+  end
+
+  test "long walks of many callers end while evaluations run" do
+    stop = "threading.Event()"
+    {event, _} = Pythonx.eval("import threading\n" <> stop, %{})
+    busy = Task.async(fn -> Pythonx.eval("while not event.is_set(): pass", %{"event" => event}) end)
+    list = Enum.to_list(1..200_000)
+    callers = for _ <- 1..4, do: Task.async(fn -> list |> Pythonx.encode!() |> Pythonx.decode() == list end)
+    assert answers(callers) == [true]
+    Pythonx.eval("event.set()", %{"event" => event})
+    Task.await(busy, 60_000)
+  end
+end
