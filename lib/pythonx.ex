@@ -553,8 +553,8 @@ defmodule Pythonx do
 
     * `:code` - the first line of the code that is not blank, or the name of the operation
 
-  Finalizers of objects that Elixir has let go of are listed with `Pythonx.Janitor` as their process. Code that waits for
-  an Elixir function it has called is listed too. What runs in an interpreter of
+  A finalizer, of an object that Elixir has let go of, is listed once it has run for 10 ms; its process is the one registered
+  as Pythonx.Janitor. Code that waits for an Elixir function it has called is listed too. What runs in an interpreter of
   `Pythonx.Interpreter` has `:interpreter`, its name, in the place of `:thread` and `:main_thread`.
 
       iex> Pythonx.running()

@@ -54,6 +54,7 @@ defmodule Pythonx.Calls do
   @spec run(atom(), tuple(), [String.t()], map(), devices() | nil) :: term()
   def run(operation, operands, names, opts, devices \\ nil) do
     opts = %{opts | timeout: Deadline.new(opts.timeout)}
+    operands = encode_own(operation, operands, opts)
     devices = devices || devices()
 
     if opts.decode and rich?(opts) do
@@ -79,14 +80,28 @@ defmodule Pythonx.Calls do
   defp decode_rich(%Object{} = object, opts), do: Types.decode(object, opts.timeout)
   defp decode_rich(other, _opts), do: other
 
+  # The first operand is the object; those of calls are in lists.
+  defp encode_own(operation, {object, args, values}, opts) when operation in [:call, :call_method] do
+    {object, Native.encode_own(args, encoding(opts)), Native.encode_own(values, encoding(opts))}
+  end
+
+  defp encode_own(operation, operands, opts) when operation in [:setattr, :getitem, :setitem, :fetch] do
+    [object | terms] = Tuple.to_list(operands)
+    List.to_tuple([object | Native.encode_own(terms, encoding(opts))])
+  end
+
+  defp encode_own(_operation, operands, _opts), do: operands
+
+  defp encoding(opts) do
+    [binaries: opts.binaries, types: if(rich?(opts), do: :rich, else: :basic), timeout: opts.timeout]
+  end
+
   defp submit(operation, operands, names, opts, {out, err, relay} = devices, replacements) do
     arguments = {operands, names, opts.decode, opts.binaries == :str, replacements}
 
     case NIF.perform(operation, arguments, out, err, relay, opts.timeout) do
       {:deferred, terms} ->
-        types = if rich?(opts), do: :rich, else: :basic
-        encoding = [binaries: opts.binaries, types: types, timeout: opts.timeout]
-        objects = Native.encode_deferred(terms, operands, encoding)
+        objects = Native.encode_deferred(terms, operands, encoding(opts))
         submit(operation, operands, names, opts, devices, objects)
 
       {:ok, result} ->

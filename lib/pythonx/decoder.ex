@@ -82,7 +82,7 @@ defmodule Pythonx.Decoder do
 
   # Names are text.
   defp ask(function, arguments) do
-    arguments = Pythonx.encode!(arguments, binaries: :str)
+    arguments = Pythonx.Conversion.Native.encode_plainly(arguments, binaries: :str)
     "call_internal" |> NIF.call({"pythonx._types", function, arguments}) |> Pythonx.decode()
   end
 end

@@ -19,6 +19,9 @@ defprotocol Pythonx.Encoder do
       raise Protocol.UndefinedError, protocol: @protocol, value: value, description: "why"
 
   Structs without an implementation are an error, nested ones too: the message names the place.
+
+  An implementation of your own for a built-in type, such as `BitString`, takes the place of the one here, for terms inside
+  of others too, also where it is defined only at run time. Terms of that type are then encoded one by one.
   """
 
   @doc """
@@ -38,6 +41,9 @@ end
 
 defimpl Pythonx.Encoder, for: [Atom, Integer, Float, BitString, PID, Function] do
   def encode(term, _encoder), do: Pythonx.Conversion.Native.encode(term)
+
+  @doc false
+  def __ours__, do: 0
 end
 
 defimpl Pythonx.Encoder, for: List do
@@ -46,9 +52,12 @@ defimpl Pythonx.Encoder, for: List do
   def encode(list, encoder) do
     Native.encode_container(list, encoder, fn encode_child ->
       # The walk has an error of its own for an improper list.
-      Native.encode(if List.improper?(list), do: list, else: Enum.map(list, encode_child))
+      if List.improper?(list), do: Native.encode(list), else: list |> Enum.map(encode_child) |> Native.encode_plainly()
     end)
   end
+
+  @doc false
+  def __ours__, do: 0
 end
 
 defimpl Pythonx.Encoder, for: Tuple do
@@ -56,9 +65,12 @@ defimpl Pythonx.Encoder, for: Tuple do
 
   def encode(tuple, encoder) do
     Native.encode_container(tuple, encoder, fn encode_child ->
-      tuple |> Tuple.to_list() |> Enum.map(encode_child) |> List.to_tuple() |> Native.encode()
+      tuple |> Tuple.to_list() |> Enum.map(encode_child) |> List.to_tuple() |> Native.encode_plainly()
     end)
   end
+
+  @doc false
+  def __ours__, do: 0
 end
 
 defimpl Pythonx.Encoder, for: Map do
@@ -71,6 +83,9 @@ defimpl Pythonx.Encoder, for: Map do
       Pythonx.NIF.call("dict_from_pairs", {pairs})
     end)
   end
+
+  @doc false
+  def __ours__, do: 0
 end
 
 defimpl Pythonx.Encoder, for: MapSet do
@@ -81,6 +96,9 @@ defimpl Pythonx.Encoder, for: MapSet do
       Pythonx.NIF.call("set_from_list", {Enum.map(set, encode_child)})
     end)
   end
+
+  @doc false
+  def __ours__, do: 0
 end
 
 defimpl Pythonx.Encoder, for: Pythonx.Object do

@@ -31,7 +31,8 @@ defmodule Pythonx.Interpreter do
   goes from one to another by way of Elixir: decode it here, and pass it there.
 
   What can be passed in is plain data too: numbers, binaries, atoms, lists, tuples, maps, `MapSet`s and handles of the same
-  interpreter. Pids, functions and structs are refused, since Python's side of them belongs to the main interpreter.
+  interpreter. Pids, functions and structs are refused, since Python's side of them belongs to the main interpreter. So
+  would be what an implementation of `Pythonx.Encoder` returns: none is asked.
 
   ## Life
 

@@ -51,7 +51,7 @@ defmodule Pythonx.NIF do
   def submit_eval(_ref, _code, _file, _line, _globals, _out, _err, _relay), do: not_loaded()
   def submit_call(_ref, _operation, _arguments), do: not_loaded()
   def submit_object(_ref, _operation, _arguments, _out, _err, _relay), do: not_loaded()
-  def nif_encode(_term, _binaries_as_str, _replacements), do: not_loaded()
+  def nif_encode(_term, _binaries_as_str, _own, _replacements), do: not_loaded()
   def nif_decode(_object), do: not_loaded()
   def nif_memoryview(_binary), do: not_loaded()
   def local_object?(_object), do: not_loaded()

@@ -130,6 +130,7 @@ void boot_python_side(const BootConfig& config) {
   for (const std::string& path : config.sys_paths) extra.append(py::str(path));
   boot_module.attr("boot")(extra, interrupt_signal());
   take_signals();
+  if (!vm_tells_of_halt) boot_module.attr("call_after_loading")(py::cpp_function(&halt_at_exit));
 }
 
 std::string start(const BootConfig& config) {
@@ -218,6 +219,12 @@ void halt() {
   Subinterpreter::await_halt(deadline);
 #ifdef __GLIBC__
   on_exit(leave_without_destructors, nullptr);  // The last to be registered is the first to be called.
+#endif
+}
+
+void halt_at_exit() {
+#ifdef __GLIBC__
+  on_exit([](int, void*) { halt(); }, nullptr);
 #endif
 }
 

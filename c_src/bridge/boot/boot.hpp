@@ -5,6 +5,8 @@
 // and lets the process die.
 #pragma once
 
+#include <erl_nif.h>
+
 #include <string>
 
 #include "python/runtime.hpp"
@@ -16,5 +18,12 @@ std::string boot(const BootConfig& config);
 
 // Called by the VM when it halts, for at most about two seconds.
 void halt();
+
+// Before OTP 26 the VM tells nobody that it halts.
+constexpr bool vm_tells_of_halt = ERL_NIF_MAJOR_VERSION > 2 || ERL_NIF_MINOR_VERSION >= 17;
+
+// Has exit() call halt() in its stead. exit() begins with what was registered last, and a library registers its destructors
+// as it is loaded: to come before these, this is called after each.
+void halt_at_exit();
 
 }  // namespace pythonx

@@ -19,6 +19,7 @@
 #include "work/output.hpp"
 #include "work/signal_functions.hpp"
 #include "work/source.hpp"
+#include "work/streams.hpp"
 
 namespace py = pybind11;
 
@@ -181,6 +182,13 @@ PYBIND11_EMBEDDED_MODULE(_pythonx, m, py::mod_gil_not_used()) {
         if (!set_evaluation_object(evaluation.ptr())) throw py::error_already_set();
       },
       py::arg("evaluation"), "Make this thread belong to an evaluation.");
+  m.def(
+      "share_streams",
+      [](const py::tuple& fronts, const py::tuple& streams) {
+        return taken(share_streams(fronts.ptr(), streams.ptr()));
+      },
+      py::arg("fronts"), py::arg("streams"),
+      "Make these the streams of all evaluations, and what C code finds.");
   m.def("current_main", &current_main, "The module that is __main__ for this thread's evaluation, or None.");
   m.def("current_source", &current_source, "The source of this thread's evaluation, (text, line), or None.");
   m.def("current_operands", &current_operands, "What this thread's operation works on, a tuple, or None.");

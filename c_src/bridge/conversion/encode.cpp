@@ -35,28 +35,31 @@ EncodeStatus Encoder::run(Term root, PyObject** out) {
 PyObject* Encoder::begin(Term term) {
   switch (enif_term_type(env_, term)) {
     case ERL_NIF_TERM_TYPE_INTEGER:
+      if (is_own(own_integer)) return defer(term);
       return checked(make_long(env_, term));
     case ERL_NIF_TERM_TYPE_FLOAT: {
       double value;
+      if (is_own(own_float)) return defer(term);
       enif_get_double(env_, term, &value);
       return checked(PyFloat_FromDouble(value));
     }
     case ERL_NIF_TERM_TYPE_BITSTRING: {
       ErlNifBinary bytes;
-      return enif_inspect_binary(env_, term, &bytes) ? binary(bytes) : defer(term);
+      if (is_own(own_bitstring) || !enif_inspect_binary(env_, term, &bytes)) return defer(term);
+      return binary(bytes);
     }
     case ERL_NIF_TERM_TYPE_ATOM:
-      return atom(term);
+      return is_own(own_atom) ? defer(term) : atom(term);
     case ERL_NIF_TERM_TYPE_LIST:
-      return begin_list(term);
+      return is_own(own_list) ? defer(term) : begin_list(term);
     case ERL_NIF_TERM_TYPE_TUPLE:
-      return begin_tuple(term);
+      return is_own(own_tuple) ? defer(term) : begin_tuple(term);
     case ERL_NIF_TERM_TYPE_MAP:
       return begin_map(term);
     case ERL_NIF_TERM_TYPE_PID:
-      return options_.interpreter == nullptr ? pid(term) : defer(term);
+      return options_.interpreter == nullptr && !is_own(own_pid) ? pid(term) : defer(term);
     case ERL_NIF_TERM_TYPE_FUN:
-      if (options_.interpreter != nullptr) return defer(term);
+      if (options_.interpreter != nullptr || is_own(own_function)) return defer(term);
       return checked(make_function(term, options_.binaries_as_str));
     default:
       return defer(term);

@@ -10,9 +10,25 @@
 
 namespace pythonx {
 
+// Built-in types for which Elixir has an implementation of the protocol that is not ours: their terms are deferred, wherever
+// they are. The bits are those of lib/pythonx/conversion/own.ex.
+enum Own : unsigned {
+  own_atom = 1U << 0,
+  own_bitstring = 1U << 1,
+  own_float = 1U << 2,
+  own_function = 1U << 3,
+  own_integer = 1U << 4,
+  own_list = 1U << 5,
+  own_map = 1U << 6,
+  own_map_set = 1U << 7,
+  own_pid = 1U << 8,
+  own_tuple = 1U << 9,
+};
+
 struct EncodeOptions {
   bool binaries_as_str = false;  // binaries become str, if they are no UTF-8 an error; otherwise bytes
   bool user_code = false;        // true on a bridge thread, where __hash__ and __eq__ of user classes may run
+  unsigned own = 0;              // of `Own`
   bool caller_env = false;       // `env` is that of a NIF call on a scheduler: ends when the caller died
   // Those of the interpreter that the objects are for, nullptr for the main one. Any other takes no handles but its own, and no
   // pids and functions, whose types belong to the main one: these are deferred.

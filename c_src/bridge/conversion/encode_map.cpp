@@ -31,13 +31,14 @@ PyObject* Encoder::begin_map(Term term) {
   enif_get_map_size(env_, term, &size);
   if (size > small_map) {
     const bool is_struct = enif_get_map_value(env_, term, atoms.struct_, &name) && enif_is_atom(env_, name);
-    return is_struct ? begin_struct(term, name) : begin_large_map(Kind::dict, new_dict(size), term, size);
+    if (is_struct) return begin_struct(term, name);
+    return is_own(own_map) ? defer(term) : begin_large_map(Kind::dict, new_dict(size), term, size);
   }
   const std::size_t first = pairs_.size();
   name = read_pairs(term, size);
-  if (name == 0) return begin_small_map(Kind::dict, new_dict(size), first, size);
+  if (name == 0 && !is_own(own_map)) return begin_small_map(Kind::dict, new_dict(size), first, size);
   pairs_.resize(first);
-  return begin_struct(term, name);
+  return name == 0 ? defer(term) : begin_struct(term, name);
 }
 
 PyObject* Encoder::begin_struct(Term term, Term name) {
@@ -48,7 +49,7 @@ PyObject* Encoder::begin_struct(Term term, Term name) {
     Py_INCREF(object);
     return object;
   }
-  return name == atoms.map_set ? begin_set(term) : defer(term);
+  return name == atoms.map_set && !is_own(own_map_set) ? begin_set(term) : defer(term);
 }
 
 PyObject* Encoder::begin_set(Term term) {
@@ -95,6 +96,7 @@ Term Encoder::read_pairs(Term map, std::size_t size) {
 
 // The key of a map. Those of small maps are likely to come again.
 PyObject* Encoder::begin_key(Term term, bool repeats) {
+  if (is_own(own_bitstring)) return begin(term);
   KeyCache* cache = repeats ? this->cache() : nullptr;
   PyObject* key = cache != nullptr ? cache->find(term) : nullptr;
   if (key != nullptr) {

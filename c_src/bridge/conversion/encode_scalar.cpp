@@ -164,6 +164,7 @@ bool Encoder::fill_dict_run(Frame& frame, Convert convert) {
 
 // Lists and large dicts tend to be of one type, and then a loop that expects it saves half of the way there.
 bool Encoder::fill_like(Frame& frame, PyTypeObject* sample) {
+  if (options_.own != 0) return true;
   const auto run = [&](auto convert) {
     return frame.kind == Kind::list ? fill_list_run(frame, convert) : fill_dict_run(frame, convert);
   };

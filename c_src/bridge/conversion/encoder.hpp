@@ -80,6 +80,7 @@ class Encoder {
   PyObject* key_by_content(KeyCache& cache, const ErlNifBinary& binary);
   PyObject* pid(Term term);
   PyObject* defer(Term term);
+  bool is_own(Own type) const { return (options_.own & type) != 0; }
 
   // Goes on filling a list or a large dict as long as its values are like `sample`; false when the walk has
   // to end.

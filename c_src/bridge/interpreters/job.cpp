@@ -169,6 +169,8 @@ Term SubinterpreterJob::perform() {
     enif_get_tuple(env_, arguments_, &arity, &arguments);
     if (scope.ok()) reply = operation_({*interpreter_, env_, arguments}, &internal);
     if (reply == 0) reply = make_tuple(env_, atoms.python_error, take_error(internal));
+    Py_XDECREF(PyObject_CallMethod(interpreter_->python(), "restore_streams", nullptr));
+    PyErr_Clear();  // Of an interrupt that comes late.
   }
   const bool relayed = evaluation_->finish(false);
   const Term* parts;

@@ -95,9 +95,10 @@ class GilWait {
 
 // {:ok, object} | {:deferred, terms} | :needs_thread
 std::variant<Ok<Object>, std::tuple<Term, std::vector<Term>>, Term> encode_here(
-    ErlNifEnv* env, Term term, bool binaries_as_str, const std::vector<PyObject*>& replacements) {
+    ErlNifEnv* env, Term term, bool binaries_as_str, long own, const std::vector<PyObject*>& replacements) {
   EncodeOptions options;
   options.binaries_as_str = binaries_as_str;
+  options.own = static_cast<unsigned>(own);
   options.caller_env = true;
   std::vector<Term> deferred;
   PyObject* object = nullptr;
@@ -111,14 +112,15 @@ std::variant<Ok<Object>, std::tuple<Term, std::vector<Term>>, Term> encode_here(
   }
 }
 
-// encode(term, binaries_as_str, replacements): what encode_here returns, {:observed, that, times} while somebody listens
-Term encode(ErlNifEnv* env, Term term, bool binaries_as_str, const std::vector<PyObject*>& replacements) {
+// encode(term, binaries_as_str, own, replacements): what encode_here returns, {:observed, that, times} while somebody listens
+Term encode(ErlNifEnv* env, Term term, bool binaries_as_str, long own,
+            const std::vector<PyObject*>& replacements) {
   if (!is_booted()) return not_initialized(env);
   GilWait wait;
   const TryAttach attached;
   wait.end();
   if (!attached) return atoms.needs_thread;
-  return wait.with_times(env, to_term(env, encode_here(env, term, binaries_as_str, replacements)));
+  return wait.with_times(env, to_term(env, encode_here(env, term, binaries_as_str, own, replacements)));
 }
 
 // {:ok, term} | :unchanged | :needs_thread | {:argument_error, text}

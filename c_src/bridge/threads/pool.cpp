@@ -1,8 +1,10 @@
 #include "threads/pool.hpp"
 
 #include <algorithm>
+#include <new>
 #include <utility>
 
+#include "conversion/error.hpp"
 #include "conversion/object.hpp"
 #include "python/gil.hpp"
 #include "python/pause.hpp"
@@ -286,7 +288,16 @@ Term ThreadPool::reply_of(Job* job) {
     PyErr_Clear();
     return job->env();
   };
-  return reply_or_raise(env, [job] { return job->run(); });
+  return reply_or_raise(env, [job] {
+    try {
+      return job->run();
+    } catch (const std::bad_alloc&) {
+      // To Python code it is what a lack of memory is anywhere. Where there is none to say so, the next handler is told.
+      if (PyErr_Occurred() == nullptr) PyErr_NoMemory();
+      end_if_forked();
+      return error_reply(job->env());
+    }
+  });
 }
 
 // Returns false for a job that was cancelled while it waited.

@@ -36,6 +36,8 @@ class ResourceType {
       enif_open_resource_type_x(env, name, &init, ERL_NIF_RT_TAKEOVER, nullptr);
       return true;
     }
+    // Flags of C, of which both may be set.
+    // NOLINTNEXTLINE(clang-analyzer-optin.core.EnumCastOutOfRange)
     const auto flags = static_cast<ErlNifResourceFlags>(ERL_NIF_RT_CREATE | ERL_NIF_RT_TAKEOVER);
     type_ = enif_open_resource_type_x(env, name, &init, flags, nullptr);
     return type_ != nullptr;

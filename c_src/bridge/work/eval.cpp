@@ -10,6 +10,7 @@
 #include "work/await.hpp"
 #include "work/main_module.hpp"
 #include "work/source.hpp"
+#include "work/streams.hpp"
 
 namespace pythonx {
 
@@ -132,6 +133,7 @@ bool EvalJob::evaluate(Frames* frames) {
   frame.result = execute(frame.code, names);
   end_if_forked();
   settle_classes(names, evaluation_->source);
+  end_streams(*evaluation_);
   if (frame.result == nullptr && PyErr_Occurred()) return false;
   if (!collect_globals(names)) return false;
   result_ = std::exchange(frame.result, nullptr);

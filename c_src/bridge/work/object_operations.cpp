@@ -11,6 +11,7 @@
 #include "python/runtime.hpp"
 #include "tables/table.hpp"
 #include "work/await.hpp"
+#include "work/streams.hpp"
 
 namespace pythonx {
 namespace {
@@ -287,6 +288,7 @@ Term ObjectJob::prepare_and_perform() {
   evaluation_->set_operands(Py_NewRef(operands));
   const Term reply = perform(operands);
   evaluation_->set_operands(nullptr);
+  end_streams(*evaluation_);
   Py_DECREF(operands);
   return reply;
 }

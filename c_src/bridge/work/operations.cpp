@@ -12,6 +12,7 @@
 #include "python/runtime.hpp"
 #include "tables/pending.hpp"
 #include "work/callback.hpp"
+#include "work/streams.hpp"
 
 namespace pythonx {
 namespace {
@@ -83,9 +84,10 @@ Term unicode_from_string(ErlNifEnv* env, Term arguments) {
 Term encode_term(ErlNifEnv* env, Term arguments) {
   EncodeOptions options;
   options.binaries_as_str = argument(env, arguments, 1) == atoms.true_;
+  enif_get_uint(env, argument(env, arguments, 2), &options.own);
   options.user_code = true;
   std::vector<PyObject*> replacements;
-  Term list = argument(env, arguments, 2);
+  Term list = argument(env, arguments, 3);
   for (Term head; enif_get_list_cell(env, list, &head, &list);) replacements.push_back(get_object(env, head));
   std::vector<Term> deferred;
   PyObject* object = nullptr;
@@ -137,7 +139,8 @@ Term call_internal(ErlNifEnv* env, Term arguments) {
   get_binary(env, argument(env, arguments, 1), &name);
   PyObject* values = nullptr;
   std::vector<Term> deferred;
-  const EncodeOptions options{false, true};
+  EncodeOptions options;
+  options.user_code = true;
   if (encode(env, argument(env, arguments, 2), options, {}, &values, &deferred) != EncodeStatus::ok) return 0;
   PyObject* module = PyImport_ImportModule(std::string(module_name).c_str());
   PyObject* function =
@@ -214,6 +217,7 @@ CallJob::CallJob(ErlNifEnv* caller_env, const char* name, Function function, Ter
 
 Term CallJob::run() {
   const Term reply = function_(env(), arguments_);
+  end_own_streams();
   end_if_forked();
   return reply == 0 ? error_reply(env()) : reply;
 }

@@ -101,7 +101,7 @@ Evaluation::Evaluation(const ErlNifPid& caller, Devices devices)
 
 Evaluation::~Evaluation() {
   // The last owner may be a thread that is not attached.
-  for (PyObject* object : {main_module, source, operands_})
+  for (PyObject* object : {main_module, source, operands_, streams_[0], streams_[1], streams_[2]})
     if (object != nullptr) is_attached() ? Py_DECREF(object) : drop_later(object);
 }
 
@@ -117,6 +117,22 @@ PyObject* Evaluation::operands() {
   std::lock_guard<std::mutex> lock(mutex_);
   Py_XINCREF(operands_);
   return operands_;
+}
+
+PyObject* Evaluation::stream(int number) {
+  if (!has_streams_.load(std::memory_order_relaxed)) return nullptr;
+  std::lock_guard<std::mutex> lock(mutex_);
+  Py_XINCREF(streams_[number]);
+  return streams_[number];
+}
+
+void Evaluation::set_stream(int number, PyObject* stream) {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    std::swap(streams_[number], stream);
+    has_streams_ = true;
+  }
+  Py_XDECREF(stream);
 }
 
 void Evaluation::write(Stream stream, std::string_view text) {

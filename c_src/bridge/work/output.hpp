@@ -8,6 +8,7 @@
 
 #include <Python.h>
 
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -85,6 +86,14 @@ class Evaluation {
   // A new reference, nullptr for none.
   PyObject* operands();
 
+  // What code has put in place of sys.stdin, sys.stdout and sys.stderr, see streams.hpp. A new reference, nullptr for none.
+  static constexpr int stream_count = 3;
+  PyObject* stream(int number);
+  bool has_streams() const { return has_streams_; }
+
+  // Takes the reference; nullptr takes it away.
+  void set_stream(int number, PyObject* stream);
+
  private:
   void send_buffer();
 
@@ -92,6 +101,8 @@ class Evaluation {
   Devices devices_;
   std::mutex mutex_;
   PyObject* operands_ = nullptr;
+  PyObject* streams_[stream_count] = {};
+  std::atomic<bool> has_streams_{false};  // whether there have been any
   std::string buffer_;
   Stream buffered_ = Stream::out;
   bool finished_ = false;

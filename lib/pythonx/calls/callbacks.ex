@@ -12,6 +12,7 @@ defmodule Pythonx.Calls.Callbacks do
 
   use GenServer
 
+  alias Pythonx.Conversion.Own
   alias Pythonx.NIF
 
   @spec start_link(term()) :: GenServer.on_start()
@@ -151,9 +152,14 @@ defmodule Pythonx.Calls.Callbacks do
   end
 
   # What needs no protocol and takes no time is encoded by the thread that waits.
-  defp encode(result, _binaries_as_str) when is_number(result) or is_atom(result) or is_binary(result), do: result
-  defp encode(result, true), do: Pythonx.encode!(result, binaries: :str)
-  defp encode(result, false), do: Pythonx.encode!(result)
+  defp encode(result, binaries_as_str) when is_number(result) or is_atom(result) or is_binary(result) do
+    if Own.member?(Own.types(), result), do: encode_here(result, binaries_as_str), else: result
+  end
+
+  defp encode(result, binaries_as_str), do: encode_here(result, binaries_as_str)
+
+  defp encode_here(result, true), do: Pythonx.encode!(result, binaries: :str)
+  defp encode_here(result, false), do: Pythonx.encode!(result)
 
   defp arity_text(function, count) do
     {:arity, arity} = Function.info(function, :arity)

@@ -5,6 +5,9 @@ defmodule Pythonx.Calls.Control do
 
   alias Pythonx.NIF
 
+  # Releases come and go all the time: only those that take long, in microseconds, are worth a line.
+  @shown_after 10_000
+
   @doc """
   Interrupts what the process runs; see `Pythonx.interrupt/1`.
   """
@@ -26,7 +29,8 @@ defmodule Pythonx.Calls.Control do
   def running do
     if NIF.initialized?() do
       main =
-        for {process, thread, main, elapsed, code} <- NIF.running() do
+        for {process, thread, main, elapsed, code} <- NIF.running(),
+            elapsed >= @shown_after or process != Process.whereis(Pythonx.Janitor) do
           %{process: process, thread: thread, main_thread: main, elapsed: elapsed, code: code}
         end
 

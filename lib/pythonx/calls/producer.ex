@@ -7,6 +7,8 @@ defmodule Pythonx.Calls.Producer do
 
   use GenServer, restart: :temporary
 
+  alias Pythonx.Conversion.Native
+
   # A batch ends after this time, in milliseconds, so that what a slow enumerable has made is not held back.
   @budget 10
 
@@ -39,7 +41,8 @@ defmodule Pythonx.Calls.Producer do
   defp next(pid, count) do
     case GenServer.call(pid, {:next, count}, :infinity) do
       {:raised, kind, reason, stack} -> :erlang.raise(kind, reason, stack)
-      batch -> batch
+      # Only the elements are the user's.
+      {more, elements} -> Native.encode_plainly({more, Native.encode_own(elements, [])})
     end
   end
 

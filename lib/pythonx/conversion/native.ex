@@ -2,27 +2,50 @@ defmodule Pythonx.Conversion.Native do
   @moduledoc false
 
   # The default encoder: one walk over the whole term in native code. What the walk meets and only the protocol can
-  # encode (structs, functions, ...) it reports; each goes through the protocol, and a second walk puts the objects
-  # in their places.
+  # encode (structs, functions of other nodes, ..., and built-in types for which somebody has an implementation of their
+  # own) it reports; each goes through the protocol, and a second walk puts the objects in their places.
+
+  alias Pythonx.Conversion.Own
 
   # With a time limit it runs on a thread of Python's, where a walk can be stopped.
   @type opts :: [binaries: :bytes | :str, types: :basic | :rich, timeout: Pythonx.Calls.Deadline.t()]
 
   @doc """
-  Encodes a term of any type, with the default meaning of each built-in one.
+  Encodes a term of any type, with the default meaning of each built-in one that nobody has an own implementation for.
   """
   @spec encode(term(), opts()) :: Pythonx.Object.t()
-  def encode(term, opts \\ []) do
+  def encode(term, opts \\ []), do: encode(term, Own.types(), opts)
+
+  @doc """
+  The same with the default meanings alone: for what is not the user's, or has been encoded already.
+  """
+  @spec encode_plainly(term(), opts()) :: Pythonx.Object.t()
+  def encode_plainly(term, opts \\ []), do: encode(term, 0, opts)
+
+  # Both walks have to leave the same terms to the protocol, so they are told of the types.
+  defp encode(term, own, opts) do
     binaries_as_str = Keyword.get(opts, :binaries, :bytes) == :str
     deadline = Keyword.get(opts, :timeout, :infinity)
 
-    case walk(term, binaries_as_str, [], deadline) do
+    case walk(term, binaries_as_str, own, [], deadline) do
       {:ok, object} ->
         object
 
       {:deferred, terms} ->
-        {:ok, object} = walk(term, binaries_as_str, encode_deferred(terms, term, opts), deadline)
+        {:ok, object} = walk(term, binaries_as_str, own, encode_deferred(terms, term, opts), deadline)
         object
+    end
+  end
+
+  @doc """
+  The arguments of an operation, encoded where somebody has own implementations; otherwise as they are, for the operation
+  itself to encode.
+  """
+  @spec encode_own(list(), opts()) :: list()
+  def encode_own(terms, opts) do
+    case Own.types() do
+      0 -> terms
+      own -> Enum.map(terms, &encode(&1, own, opts))
     end
   end
 
@@ -95,20 +118,20 @@ defmodule Pythonx.Conversion.Native do
   end
 
   # Python's own errors, and user code such as a key's __hash__, belong on a thread of Python's.
-  defp walk(term, binaries_as_str, objects, :infinity) do
-    case Pythonx.NIF.unobserved(Pythonx.NIF.nif_encode(term, binaries_as_str, objects)) do
-      :needs_thread -> walk_on_thread(term, binaries_as_str, objects, :infinity)
+  defp walk(term, binaries_as_str, own, objects, :infinity) do
+    case Pythonx.NIF.unobserved(Pythonx.NIF.nif_encode(term, binaries_as_str, own, objects)) do
+      :needs_thread -> walk_on_thread(term, binaries_as_str, own, objects, :infinity)
       {:error, :not_initialized} -> Pythonx.NIF.not_initialized!()
       result -> result
     end
   end
 
-  defp walk(term, binaries_as_str, objects, deadline) do
-    walk_on_thread(term, binaries_as_str, objects, deadline)
+  defp walk(term, binaries_as_str, own, objects, deadline) do
+    walk_on_thread(term, binaries_as_str, own, objects, deadline)
   end
 
-  defp walk_on_thread(term, binaries_as_str, objects, deadline) do
-    case Pythonx.NIF.call("encode", {term, binaries_as_str, objects}, deadline) do
+  defp walk_on_thread(term, binaries_as_str, own, objects, deadline) do
+    case Pythonx.NIF.call("encode", {term, binaries_as_str, own, objects}, deadline) do
       {:deferred, terms} -> {:deferred, terms}
       object -> {:ok, object}
     end
@@ -147,24 +170,30 @@ defmodule Pythonx.Conversion.Native do
       reraise with_path(error, term, Pythonx.Conversion.Path.find(root, term)), __STACKTRACE__
   end
 
-  defp encode_by_protocol(term, _encoder) when is_list(term) do
+  # Of a built-in type the walk leaves what it has no counterpart for, about which there is something to say, or a type that
+  # somebody has an own implementation for.
+  defp encode_by_protocol(term, encoder) do
+    if Own.member?(Own.types(), term), do: Pythonx.Encoder.encode(term, encoder), else: encode_left(term, encoder)
+  end
+
+  defp encode_left(term, _encoder) when is_list(term) do
     raise ArgumentError, "cannot encode an improper list as a Python object, got: #{inspect(term)}"
   end
 
-  defp encode_by_protocol(term, _encoder) when is_bitstring(term) do
+  defp encode_left(term, _encoder) when is_bitstring(term) do
     raise Protocol.UndefinedError,
       protocol: Pythonx.Encoder,
       value: term,
       description: "cannot encode a bitstring as a Python object"
   end
 
-  defp encode_by_protocol(term, _encoder) when is_pid(term) do
+  defp encode_left(term, _encoder) when is_pid(term) do
     raise ArgumentError,
           "decode failed, expected a local pid, but got a remote one. " <>
             "NIFs can only send messages to local PIDs and remote PIDs cannot be decoded"
   end
 
-  defp encode_by_protocol(term, encoder), do: Pythonx.Encoder.encode(term, encoder)
+  defp encode_left(term, encoder), do: Pythonx.Encoder.encode(term, encoder)
 
   @doc """
   What an implementation returned for `term`, if that is an object of this node.

@@ -34,10 +34,12 @@ defmodule Pythonx.Pool.Command do
 
     @vm_flags ++
       ["-sname", name | @nameless] ++
-      ~w(-noinput -mode interactive) ++ boot() ++ ["-pa" | code_paths()] ++ ~w(-s Elixir.Pythonx.Pool.Child)
+      ~w(-noinput -mode interactive) ++
+      boot() ++ ["-pa" | Enum.reverse(code_paths())] ++ ~w(-s Elixir.Pythonx.Pool.Child)
   end
 
-  # OTP's own folders are known to every VM.
+  # OTP's own folders are known to every VM. Of two modules of one name the same one counts there as here; `-pa` puts each
+  # folder before the last.
   defp code_paths do
     otp = Path.join(:code.root_dir(), "lib") <> "/"
 

@@ -43,6 +43,23 @@ def boot(sys_paths: list[str], interrupt_signal: int) -> None:
     hooks.act_on_imported()
 
 
+def call_after_loading(function: Callable[[], None]) -> None:
+    """Call a function now, and whenever an extension module may have brought libraries along."""
+    import _imp
+
+    def then(load: Callable[..., Any]) -> Callable[..., Any]:
+        def load_and_call(*args: Any) -> Any:
+            try:
+                return load(*args)
+            finally:
+                function()
+
+        return load_and_call
+
+    function()
+    _imp.create_dynamic, _imp.exec_dynamic = then(_imp.create_dynamic), then(_imp.exec_dynamic)
+
+
 def end_fork(error: BaseException | None) -> NoReturn:
     """End a copy of this process, made by os.fork(), whose code has run to its end: as Python does with a script."""
     import os

@@ -142,6 +142,11 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
                 yield other
 
 
+def restore_streams() -> None:
+    """Undo what an evaluation has done to the standard streams: the next one may be a stranger's."""
+    _streams.restore()
+
+
 def end_threads() -> int:
     """Have executors end their threads, as `threading` does at exit, and return the number of the thread that does.
 

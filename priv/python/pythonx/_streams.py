@@ -1,7 +1,8 @@
 """sys.stdout, sys.stderr and sys.stdin, and how threads find the evaluation that they print for.
 
-There is one set of streams for all evaluations. The native side knows which evaluation a thread belongs to,
-and with it the Elixir device that its text goes to; here threads are made to inherit that.
+There is one set of streams for all evaluations; one that puts others in their place does so for itself. The native side
+knows which evaluation a thread belongs to, and with it the Elixir device that its text goes to; here threads are made
+to inherit that.
 """
 
 from __future__ import annotations
@@ -36,9 +37,17 @@ class TextOutput(io.TextIOBase):
     mode = "w"
 
     def __init__(self, fd: int, name: str) -> None:
-        self._fd = fd
-        self.name = name
-        self.buffer = BytesOutput(fd, name)
+        self.__dict__.update(_fd=fd, name=name, buffer=BytesOutput(fd, name), _shared=True)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute, such as `write`, for the evaluation that does, which gets a stream of its own by that."""
+        if not self._shared:
+            super().__setattr__(name, value)
+            return
+        own = TextOutput(self._fd, self.name)
+        own.__dict__.update(self.__dict__, _shared=False)
+        setattr(own, name, value)
+        setattr(sys, self.name.strip("<>"), own)
 
     def write(self, text: str) -> int:
         """Write text and return its length."""
@@ -154,9 +163,40 @@ class TextInput(io.TextIOBase):
         """Do nothing: the stream belongs to the whole interpreter."""
 
 
+class Front:
+    """What C code, such as that of print(), finds as sys.stdout: it passes all on to that of the evaluation that calls.
+
+    The native side gives it `write`, `flush` and `stream`; see streams.hpp.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream(), name)
+
+
+_installed: list[Any] = []
+
+
+def restore() -> None:
+    """Flush and take away what an evaluation has put in place of the streams: where it has them to itself."""
+    for name, stream in zip(("stdin", "stdout", "stderr"), _installed, strict=True):
+        current = getattr(sys, name, None)
+        if current is not stream:
+            setattr(sys, name, stream)
+            try:
+                current.flush()
+            except Exception:  # one that is closed, or none at all
+                continue
+
+
 def install() -> None:
     """Make these the interpreter's streams. Called once."""
-    sys.stdin, sys.stdout, sys.stderr = TextInput(), TextOutput(1, "<stdout>"), TextOutput(2, "<stderr>")
+    streams = TextInput(), TextOutput(1, "<stdout>"), TextOutput(2, "<stderr>")
+    if hasattr(_pythonx, "share_streams"):
+        _pythonx.share_streams((Front(), Front(), Front()), streams)
+    else:
+        # An interpreter that has one evaluation at a time.
+        _installed.extend(streams)
+        sys.stdin, sys.stdout, sys.stderr = streams
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_print_to_process)
 

@@ -282,7 +282,7 @@ defmodule Pythonx.Calls.LoopTest do
 
         code = """
         import asyncio, warnings
-        warnings.simplefilter('ignore')
+        warnings.simplefilter('ignore', RuntimeWarning)
         async def main():
             loop = asyncio.get_running_loop()
             #{unquote(code)}

@@ -90,7 +90,7 @@ defmodule Pythonx.Calls.WaitsTest do
       {_, globals} = Pythonx.eval(code, %{"f" => fn -> 1 end, "path" => path})
       capture_log(fn -> assert Application.stop(:pythonx) == :ok end)
       # Ends when the thread has opened it.
-      {_, 0} = System.cmd("sh", ["-c", "echo > \"$0\"", path])
+      {_, 0} = System.cmd("sh", ["-c", ": > \"$0\"", path])
       seen = Task.async(fn -> wait_until(fn -> Pythonx.decode(globals["errors"]) |> length() == 2 end) end)
       assert Task.await(seen)
       {:ok, _started} = Application.ensure_all_started(:pythonx)
@@ -189,7 +189,7 @@ defmodule Pythonx.Calls.WaitsTest do
     defp forked(child, globals) do
       code = """
       import asyncio, os, sys, warnings
-      warnings.simplefilter('ignore')
+      warnings.simplefilter('ignore', DeprecationWarning)
       read, write = os.pipe()
       def report(error):
           os.write(write, f'{type(error).__name__}: {error}'.encode())
@@ -263,7 +263,7 @@ defmodule Pythonx.Calls.WaitsTest do
     test "an await is refused" do
       code = """
       import asyncio, os, warnings
-      warnings.simplefilter('ignore')
+      warnings.simplefilter('ignore', DeprecationWarning)
       read, write = os.pipe()
       pid = os.fork()
       if pid == 0:

@@ -186,9 +186,10 @@ defmodule Pythonx.NIF.TypedTest do
             submit_call: [ref, :repr, {}],
             submit_call: [ref, "no such operation", {}],
             submit_object: [ref, :no_such_operation, {}, self(), self(), self()],
-            nif_encode: [1, nil, []],
-            nif_encode: [1, false, :none],
-            nif_encode: [1, false, [%Pythonx.Object{resource: ref}]],
+            nif_encode: [1, nil, 0, []],
+            nif_encode: [1, false, nil, []],
+            nif_encode: [1, false, 0, :none],
+            nif_encode: [1, false, 0, [%Pythonx.Object{resource: ref}]],
             nif_memoryview: [<<1::3>>],
             cancel: [ref, true],
             interrupt: [:name],
@@ -274,6 +275,7 @@ defmodule Pythonx.NIF.TypedTest do
 
     args = ["-pa", Application.app_dir(:pythonx, "ebin"), "-e", code]
     result = System.cmd("elixir", args, env: Map.to_list(Pythonx.install_env()))
-    assert result == {":enomem\n:enomem\nMemoryError\n2\n", 0}
+    # Which side of the copy finds none depends on how the memory that is left lies.
+    assert result in for(copy <- [":enomem", "MemoryError"], do: {":enomem\n#{copy}\nMemoryError\n2\n", 0})
   end
 end
