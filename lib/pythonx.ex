@@ -180,7 +180,7 @@ defmodule Pythonx do
   A Python exception is raised as `Pythonx.Error`.
 
   Each evaluation has a namespace of its own, which is the module `__main__` while it runs. What lives in the
-  interpreter itself (imported modules, `os.environ`) is shared by all.
+  interpreter itself (imported modules, `os.environ`) is shared by all: see [What is shared by all](shared.md).
 
   When the calling process dies, the code is interrupted.
 
@@ -553,7 +553,7 @@ defmodule Pythonx do
 
     * `:code` - the first line of the code that is not blank, or the name of the operation
 
-  A finalizer, of an object that Elixir has let go of, is listed once it has run for 10 ms; its process is the one registered
+  A finalizer, of an object that Elixir has let go of, is listed once it has run for a second; its process is the one registered
   as Pythonx.Janitor. Code that waits for an Elixir function it has called is listed too. What runs in an interpreter of
   `Pythonx.Interpreter` has `:interpreter`, its name, in the place of `:thread` and `:main_thread`.
 

@@ -13,6 +13,7 @@ defmodule Pythonx.GuidesTest do
   doctest_file("guides/environments.md")
   doctest_file("guides/livebook.md")
   doctest_file("guides/parallelism.md")
+  doctest_file("guides/shared.md")
   doctest_file("guides/tables.md", tags: [:arrow])
 
   {minor, _globals} = Pythonx.eval("import sys; sys.version_info[1]", %{})
@@ -42,7 +43,7 @@ defmodule Pythonx.GuidesTest do
 
     assert with_prompts ==
              for(
-               name <- ~w(control conversions environments interpreters livebook parallelism tables),
+               name <- ~w(control conversions environments interpreters livebook parallelism shared tables),
                do: "guides/#{name}.md"
              )
   end

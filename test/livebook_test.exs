@@ -42,9 +42,16 @@ defmodule Pythonx.LivebookTest do
     end
 
     test "another project is an error of the cell" do
-      assert_raise RuntimeError, "Python interpreter has already been initialized", fn ->
-        run("pyproject.toml", "[project]\nname = \"another\"\nversion = \"0.0.0\"\n")
-      end
+      error = "Python interpreter has already been initialized"
+      toml = "[project]\nname = \"another\"\nversion = \"0.0.0\"\n"
+
+      log =
+        ExUnit.CaptureLog.capture_log(fn -> assert_raise RuntimeError, error, fn -> run("pyproject.toml", toml) end end)
+
+      assert log =~ "another Python cannot be started in this VM: the project "
+
+      assert log =~
+               "#{List.last(Pythonx.install_paths())}, with the Python in #{hd(Pythonx.install_paths())}. A Pythonx.Pool"
     end
   end
 

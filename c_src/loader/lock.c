@@ -53,6 +53,7 @@ static void held_lock_destructor(ErlNifEnv* env, void* object) {
 // Once there is an anchor, the type is the same for ever, also when the VM has no longer listed it.
 int lock_load(ErlNifEnv* env) {
   bool anchored = atomic_load(&anchor) != NULL;
+  // NOLINTNEXTLINE(clang-analyzer-optin.core.EnumCastOutOfRange): flags, of which both may be set
   ErlNifResourceFlags flags = anchored ? ERL_NIF_RT_TAKEOVER : ERL_NIF_RT_CREATE | ERL_NIF_RT_TAKEOVER;
   ErlNifResourceType* type =
       enif_open_resource_type(env, NULL, "pythonx_lock", held_lock_destructor, flags, NULL);

@@ -23,8 +23,10 @@ static void notifier_destructor(ErlNifEnv* env, void* object) {
 }
 
 int notifier_load(ErlNifEnv* env) {
-  notifier_type = enif_open_resource_type(env, NULL, "pythonx_notifier", notifier_destructor,
-                                          ERL_NIF_RT_CREATE | ERL_NIF_RT_TAKEOVER, NULL);
+  notifier_type = enif_open_resource_type(
+      env, NULL, "pythonx_notifier", notifier_destructor,
+      // NOLINTNEXTLINE(clang-analyzer-optin.core.EnumCastOutOfRange): flags, of which both may be set
+      ERL_NIF_RT_CREATE | ERL_NIF_RT_TAKEOVER, NULL);
   return notifier_type == NULL;
 }
 

@@ -9,6 +9,7 @@ defmodule Pythonx.Application do
   @impl true
   def start(_type, _args) do
     with {:ok, supervisor} <- start_services() do
+      Pythonx.Integrations.Kino.implement()
       # Python outlives the application, which may be stopped and started again.
       unless Pythonx.NIF.initialized?(), do: start_python()
       {:ok, supervisor}
@@ -32,7 +33,8 @@ defmodule Pythonx.Application do
       Pythonx.Integrations.Logging,
       {DynamicSupervisor, name: Pythonx.Calls.Producers},
       {DynamicSupervisor, name: Pythonx.Pool.Workers},
-      Pythonx.Pool.Handles
+      Pythonx.Pool.Handles,
+      Pythonx.Pool.Atoms
     ]
 
     Supervisor.start_link(children, strategy: :one_for_one, name: Pythonx.Supervisor)

@@ -23,11 +23,12 @@ defmodule Pythonx.Boot do
   defp do_start(dl_path, home, executable, sys_paths) do
     check_exists!(dl_path, &File.regular?/1, "dynamic library file")
     check_exists!(home, &File.dir?/1, "python home directory")
-    check_exists!(executable, &File.regular?/1, "python executable")
     if NIF.initialized?(), do: raise("Python interpreter has already been initialized")
     version = open!(dl_path)
     check_home!(home, version)
-    load!(Pythonx.Boot.Bridge.ensure!(Pythonx.Boot.Bridge.tag(version), executable), dl_path)
+    load!(Pythonx.Boot.Bridge.ensure!(Pythonx.Boot.Bridge.tag(version), program(executable, home, dl_path)), dl_path)
+    # The application need not have been started.
+    Pythonx.Integrations.Kino.implement()
     boot!(executable, home_for(executable, home), sys_paths)
   rescue
     error -> {:raised, error, __STACKTRACE__}
@@ -72,6 +73,13 @@ defmodule Pythonx.Boot do
       :ok -> :ok
       {:error, text} -> raise "failed to load the bridge library #{bridge_path} for #{dl_path}, reason: #{text}"
     end
+  end
+
+  # An embedded Python may have no executable: callers then name a file that is not there, or libpython itself. What can be
+  # asked for headers, should the bridge have to be compiled, is that of its home then.
+  defp program(executable, home, dl_path) do
+    others = for name <- ["python3", "python"], do: Path.join([home, "bin", name])
+    Enum.find([executable | others], executable, &(&1 != dl_path and File.regular?(&1)))
   end
 
   # In a virtual environment Python finds its home by itself, from pyvenv.cfg, and only then takes the environment for

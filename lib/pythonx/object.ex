@@ -34,7 +34,7 @@ defmodule Pythonx.Object do
   ## Time
 
   Protocols and `object[key]` take no options, so there is no limit to how long Python may work for them, but for
-  `inspect/1`: after `config :pythonx, inspect_timeout: 10_000` milliseconds it gives up. Where there has to be one, use
+  `inspect/1`: after `config :pythonx, inspect_timeout: 10_000` milliseconds it says so in place of the text. Where there has to be one, use
   `Pythonx.getitem/3` and `Pythonx.stream/2` with `:timeout`, and for text
 
       iex> {path, _} = Pythonx.eval("import pathlib; pathlib.PurePosixPath('/usr')", %{})
@@ -124,6 +124,12 @@ defimpl Inspect, for: Pythonx.Object do
   # On this node the call happens in this very process.
   defp repr_lines(object, owner) do
     owner |> :erpc.call(Pythonx.Object, :repr_text, [object]) |> String.split("\n")
+  rescue
+    error in ErlangError ->
+      case error.original do
+        {:exception, %Pythonx.TimeoutError{timeout: timeout}, _stacktrace} -> ["(no repr within #{timeout} ms)"]
+        _other -> reraise error, __STACKTRACE__
+      end
   end
 
   defp node_lines(%{remote_info: nil}, owner) when owner == node(), do: []

@@ -57,6 +57,8 @@ defmodule Pythonx.Pool do
   | the time is over, and Python does not stop | `Pythonx.Pool.CrashError` after `:kill_after` |
   | the worker dies: a segmentation fault, `os._exit`, the system's memory is full | `Pythonx.Pool.CrashError` |
   | the code needs more than `:max_memory` | `MemoryError` as a `Pythonx.Error`, or `Pythonx.Pool.CrashError` where C code does not check |
+  | the code writes on the worker's connection, or damages what the worker sends | `Pythonx.Pool.CrashError` |
+  | the workers of the pool have made more than 10,000 new atoms in all their lives | `RuntimeError` |
   | nobody is free, and too many wait | `{:error, :overloaded}`, or `Pythonx.Pool.OverloadedError` from functions with `!` |
 
   In each case the others notice nothing, and a worker that died is replaced. Something that may have begun is not begun

@@ -6,6 +6,8 @@ defmodule Pythonx.Uv do
   # Interpreter (chooses the Python), Environment (what to start), State (what was started).
   @moduledoc false
 
+  require Logger
+
   alias Pythonx.Host.Cache
   alias Pythonx.Uv.{Binary, Environment, Fetch, Options, Project, State}
 
@@ -62,8 +64,32 @@ defmodule Pythonx.Uv do
     end
   end
 
+  # Callers compare the text, so what runs is said in the log.
   @spec raise_initialised() :: no_return()
-  defp raise_initialised, do: raise("Python interpreter has already been initialized")
+  defp raise_initialised do
+    Logger.warning(
+      "another Python cannot be started in this VM: #{running()}. A Pythonx.Pool can run another project beside it"
+    )
+
+    raise "Python interpreter has already been initialized"
+  end
+
+  defp running do
+    case State.get() do
+      nil ->
+        "the one that runs was started by Pythonx.init/4"
+
+      %{pyproject_toml: toml, install_paths: [python | _] = paths} ->
+        "#{project_name(toml)} runs, in #{List.last(paths)}, with the Python in #{python}"
+    end
+  end
+
+  defp project_name(toml) do
+    case Regex.run(~r/^\s*name\s*=\s*["']([^"']+)["']/m, toml) do
+      [_, name] -> "the project #{name}"
+      nil -> "a project without a name"
+    end
+  end
 
   # Two processes of this VM may start the same project at once: the second one finds it started.
   defp exclusively(fun), do: :global.trans({__MODULE__, self()}, fun, [node()])

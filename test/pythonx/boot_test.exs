@@ -50,9 +50,6 @@ defmodule Pythonx.BootTest do
 
     {output, 0} = run(init_code(c.library, "/no/home", c.executable))
     assert output == "ArgumentError: the given python home directory does not exist: /no/home\nalive\n"
-
-    {output, 0} = run(init_code(c.library, c.home, "/no/python"))
-    assert output == "ArgumentError: the given python executable does not exist: /no/python\nalive\n"
   end
 
   test "a file that is no library is named with the linker's reason", c do
@@ -77,6 +74,20 @@ defmodule Pythonx.BootTest do
     assert output ==
              "RuntimeError: the Python home directory #{c.tmp_dir} does not hold the standard library of Python " <>
                "#{c.version}, #{c.tmp_dir}/lib/#{c.stdlib}/encodings does not exist\nalive\n42\n"
+  end
+
+  test "the executable may be a file that is not there, or libpython itself", c do
+    for executable <- [Path.join(c.tmp_dir, "no/python"), c.library] do
+      code =
+        init_code(c.library, c.home, executable) <>
+          """
+          Application.ensure_all_started(:pythonx)
+          IO.inspect(Pythonx.decode(elem(Pythonx.eval("import sys, json\nsys.executable", %{}), 0)))
+          """
+
+      {output, 0} = run(code)
+      assert String.ends_with?(output, inspect(executable) <> "\n")
+    end
   end
 
   test "a second initialisation raises", c do

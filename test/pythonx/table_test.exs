@@ -845,6 +845,21 @@ defmodule Pythonx.TableTest do
       assert_raise ArgumentError, message, fn -> Pythonx.table(frame, copy: :never) end
     end
 
+    test "periods of pandas are refused, as Arrow would lose their frequency" do
+      periods = "pd.period_range('2024-01', periods=2, freq='M')"
+
+      for {code, name} <- [
+            {"pd.DataFrame({'p': #{periods}})", "'p'"},
+            {"pd.DataFrame({'a': [1, 2]}, index=#{periods})", "None"}
+          ] do
+        error = assert_raise Pythonx.Error, fn -> table(code) end
+
+        assert List.last(error.lines) ==
+                 "TypeError: column #{name} holds periods of pandas (period[M]), which Arrow does not have; " <>
+                   "convert it with .dt.to_timestamp() or .astype(str)\n"
+      end
+    end
+
     test "what pandas changes later does not change here" do
       # Classes of others are derived from that of pandas, as that of geopandas.
       for code <- ["pd.DataFrame", "class Frame(pd.DataFrame): pass\nFrame"] do

@@ -100,12 +100,23 @@ defmodule Pythonx.UvTest do
     test "a failing uv leaves nothing behind, and can be tried again", context do
       fake_uv!(context.log, sync: "echo the reason; exit 3")
 
-      {_error, output} = with_output(fn -> assert_raise RuntimeError, @failure, fn -> Uv.fetch(toml(), false) end end)
+      {error, output} = with_output(fn -> assert_raise RuntimeError, fn -> Uv.fetch(toml(), false) end end)
       assert output =~ "the reason\n"
+      assert error.message == @failure <> "\n\nthe reason"
       assert visible(context.projects) == []
 
       fake_uv!(context.log)
       assert fetch(toml()) == :ok
+    end
+
+    test "the last lines of a failing uv are in the error, without colours", context do
+      lines =
+        ~S|i=0; while [ $i -lt 2000 ]; do echo "line ż $i"; i=$((i + 1)); done; printf '\033[31merror\033[0m: no \305'|
+
+      fake_uv!(context.log, sync: lines <> "; exit 1")
+      {error, _output} = with_output(fn -> assert_raise RuntimeError, fn -> Uv.fetch(toml(), false) end end)
+      expected = Enum.map(1981..1999, &"line ż #{&1}") ++ ["error: no \uFFFD"]
+      assert error.message == Enum.join([@failure, "" | expected], "\n")
     end
 
     test "where uv does not trust a certificate, our own option is named", context do
@@ -113,8 +124,9 @@ defmodule Pythonx.UvTest do
       sync = "echo 'error: Failed to fetch'; echo '  cause: invalid peer certificate: UnknownIssuer'; "
 
       fake_uv!(context.log, sync: sync <> "exit 2")
-      {_error, output} = with_output(fn -> assert_raise RuntimeError, @failure, fn -> Uv.fetch(toml(), false) end end)
+      {error, output} = with_output(fn -> assert_raise RuntimeError, fn -> Uv.fetch(toml(), false) end end)
       assert String.ends_with?(output, "UnknownIssuer\n" <> advice)
+      assert String.ends_with?(error.message <> "\n", "UnknownIssuer\n" <> advice)
 
       fake_uv!(context.log, sync: sync <> "exit 0")
       {:ok, output} = with_output(fn -> Uv.fetch(toml(), false) end)
@@ -123,7 +135,8 @@ defmodule Pythonx.UvTest do
 
     test "without any Python, what will do is named", context do
       fake_uv!(context.log, find: "exit 2", venv: "echo no network; exit 2")
-      {_error, output} = with_output(fn -> assert_raise RuntimeError, @failure, fn -> Uv.fetch(toml(), false) end end)
+      {error, output} = with_output(fn -> assert_raise RuntimeError, fn -> Uv.fetch(toml(), false) end end)
+      assert error.message <> "\n" == @failure <> "\n\n" <> output
 
       assert output ==
                "no network\nPythonx: no Python was found that fits, and uv could not download one. " <>
@@ -134,7 +147,7 @@ defmodule Pythonx.UvTest do
       fake_uv!(context.log, venv: "exit 2")
       assert_raise RuntimeError, @failure, fn -> fetch(toml()) end
       fake_uv!(context.log, sync: "kill -9 $$")
-      assert_raise RuntimeError, @failure, fn -> fetch(toml()) end
+      assert_raise RuntimeError, ~r/\A#{@failure}/, fn -> fetch(toml()) end
       assert visible(context.projects) == []
     end
 

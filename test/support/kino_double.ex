@@ -6,7 +6,13 @@ defprotocol Kino.Render do
   def to_livebook(value)
 end
 
-for module <- [Kino.HTML, Kino.Markdown, Kino.Text, Kino.Inspect] do
+defmodule Kino.Text do
+  @moduledoc false
+  defstruct [:content, :terminal]
+  def new(content, opts \\ []), do: %__MODULE__{content: content, terminal: Keyword.get(opts, :terminal, false)}
+end
+
+for module <- [Kino.HTML, Kino.Markdown, Kino.Inspect] do
   defmodule module do
     @moduledoc false
     defstruct [:content]

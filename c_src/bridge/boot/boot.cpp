@@ -22,12 +22,14 @@
 #include "interpreters/interpreter.hpp"
 #include "memory/view.hpp"
 #include "python/gil.hpp"
+#include "python/package.hpp"
 #include "tables/table.hpp"
 #include "threads/pool.hpp"
 #include "threads/reaper.hpp"
 #include "threads/signal_right.hpp"
 #include "threads/signals.hpp"
 #include "work/callback.hpp"
+#include "work/leftovers.hpp"
 #include "work/main_module.hpp"
 #include "work/output.hpp"
 #include "work/source.hpp"
@@ -119,13 +121,12 @@ void after_fork_in_child() {
   pthread_sigmask(SIG_SETMASK, &mask_before_fork, nullptr);
 }
 
-// The Python side of the boot: priv/python/pythonx/_boot.py. Its folder is on sys.path only while it is imported.
+// The Python side of the boot: priv/python/pythonx/_boot.py.
 void boot_python_side(const BootConfig& config) {
   set_package_folder(config.python_dir);
-  py::list sys_path = py::module_::import("sys").attr("path");
-  sys_path.insert(0, py::str(config.python_dir));
-  const py::object boot_module = py::module_::import("pythonx._boot");
-  sys_path.attr("remove")(py::str(config.python_dir));
+  if (!init_package(config.python_dir)) throw py::error_already_set();
+  const auto boot_module = py::reinterpret_steal<py::object>(package_module("pythonx._boot"));
+  if (!boot_module) throw py::error_already_set();
   py::list extra;
   for (const std::string& path : config.sys_paths) extra.append(py::str(path));
   boot_module.attr("boot")(extra, interrupt_signal());
@@ -146,7 +147,7 @@ std::string start(const BootConfig& config) {
         !init_view_types() || !init_table_type() || !init_output() || !init_sources())
       throw py::error_already_set();
     boot_python_side(config);
-    if (!init_main_module()) throw py::error_already_set();
+    if (!init_main_module() || !init_leftovers()) throw py::error_already_set();
   } catch (std::exception& error) {
     return error.what();
   }

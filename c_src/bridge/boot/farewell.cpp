@@ -8,6 +8,7 @@
 #include <mutex>
 
 #include "python/gil.hpp"
+#include "python/package.hpp"
 #include "threads/pool.hpp"
 #include "threads/signals.hpp"
 
@@ -93,7 +94,7 @@ void run(int runner) {
     run_signal_handler_alone(number);
     if (!end_step(runner)) return;
   }
-  PyObject* module = PyImport_ImportModule("pythonx._exit");
+  PyObject* module = package_module("pythonx._exit");
   for (bool goes_on = module != nullptr; goes_on;) {
     PyObject* step = PyObject_CallMethod(module, "next_step", "d", seconds_left());
     if (step == nullptr || step == Py_None) {

@@ -6,6 +6,7 @@
 #include "conversion/object.hpp"
 #include "conversion/pid.hpp"
 #include "conversion/rich.hpp"
+#include "python/package.hpp"
 
 namespace pythonx {
 namespace {
@@ -97,7 +98,7 @@ Term pending_list(ErlNifEnv* env, const RichTypes& rich) {
 
 // The hook with its settings: whether Elixir has durations and decimals.
 PyObject* make_hook(Term durations, Term decimals) {
-  PyObject* module = PyImport_ImportModule("pythonx._types");
+  PyObject* module = package_module("pythonx._types");
   PyObject* hook = module == nullptr ? nullptr
                                      : PyObject_CallMethod(module, "converter", "OO",
                                                            durations == atoms.true_ ? Py_True : Py_False,

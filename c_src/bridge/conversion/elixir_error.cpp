@@ -3,6 +3,8 @@
 #include <atomic>
 #include <string_view>
 
+#include "python/package.hpp"
+
 namespace pythonx {
 namespace {
 
@@ -30,7 +32,7 @@ PyObject* make_original(Term term) {
 
 PyObject* load_error_class() {
   if (error_class == nullptr) {
-    PyObject* module = PyImport_ImportModule("pythonx._errors");
+    PyObject* module = package_module("pythonx._errors");
     PyObject* loaded = module == nullptr ? nullptr : PyObject_GetAttrString(module, "ElixirError");
     Py_XDECREF(module);
     PyObject* none_yet = nullptr;

@@ -9,6 +9,7 @@
 
 #include "conversion/elixir_error.hpp"
 #include "conversion/object.hpp"
+#include "python/package.hpp"
 
 namespace py = pybind11;
 
@@ -69,10 +70,15 @@ struct Raised {
   }
 };
 
-py::list format(const Raised& raised, Frames frames) {
+// With `unharmed`, by Python's own builtins, where code has replaced some.
+py::list format(const Raised& raised, Frames frames, bool unharmed) {
   const py::object traceback = frames == Frames::internal ? py::none() : raised.traceback;
-  py::list lines =
-      py::module_::import("traceback").attr("format_exception")(raised.type, raised.value, traceback);
+  const auto module = py::reinterpret_steal<py::object>(package_module("traceback"));
+  if (!module) throw py::error_already_set();
+  const py::object format_exception = module.attr("format_exception");
+  const auto call = py::reinterpret_borrow<py::object>(package_function("call_unharmed"));
+  py::list lines = unharmed ? call(format_exception, raised.type, raised.value, traceback)
+                            : format_exception(raised.type, raised.value, traceback);
 #if PY_VERSION_HEX < 0x030B0000
   // From Python 3.11 on `traceback` does that.
   for (const py::handle note : py::getattr(raised.value, "__notes__", py::tuple()))
@@ -89,11 +95,11 @@ py::list format_bare(const Raised& raised) {
   return lines;
 }
 
-// Tried twice: an interrupt may have been under way when the first exception was raised.
+// Tried again: an interrupt may have been under way when the first exception was raised.
 py::list format_surely(const Raised& raised, Frames frames) {
-  for (int attempt = 0; attempt < 2; ++attempt) {
+  for (int attempt = 0; attempt < 3; ++attempt) {
     try {
-      return format(raised, frames);
+      return format(raised, frames, attempt == 2);
     } catch (const py::error_already_set&) {
       continue;
     }

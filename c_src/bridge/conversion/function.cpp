@@ -1,6 +1,7 @@
 #include "conversion/function.hpp"
 
 #include "python/no_throw.hpp"
+#include "python/package.hpp"
 #include "python/type.hpp"
 
 namespace pythonx {
@@ -37,7 +38,7 @@ PyObject* call(PyObject* self, PyObject* arguments, PyObject* keywords) {
 
 // f.aio(...): for coroutines, in whose thread nobody may wait.
 PyObject* call_async(PyObject* self, PyObject* arguments) {
-  PyObject* module = PyImport_ImportModule("pythonx._loop");
+  PyObject* module = package_module("pythonx._loop");
   PyObject* future = module == nullptr ? nullptr : PyObject_CallMethod(module, "call", "OO", self, arguments);
   Py_XDECREF(module);
   return future;

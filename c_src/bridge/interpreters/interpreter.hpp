@@ -45,7 +45,7 @@ struct HandleNode;
 // Whether this Python has interpreters with a GIL of their own.
 constexpr bool has_own_gil_interpreters = PY_VERSION_HEX >= 0x030C0000;
 
-class Subinterpreter : public std::enable_shared_from_this<Subinterpreter>, public Handles {
+class Subinterpreter final : public std::enable_shared_from_this<Subinterpreter>, public Handles {
  public:
   enum class Ended { no, cleanly, abandoned };
 

@@ -9,6 +9,7 @@
 #include "conversion/error.hpp"
 #include "conversion/object.hpp"
 #include "python/gil.hpp"
+#include "python/package.hpp"
 
 namespace pythonx {
 namespace {
@@ -154,7 +155,7 @@ Term make_reply(ErlNifEnv* env, const Export& exported, Wanted wanted) {
 
 // What pythonx._buffers.export returns: a tuple, or a str that says why not.
 PyObject* export_object(PyObject* object) {
-  PyObject* module = PyImport_ImportModule("pythonx._buffers");
+  PyObject* module = package_module("pythonx._buffers");
   PyObject* result = module == nullptr ? nullptr : PyObject_CallMethod(module, "export", "O", object);
   Py_XDECREF(module);
   return result;

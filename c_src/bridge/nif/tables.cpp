@@ -108,6 +108,7 @@ MadeTable table_part(ErlNifEnv* env, const TablePtr& table, const std::vector<st
                      std::int64_t offset, std::int64_t length) {
   check_range(*table, offset, length);
   std::vector<std::size_t> indices;
+  indices.reserve(columns.size());
   for (const std::int64_t column : columns) indices.push_back(column_index(*table, column));
   return make_table(env, part_of(*table, indices, offset, length));
 }

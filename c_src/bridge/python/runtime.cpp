@@ -5,6 +5,8 @@
 
 #include <atomic>
 
+#include "python/package.hpp"
+
 namespace pythonx {
 namespace {
 
@@ -36,7 +38,7 @@ void end_if_forked() {
   PyErr_Fetch(&type, &value, &traceback);
   PyErr_NormalizeException(&type, &value, &traceback);
   if (traceback != nullptr) PyException_SetTraceback(value, traceback);
-  PyObject* boot_module = PyImport_ImportModule("pythonx._boot");
+  PyObject* boot_module = package_module("pythonx._boot");
   if (boot_module != nullptr)
     PyObject_CallMethod(boot_module, "end_fork", "O", value == nullptr ? Py_None : value);
   PyErr_Clear();

@@ -8,6 +8,7 @@
 #include "conversion/object.hpp"
 #include "conversion/text.hpp"
 #include "python/gil.hpp"
+#include "python/package.hpp"
 #include "tables/arrow_abi.hpp"
 #include "tables/check.hpp"
 #include "tables/table.hpp"
@@ -262,7 +263,7 @@ PyObject* checked(PyObject* object) {
   if (PyDict_GetItemString(modules, "polars") == nullptr &&
       PyDict_GetItemString(modules, "pyarrow") == nullptr)
     return Py_NewRef(object);
-  PyObject* module = PyImport_ImportModule("pythonx._tables");
+  PyObject* module = package_module("pythonx._tables");
   PyObject* result = module == nullptr ? nullptr : PyObject_CallMethod(module, "checked", "O", object);
   Py_XDECREF(module);
   return result;

@@ -1,6 +1,7 @@
 // The part of signals.hpp that runs Python's handlers.
 #include <utility>
 
+#include "python/package.hpp"
 #include "threads/pool.hpp"
 #include "threads/safe_point.hpp"
 #include "threads/signal_table.hpp"
@@ -117,7 +118,7 @@ bool run_signal_handlers() {
 void run_signal_handler_alone(int number) {
   const Taken taken = take(number);
   if (taken.function == nullptr) return;
-  PyObject* module = PyImport_ImportModule("pythonx._signals");
+  PyObject* module = package_module("pythonx._signals");
   PyObject* none = module == nullptr ? nullptr
                                      : PyObject_CallMethod(module, "run_alone", "OOi", taken.context,
                                                            taken.function, number);

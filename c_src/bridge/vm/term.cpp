@@ -1,7 +1,7 @@
 #include "vm/term.hpp"
 
 #include <array>
-#include <cstdio>
+#include <cstdlib>
 
 namespace pythonx {
 
@@ -14,11 +14,15 @@ constexpr std::size_t safe_entries = 128;
 bool needs_scheduler_for_maps() {
   ErlNifSysInfo info;
   enif_system_info(&info, sizeof(info));
-  std::array<int, 4> version{};
-  std::sscanf(info.erts_version, "%d.%d.%d.%d", &version[0], &version[1], &version[2], &version[3]);
-  if (version[0] == 13) return version < std::array<int, 4>{13, 2, 2, 14};
-  if (version[0] == 14) return version < std::array<int, 4>{14, 2, 5, 8};
-  return version < std::array<int, 4>{15, 2, 3};
+  std::array<long, 4> version{};
+  char* rest = info.erts_version;
+  for (long& number : version) {
+    number = std::strtol(rest, &rest, 10);
+    if (*rest == '.') ++rest;
+  }
+  if (version[0] == 13) return version < std::array<long, 4>{13, 2, 2, 14};
+  if (version[0] == 14) return version < std::array<long, 4>{14, 2, 5, 8};
+  return version < std::array<long, 4>{15, 2, 3};
 }
 
 bool may_make_at_once(std::size_t count) {

@@ -2,11 +2,12 @@
 
 #include "conversion/error.hpp"
 #include "python/gil.hpp"
+#include "python/package.hpp"
 
 namespace pythonx {
 namespace {
 
-PyObject* loop_module() { return PyImport_ImportModule("pythonx._loop"); }
+PyObject* loop_module() { return package_module("pythonx._loop"); }
 
 }  // namespace
 

@@ -7,6 +7,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "python/package.hpp"
 #include "work/source.hpp"
 
 namespace pythonx {
@@ -116,7 +117,7 @@ void tie(const Code& code, PyObject* text, long line) {
 bool compile(const Source& source, Code* out) {
   PyObject* text =
       PyUnicode_DecodeUTF8(source.text().data(), static_cast<Py_ssize_t>(source.text().size()), nullptr);
-  PyObject* module = text == nullptr ? nullptr : PyImport_ImportModule("pythonx._compile");
+  PyObject* module = text == nullptr ? nullptr : package_module("pythonx._compile");
   PyObject* pair = module == nullptr
                        ? nullptr
                        : PyObject_CallMethod(module, "compile_evaluation", "Os#l", text, source.file().data(),

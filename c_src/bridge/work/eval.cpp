@@ -8,6 +8,7 @@
 #include "conversion/text.hpp"
 #include "python/runtime.hpp"
 #include "work/await.hpp"
+#include "work/leftovers.hpp"
 #include "work/main_module.hpp"
 #include "work/source.hpp"
 #include "work/streams.hpp"
@@ -130,10 +131,12 @@ bool EvalJob::evaluate(Frames* frames) {
   evaluation_->source = frame.code.source();
   PyObject* names = frame.main.names();
   if (globals_ != 0 && !set_globals(env(), names, globals_)) return false;
+  const Leftovers leftovers;
   frame.result = execute(frame.code, names);
   end_if_forked();
   settle_classes(names, evaluation_->source);
   end_streams(*evaluation_);
+  leftovers.end();
   if (frame.result == nullptr && PyErr_Occurred()) return false;
   if (!collect_globals(names)) return false;
   result_ = std::exchange(frame.result, nullptr);

@@ -11,6 +11,7 @@
 #include "conversion/object.hpp"
 #include "python/critical_section.hpp"
 #include "python/pacer.hpp"
+#include "python/package.hpp"
 #include "python/portions.hpp"
 
 namespace py = pybind11;
@@ -201,7 +202,9 @@ bool init_main_module() {
     module_key = PyUnicode_InternFromString("__module__");
     source_key = PyUnicode_InternFromString("__evaluation_source__");
     main_name = PyUnicode_InternFromString("__main__");
-    main_type = py::object(py::module_::import("pythonx._main").attr("MainModule")).release().ptr();
+    const auto module = py::reinterpret_steal<py::object>(package_module("pythonx._main"));
+    if (!module) return false;
+    main_type = py::object(module.attr("MainModule")).release().ptr();
     const py::object builtins = py::module_::import("builtins").attr("__dict__");
     const std::pair<const char*, PyObject*> entries[] = {
         {"__name__", main_name}, {"__doc__", Py_None},  {"__package__", Py_None},

@@ -7,10 +7,12 @@
 #include "conversion/encode.hpp"
 #include "conversion/error.hpp"
 #include "conversion/object.hpp"
+#include "python/package.hpp"
 #include "python/portions.hpp"
 #include "python/runtime.hpp"
 #include "tables/table.hpp"
 #include "work/await.hpp"
+#include "work/leftovers.hpp"
 #include "work/streams.hpp"
 
 namespace pythonx {
@@ -107,7 +109,7 @@ PyObject* iterate(const Operands& operands) {
   if (Py_TYPE(object)->tp_as_async == nullptr || Py_TYPE(object)->tp_as_async->am_aiter == nullptr) {
     return PyObject_GetIter(object);
   }
-  PyObject* module = PyImport_ImportModule("pythonx._loop");
+  PyObject* module = package_module("pythonx._loop");
   PyObject* iterator = module == nullptr ? nullptr : PyObject_CallMethod(module, "iterate", "O", object);
   Py_XDECREF(module);
   return iterator;
@@ -131,12 +133,11 @@ PyObject* close_iterator(const Operands& operands) {
 
 // A function of the package's own Python side, (arguments...), named by its module and itself.
 PyObject* internal(const Operands& operands) {
-  PyObject* module = PyImport_Import(operands.name(0));
-  PyObject* submodule = module == nullptr ? nullptr : PyImport_GetModule(operands.name(0));
-  PyObject* function = submodule == nullptr ? nullptr : PyObject_GetAttr(submodule, operands.name(1));
+  const char* name = PyUnicode_AsUTF8(operands.name(0));
+  PyObject* module = name == nullptr ? nullptr : package_module(name);
+  PyObject* function = module == nullptr ? nullptr : PyObject_GetAttr(module, operands.name(1));
   PyObject* result = function == nullptr ? nullptr : PyObject_CallObject(function, operands.values);
   Py_XDECREF(function);
-  Py_XDECREF(submodule);
   Py_XDECREF(module);
   return result;
 }
@@ -285,10 +286,12 @@ Term ObjectJob::prepare_and_perform() {
     default:
       return 0;
   }
+  const Leftovers leftovers;
   evaluation_->set_operands(Py_NewRef(operands));
   const Term reply = perform(operands);
   evaluation_->set_operands(nullptr);
   end_streams(*evaluation_);
+  leftovers.end();
   Py_DECREF(operands);
   return reply;
 }

@@ -9,9 +9,11 @@
 #include "conversion/rich.hpp"
 #include "memory/buffer.hpp"
 #include "memory/view.hpp"
+#include "python/package.hpp"
 #include "python/runtime.hpp"
 #include "tables/pending.hpp"
 #include "work/callback.hpp"
+#include "work/leftovers.hpp"
 #include "work/streams.hpp"
 
 namespace pythonx {
@@ -142,7 +144,7 @@ Term call_internal(ErlNifEnv* env, Term arguments) {
   EncodeOptions options;
   options.user_code = true;
   if (encode(env, argument(env, arguments, 2), options, {}, &values, &deferred) != EncodeStatus::ok) return 0;
-  PyObject* module = PyImport_ImportModule(std::string(module_name).c_str());
+  PyObject* module = package_module(std::string(module_name).c_str());
   PyObject* function =
       module == nullptr ? nullptr : PyObject_GetAttrString(module, std::string(name).c_str());
   PyObject* result = function == nullptr ? nullptr : PyObject_CallObject(function, values);
@@ -216,8 +218,10 @@ CallJob::CallJob(ErlNifEnv* caller_env, const char* name, Function function, Ter
     : Job(caller_env), name_(name), function_(function), arguments_(enif_make_copy(env(), arguments)) {}
 
 Term CallJob::run() {
+  const Leftovers leftovers;
   const Term reply = function_(env(), arguments_);
   end_own_streams();
+  leftovers.end();
   end_if_forked();
   return reply == 0 ? error_reply(env()) : reply;
 }

@@ -99,7 +99,10 @@ bool Devices::send(Stream stream, std::string_view text) {
 Evaluation::Evaluation(const ErlNifPid& caller, Devices devices)
     : caller_(caller), devices_(std::move(devices)) {}
 
+std::atomic<int> Evaluation::with_streams{0};
+
 Evaluation::~Evaluation() {
+  if (has_streams_) --with_streams;
   // The last owner may be a thread that is not attached.
   for (PyObject* object : {main_module, source, operands_, streams_[0], streams_[1], streams_[2]})
     if (object != nullptr) is_attached() ? Py_DECREF(object) : drop_later(object);
@@ -130,7 +133,7 @@ void Evaluation::set_stream(int number, PyObject* stream) {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     std::swap(streams_[number], stream);
-    has_streams_ = true;
+    if (stream != streams_[number] && !has_streams_.exchange(true)) ++with_streams;
   }
   Py_XDECREF(stream);
 }

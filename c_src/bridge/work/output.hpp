@@ -91,6 +91,9 @@ class Evaluation {
   PyObject* stream(int number);
   bool has_streams() const { return has_streams_; }
 
+  // Whether any evaluation that is left has put something there. Printing asks.
+  static bool any_has_streams() { return with_streams.load(std::memory_order_relaxed) != 0; }
+
   // Takes the reference; nullptr takes it away.
   void set_stream(int number, PyObject* stream);
 
@@ -103,6 +106,7 @@ class Evaluation {
   PyObject* operands_ = nullptr;
   PyObject* streams_[stream_count] = {};
   std::atomic<bool> has_streams_{false};  // whether there have been any
+  static std::atomic<int> with_streams;   // evaluations of which that is true
   std::string buffer_;
   Stream buffered_ = Stream::out;
   bool finished_ = false;

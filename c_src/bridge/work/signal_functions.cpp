@@ -187,7 +187,7 @@ PyObject* set_timer(PyObject*, PyObject* arguments) {
 }
 
 template <typename Function>
-PyCFunction erase(Function function) {
+PyCFunction erase(Function function) noexcept {
   return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function));
 }
 

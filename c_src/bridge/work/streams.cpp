@@ -32,9 +32,10 @@ int number_of(PyObject* name) {
 
 // A new reference; nullptr, without an exception, for a stream that was deleted.
 PyObject* stream_of_caller(int number) {
+  PyObject*& own = own_of_thread[static_cast<std::size_t>(number)];
+  if (own == nullptr && !Evaluation::any_has_streams()) return Py_NewRef(shared[number]);
   const EvaluationPtr evaluation = main_context().tied();
-  PyObject* stream =
-      evaluation ? evaluation->stream(number) : Py_XNewRef(own_of_thread[static_cast<std::size_t>(number)]);
+  PyObject* stream = evaluation ? evaluation->stream(number) : Py_XNewRef(own);
   if (stream == nullptr) return Py_NewRef(shared[number]);
   if (stream == deleted) Py_CLEAR(stream);
   return stream;

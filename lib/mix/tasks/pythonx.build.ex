@@ -80,7 +80,8 @@ defmodule Mix.Tasks.Pythonx.Build do
     with {:ok, uv} <- Uv.find_uv(), {:ok, python} <- Interpreter.choose(uv, project, dir) do
       python.executable
     else
-      {:error, reason} -> Mix.raise(reason || "uv found no such Python, see its output above")
+      {:error, reason} when is_binary(reason) -> Mix.raise(reason)
+      {:error, _nothing_said} -> Mix.raise("uv found no such Python, see its output above")
     end
   end
 

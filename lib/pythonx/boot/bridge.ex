@@ -22,7 +22,11 @@ defmodule Pythonx.Boot.Bridge do
   @type tag :: String.t()
 
   @type option ::
-          {:cache_dir, String.t()} | {:priv_dir, String.t()} | {:source_dir, String.t()} | {:uv, String.t() | nil}
+          {:cache_dir, String.t()}
+          | {:priv_dir, String.t()}
+          | {:source_dir, String.t()}
+          | {:uv, String.t() | nil}
+          | {:tell_ms, pos_integer()}
 
   @doc false
   # Called by Mix: the sources are not known to it, and a release has the hash of them but not the sources.
@@ -63,6 +67,8 @@ defmodule Pythonx.Boot.Bridge do
 
     * `:cache_dir`, `:priv_dir`, `:source_dir` - where built libraries and sources are, for tests
 
+    * `:tell_ms` - how often to say that it still compiles, for tests. Defaults to 10 seconds
+
   """
   @spec ensure!(tag(), String.t(), [option()]) :: String.t()
   def ensure!(tag, python, opts \\ []) do
@@ -94,8 +100,7 @@ defmodule Pythonx.Boot.Bridge do
 
     with nil <- find(tag, source_hash, opts) do
       path = Path.join(Store.dir(opts[:cache_dir]), name(tag, source_hash))
-      announce = fn -> say("compiling the bridge for #{describe(tag)}, once, which takes some seconds") end
-      build!(tag, python, path, announce, opts)
+      build!(tag, python, path, opts)
     end
   end
 
@@ -110,7 +115,7 @@ defmodule Pythonx.Boot.Bridge do
     path = Path.join(opts[:priv_dir], name)
     Cache.mkdir!(opts[:priv_dir])
     unless library?(path), do: copy_cached!(name, path, opts)
-    {tag, build!(tag, python, path, fn -> :ok end, opts) <> ".so"}
+    {tag, build!(tag, python, path, opts) <> ".so"}
   end
 
   defp copy_cached!(name, path, opts) do
@@ -132,7 +137,7 @@ defmodule Pythonx.Boot.Bridge do
   end
 
   defp defaults(opts) do
-    defaults = [cache_dir: Cache.base_dir(), priv_dir: priv_dir(), source_dir: @source_dir, uv: nil]
+    defaults = [cache_dir: Cache.base_dir(), priv_dir: priv_dir(), source_dir: @source_dir, uv: nil, tell_ms: 10_000]
     Keyword.validate!(opts, defaults)
   end
 
@@ -155,7 +160,7 @@ defmodule Pythonx.Boot.Bridge do
 
   defp library?(path), do: File.regular?(path <> ".so")
 
-  defp build!(tag, python, path, announce, opts) do
+  defp build!(tag, python, path, opts) do
     # In the cache for priv as well, which a release copies as it is.
     dir = Store.dir(opts[:cache_dir])
     Store.prepare!(opts[:cache_dir], dir)
@@ -164,19 +169,53 @@ defmodule Pythonx.Boot.Bridge do
     Lock.with_lock(
       Path.join(dir, "#{tag}.lock"),
       fn ->
-        if not library?(path), do: build_locked!(tag, python, path, announce, opts)
+        if not library?(path), do: build_locked!(tag, python, path, opts)
         path
       end,
       on_wait: waiting
     )
   end
 
-  defp build_locked!(tag, python, path, announce, opts) do
+  defp build_locked!(tag, python, path, opts) do
     if Compiler.sources(opts[:source_dir]) == [], do: raise(no_sources(tag))
     {python_tag, probe} = probe!(python)
     check_tag!(tag, python_tag, python)
-    Compiler.compile!(opts[:source_dir], path <> ".so", includes!(probe, python, announce, opts), tag)
+    includes = includes!(probe, python, fn -> say(announcement(tag)) end, opts)
+    telling(tag, opts[:tell_ms], fn -> Compiler.compile!(opts[:source_dir], path <> ".so", includes, tag) end)
     Store.prune(Path.dirname(path), tag)
+  end
+
+  defp announcement(tag) do
+    "compiling the C++ code that connects Elixir with #{describe(tag)}. That is done once and takes a minute or two " <>
+      "on a small machine"
+  end
+
+  # Who waits sees that it goes on. The process that says so ends with the one that compiles, however that ends.
+  defp telling(tag, interval, fun) do
+    compiler = self()
+    teller = spawn(fn -> tell(tag, interval, Process.monitor(compiler), System.monotonic_time(:second)) end)
+
+    try do
+      fun.()
+    after
+      monitor = Process.monitor(teller)
+      send(teller, :done)
+
+      receive do
+        {:DOWN, ^monitor, :process, ^teller, _reason} -> :ok
+      end
+    end
+  end
+
+  defp tell(tag, interval, monitor, started) do
+    receive do
+      :done -> :ok
+      {:DOWN, ^monitor, :process, _compiler, _reason} -> :ok
+    after
+      interval ->
+        say("still compiling for #{describe(tag)}, for #{System.monotonic_time(:second) - started} seconds now")
+        tell(tag, interval, monitor, started)
+    end
   end
 
   defp probe!(python) do

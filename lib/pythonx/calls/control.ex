@@ -6,7 +6,7 @@ defmodule Pythonx.Calls.Control do
   alias Pythonx.NIF
 
   # Releases come and go all the time: only those that take long, in microseconds, are worth a line.
-  @shown_after 10_000
+  @shown_after 1_000_000
 
   @doc """
   Interrupts what the process runs; see `Pythonx.interrupt/1`.

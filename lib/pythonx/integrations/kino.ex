@@ -1,27 +1,56 @@
 defmodule Pythonx.Integrations.Kino do
-  # What Livebook shows of objects. Gives way to kino_pythonx: two modules of one name would fight, and a release with both is
-  # refused.
+  # What Livebook shows of objects.
+  #
+  # The package kino_pythonx implements `Kino.Render` for objects as well. Where it is, the implementation is its: a release in
+  # which two applications have a module of one name is refused. Whether it is there cannot be known when Pythonx is compiled,
+  # which may be before that package, or before it was asked for. So ours is not among the modules of this application: it is
+  # loaded into memory when the application or Python starts, if nobody else has one.
+  #
+  # A protocol that was consolidated only knows of implementations that were on disk then. The module `Announcement` below is
+  # there for that: it says that objects have one, whoever it belongs to.
   @moduledoc false
 
-  alias Pythonx.Integrations.KinoPythonx
-
-  @compile {:no_warn_undefined, [Kino.HTML, Kino.Image, Kino.Inspect, Kino.Markdown, Kino.Text]}
+  @compile {:no_warn_undefined, [Kino.HTML, Kino.Image, Kino.Inspect, Kino.Markdown, Kino.Render, Kino.Text]}
 
   # The first that is there is shown.
   @shown ["text/html", "image/svg+xml", "image/png", "image/jpeg", "image/gif", "text/markdown", "text/latex"]
 
-  @kino_pythonx KinoPythonx.present?()
+  @implementation Kino.Render.Pythonx.Object
+
+  # Not `defmodule`: Mix would write it to disk.
+  @forms [
+    {:attribute, 1, :module, @implementation},
+    {:attribute, 1, :export, [__impl__: 1, to_livebook: 1]},
+    {:attribute, 1, :__impl__, [protocol: Kino.Render, for: Pythonx.Object]},
+    {:function, 1, :__impl__, 1,
+     for {key, module} <- [for: Pythonx.Object, protocol: Kino.Render, target: @implementation] do
+       {:clause, 1, [{:atom, 1, key}], [], [{:atom, 1, module}]}
+     end},
+    {:function, 1, :to_livebook, 1,
+     [
+       {:clause, 1, [{:var, 1, :Object}], [],
+        [{:call, 1, {:remote, 1, {:atom, 1, __MODULE__}, {:atom, 1, :to_livebook}}, [{:var, 1, :Object}]}]}
+     ]}
+  ]
+  {:ok, _name, binary} = :compile.forms(@forms, [:deterministic])
+  @binary binary
 
   @doc """
-  Whether objects are shown by what Pythonx has for that itself.
+  Implements `Kino.Render` for objects, if Kino is there and nobody else does.
   """
-  @spec renders?() :: boolean()
-  def renders?, do: not @kino_pythonx
+  @spec implement() :: :ok
+  def implement do
+    if Code.ensure_loaded?(Kino.Render) and not Code.ensure_loaded?(@implementation) do
+      {:module, @implementation} = :code.load_binary(@implementation, :code.which(__MODULE__), @binary)
+    end
+
+    :ok
+  end
 
   @doc false
-  # Called by Mix: that package may come and go.
-  @spec __mix_recompile__?() :: boolean()
-  def __mix_recompile__?, do: KinoPythonx.present?() != @kino_pythonx
+  # Called by the implementation.
+  @spec to_livebook(Pythonx.Object.t()) :: term()
+  def to_livebook(object), do: object |> show() |> Kino.Render.to_livebook()
 
   @doc """
   What Kino shows of an object, as a term of Kino's.
@@ -46,17 +75,16 @@ defmodule Pythonx.Integrations.Kino do
   # Livebook's Markdown has formulas between dollars, as those of Python mostly are already.
   defp kino("text/latex", "$" <> _rest = text), do: Kino.Markdown.new(text)
   defp kino("text/latex", text), do: Kino.Markdown.new("$$\n" <> text <> "\n$$")
-  defp kino("text/plain", text), do: Kino.Text.new(text)
+  defp kino("text/plain", text), do: Kino.Text.new(text, terminal: true)
 end
 
-unless Pythonx.Integrations.KinoPythonx.present?() do
-  defmodule Kino.Render.Pythonx.Object do
-    @moduledoc false
-    use Pythonx.Integrations.Implementation, protocol: Kino.Render, for: Pythonx.Object
+defmodule Kino.Render.Pythonx.Announcement do
+  # Counts when `Kino.Render` is consolidated, which goes by the attribute in all modules under that name, and then calls
+  # `Kino.Render.Pythonx.Object`. This one is never called.
+  @moduledoc false
 
-    @spec to_livebook(Pythonx.Object.t()) :: term()
-    def to_livebook(object), do: object |> Pythonx.Integrations.Kino.show() |> Kino.Render.to_livebook()
-  end
+  Module.register_attribute(__MODULE__, :__impl__, persist: true)
+  @__impl__ [protocol: Kino.Render, for: Pythonx.Object]
 end
 
 defmodule Kino.Render.Pythonx.Table do

@@ -234,7 +234,7 @@ defmodule Pythonx.Nodes.Remote do
   end
 
   defp dump_with(module, object, deadline) do
-    {:ok, decode_call(module, "dumps", {object}, deadline)}
+    {:ok, decode_call("pythonx._pickling", "dump", {module, object}, deadline)}
   rescue
     error in Pythonx.Error -> {:error, module, Exception.message(error)}
   end

@@ -3,11 +3,13 @@ defmodule Pythonx.Pool.Client do
   # raised. Terms are taken apart and put together here, in the caller's own process.
   @moduledoc false
 
-  alias Pythonx.Pool.{CrashError, Handles, Job, Object, Terms, Worker}
+  alias Pythonx.Pool.{Atoms, CrashError, External, Handles, Job, Object, Terms, Worker}
   alias Pythonx.Telemetry
 
   # How long the process of a worker may take to end.
   @end_ms 500
+  # Where a term may have handles in it.
+  @handles [Atom.to_string(Object), Atom.to_string(Pythonx.Object)]
 
   @typedoc "A worker that was checked out, with the time that each evaluation has by default."
   @type lease :: {:lease, GenServer.server(), pid(), reference(), timeout()}
@@ -17,6 +19,7 @@ defmodule Pythonx.Pool.Client do
   def run(pool, job, opts) do
     {sent, worker} = take_handles(job)
     payload = :erlang.term_to_iovec(sent)
+    opts = Map.put(opts, :devices, job |> elem(tuple_size(job) - 1) |> Map.fetch!(:devices) |> Tuple.to_list())
     metadata = %{process: self(), pool: pool_of(pool), job: elem(job, 0)}
 
     try do
@@ -30,10 +33,10 @@ defmodule Pythonx.Pool.Client do
   defp pool_of({:lease, pool, _worker, _ref, _timeout}), do: pool
   defp pool_of(pool), do: pool
 
-  defp run_on({:lease, _pool, worker, ref, _timeout}, need, payload, opts) do
+  defp run_on({:lease, pool, worker, ref, _timeout}, need, payload, opts) do
     if need not in [nil, worker], do: raise_elsewhere!()
 
-    case run_job(worker, ref, payload, %{timeout: opts.timeout, once: false}) do
+    case run_job(pool, worker, ref, payload, %{timeout: opts.timeout, devices: opts.devices, once: false}) do
       # It has died since it was checked out.
       :not_begun -> raise CrashError, reason: :gone
       result -> result
@@ -42,7 +45,7 @@ defmodule Pythonx.Pool.Client do
 
   defp run_on(pool, need, payload, opts) do
     with {:ok, worker, ref} <- checkout(pool, need, opts.queue_timeout, false) do
-      case run_job(worker, ref, payload, %{timeout: opts.timeout, once: true}) do
+      case run_job(pool, worker, ref, payload, %{timeout: opts.timeout, devices: opts.devices, once: true}) do
         :not_begun -> run_on(pool, need, payload, opts)
         result -> result
       end
@@ -81,8 +84,8 @@ defmodule Pythonx.Pool.Client do
   end
 
   # What has been told to a worker that is not there any more has not begun.
-  defp run_job(worker, ref, payload, how) do
-    worker |> call_worker(ref, payload, how) |> answer(worker)
+  defp run_job(pool, worker, ref, payload, how) do
+    worker |> call_worker(ref, payload, how) |> answer(worker, pool)
   end
 
   defp call_worker(worker, ref, payload, how) do
@@ -92,20 +95,69 @@ defmodule Pythonx.Pool.Client do
     :exit, {reason, {GenServer, :call, _args}} -> {:crash, {:down, reason}, "", nil}
   end
 
-  defp answer(:not_begun, _worker), do: :not_begun
-  defp answer(:lease_over, _worker), do: raise("the worker was checked out for a function that has returned")
-  defp answer(:busy, _worker), do: raise("the worker evaluates for another process already")
+  defp answer(:not_begun, _worker, _pool), do: :not_begun
+  defp answer(:lease_over, _worker, _pool), do: raise("the worker was checked out for a function that has returned")
+  defp answer(:busy, _worker, _pool), do: raise("the worker evaluates for another process already")
 
-  defp answer({:crash, reason, stderr, os_pid}, _worker) do
+  defp answer({:crash, reason, stderr, os_pid}, _worker, _pool) do
     raise CrashError, reason: reason, stderr: stderr, os_pid: os_pid
   end
 
-  defp answer({:reply, first, count, binary}, worker) do
-    case binary |> :erlang.binary_to_term() |> adopt(worker, first, count) do
-      {:ok, result, globals} -> {:ok, result, globals}
-      {:raised, kind, reason, stack} -> :erlang.raise(kind, reason, stack ++ here())
+  # What the worker's process could not know of the term without making it is found out here. `Pythonx.Pool.External` has the
+  # rule.
+  defp answer({:reply, first, count, binary}, worker, pool) do
+    with {:ok, term} <- decode(binary, pool), {:ok, outcome} <- adopt(term, binary, worker, first, count) do
+      case outcome do
+        {:ok, result, globals} when is_map(globals) -> {:ok, result, globals}
+        {:raised, kind, reason, stack} -> reraise_here(kind, reason, stack, worker)
+        _other -> raise_forged!(worker)
+      end
+    else
+      :error ->
+        raise_forged!(worker)
+
+      {:full, name} ->
+        drop(worker, first, count)
+
+        raise "the workers of a pool have made #{Atoms.limit()} new atoms, which is the limit, because atoms are never " <>
+                "freed: #{inspect(name)}"
     end
   end
+
+  @spec raise_forged!(pid()) :: no_return()
+  defp raise_forged!(worker) do
+    what = "a damaged term"
+    Worker.damaged(worker, what)
+    raise CrashError, reason: {:forged, what}
+  end
+
+  defp decode(binary, pool) do
+    with :error <- to_term(binary, [:safe]),
+         {:ok, names} <- External.names(binary),
+         :ok <- Atoms.make(pool, names),
+         # All that is in it is counted.
+         do: to_term(binary, [])
+  end
+
+  defp to_term(binary, opts) do
+    {:ok, :erlang.binary_to_term(binary, opts)}
+  rescue
+    _damaged in [ArgumentError, SystemLimitError] -> :error
+  end
+
+  # `:erlang.raise/3` returns where it does not like what it is given.
+  defp reraise_here(kind, reason, stack, worker) do
+    if kind in [:error, :exit, :throw] and is_list(stack) and List.improper?(stack) == false and
+         Enum.all?(stack, &entry?/1),
+       do: :erlang.raise(kind, reason, stack ++ here()),
+       else: raise_forged!(worker)
+  end
+
+  defp entry?({module, function, arity, location}) when is_atom(module) and is_atom(function),
+    do: (is_list(arity) or arity in 0..255) and Keyword.keyword?(location)
+
+  defp entry?({function, args, location}) when is_function(function), do: is_list(args) and Keyword.keyword?(location)
+  defp entry?(_other), do: false
 
   # Where it happened, and below that how we came there.
   defp here do
@@ -116,25 +168,55 @@ defmodule Pythonx.Pool.Client do
   ## Handles
 
   # From here on the garbage collector of this node decides how long the objects live.
-  defp adopt(term, _worker, _first, 0), do: term
+  defp adopt(term, binary, worker, first, count) do
+    if count > 0 or :binary.match(binary, @handles) != :nomatch do
+      {term, taken} = Terms.map_reduce(term, %{}, &adopt_handle(&1, &2, worker, first, count))
 
-  defp adopt(term, worker, first, _count) do
-    {term, nil} = Terms.map_reduce(term, nil, &adopt_handle(&1, &2, worker))
-    Worker.taken(worker, first)
-    term
+      if map_size(taken) < count,
+        do: drop(worker, first, count, taken),
+        else: if(count > 0, do: Worker.taken(worker, first))
+
+      {:ok, term}
+    else
+      {:ok, term}
+    end
+  rescue
+    # A struct that is none, such as a set without its map.
+    _damaged in [ArgumentError, BadMapError, FunctionClauseError, Protocol.UndefinedError, KeyError] -> :error
   end
 
-  defp adopt_handle(%Object{worker: nil} = handle, nil, worker) do
-    {%{handle | worker: worker, marker: Handles.marker(worker, handle.id)}, nil}
+  # One that the reply does not tell of, once only, is no handle to anything: an error may have one of an argument in it.
+  defp adopt_handle(%Object{worker: nil, id: id, type: type} = handle, taken, worker, first, count)
+       when is_integer(id) and id >= first and id < first + count and not is_map_key(taken, id) and is_binary(type) do
+    {%{handle | worker: worker, marker: Handles.marker(worker, id)}, Map.put(taken, id, true)}
   end
 
-  defp adopt_handle(_other, nil, _worker), do: :walk
+  defp adopt_handle(%Object{} = handle, taken, _worker, _first, _count) do
+    id = if is_integer(handle.id), do: handle.id, else: 0
+    type = if is_binary(handle.type), do: handle.type, else: "object"
+    {%Object{worker: nil, marker: nil, id: id, type: type}, taken}
+  end
+
+  defp adopt_handle(%Pythonx.Object{}, _taken, _worker, _first, _count), do: raise(ArgumentError, "forged")
+  defp adopt_handle(_other, _taken, _worker, _first, _count), do: :walk
+
+  # Lets go of the objects of a reply that nobody has taken.
+  defp drop(worker, first, count, taken \\ %{}) do
+    if count > 0 do
+      Worker.taken(worker, first)
+      send(worker, {:release, for(id <- first..(first + count - 1), not is_map_key(taken, id), do: id)})
+    end
+  end
 
   # The job with handles as the worker knows them, and the worker that they are in.
   defp take_handles(job) do
     if Terms.any?(job, &(is_struct(&1, Object) or is_struct(&1, Pythonx.Object))),
       do: Terms.map_reduce(job, nil, &take_handle/2),
       else: {job, nil}
+  end
+
+  defp take_handle(%Object{worker: nil} = handle, _needed) do
+    raise ArgumentError, "#{inspect(handle)} lives in a worker of a pool, and only there it can be used"
   end
 
   defp take_handle(%Object{worker: worker} = handle, needed) when needed in [nil, worker] do
@@ -200,7 +282,7 @@ defmodule Pythonx.Pool.Client do
 
   # A worker may have died of what ran in it before, and nobody knows yet. That is not for the function to find out.
   defp answers?(worker, ref) do
-    call_worker(worker, ref, [], %{timeout: :infinity, once: false}) != :not_begun
+    call_worker(worker, ref, [], %{timeout: :infinity, devices: [], once: false}) != :not_begun
   end
 
   defp call_with({:lease, pool, worker, ref, _timeout} = lease, fun) do

@@ -12,6 +12,8 @@ defmodule Pythonx.Pool.CrashError do
       * `{:timeout, milliseconds}` - the code did not end in its time, nor when it was interrupted then, and was killed
       * `:not_taken` - it was killed because it had not begun with the code in time, and then had begun after all
       * `:protocol` - it wrote something else than messages on the connection
+      * `{:forged, what}` - it sent a message that no worker sends, such as a damaged term or an object that it does not have:
+        Python code has written it, or damaged the worker's memory
       * `:gone` - it had died before the call; what was asked for was an object in it
       * `{:down, reason}` - its node or its process on this node is gone
 
@@ -29,6 +31,7 @@ defmodule Pythonx.Pool.CrashError do
           | {:timeout, non_neg_integer()}
           | :not_taken
           | :protocol
+          | {:forged, String.t()}
           | :gone
           | {:down, term()}
 
@@ -49,6 +52,7 @@ defmodule Pythonx.Pool.CrashError do
 
   defp describe(:not_taken), do: "was killed, as it did not begin with the code in time"
   defp describe(:protocol), do: "was killed, as it wrote on the connection to its pool"
+  defp describe({:forged, what}), do: "was killed, as it sent its pool #{what}"
   defp describe(:gone), do: "that has the object is gone"
   defp describe({:down, reason}), do: "is out of reach: #{Exception.format_exit(reason)}"
 

@@ -26,6 +26,9 @@ defmodule Pythonx.Pool.Frame do
   @end_size 22
   @end_mark <<0x70, 0x79, 0x74, 0x68, 0x6F, 0x6E, 0x78, 0, 0xE3, 0x1B, 0x9D, 0x52, 0xC7, 0x46, 0xAF, 8>>
 
+  # The most that it says: its limit of output, and some more.
+  @max_last 1_100_000
+
   @head_size 5
   @mark_size 8
   # The largest size means that it is no message.
@@ -86,11 +89,20 @@ defmodule Pythonx.Pool.Frame do
     defp parse_from_worker(<<unquote(number), job::32, payload::binary>>), do: {unquote(kind), job, payload}
   end
 
+  # Nobody but Python can have written this.
+  defp parse_from_worker(_other), do: {:unknown, 0, ""}
+
   @spec new() :: buffer()
   def new, do: {0, 0, []}
 
   @doc "Adds bytes; returns the messages that are complete with them."
   @spec add(buffer(), binary()) :: {[{kind(), job(), binary()}], buffer()}
+  def add({:infinity, received, parts}, bytes) do
+    received = received + byte_size(bytes)
+    buffer = {:infinity, received, [bytes | parts]}
+    {[], if(received > 2 * @max_last, do: ignore(buffer), else: buffer)}
+  end
+
   def add({needed, received, parts}, bytes) do
     received = received + byte_size(bytes)
     parts = [bytes | parts]
@@ -117,6 +129,25 @@ defmodule Pythonx.Pool.Frame do
   defp split(bytes, messages), do: wait_for(0, bytes, messages)
 
   defp wait_for(needed, bytes, messages), do: {Enum.reverse(messages), {needed, byte_size(bytes), [bytes]}}
+
+  @doc "Waits for nothing but the launcher's last words, and keeps no more than these can be."
+  @spec ignore(buffer()) :: buffer()
+  def ignore({_needed, _received, parts}) do
+    bytes = parts |> Enum.reverse() |> IO.iodata_to_binary()
+    kept = min(byte_size(bytes), @max_last)
+    {:infinity, kept, [bytes |> binary_part(byte_size(bytes), -kept) |> :binary.copy()]}
+  end
+
+  @doc "Whether a message has begun and not ended."
+  @spec incomplete?(buffer()) :: boolean()
+  def incomplete?({needed, received, _parts}), do: needed != :infinity and received > 0
+
+  @doc "Whether what has come of a message ends as a message does: it has announced more than there was, and took in others."
+  @spec swallowed?(buffer()) :: boolean()
+  def swallowed?({_needed, _received, parts}) do
+    bytes = parts |> Enum.take(@mark_size) |> Enum.reverse() |> IO.iodata_to_binary()
+    String.ends_with?(bytes, @mark)
+  end
 
   @doc """
   What the launcher says at the end: how the worker ended, and the last it has printed. `nil` when it said nothing, because

@@ -16,6 +16,9 @@ defmodule Pythonx.Pool.Worker do
   # `once: true` the lease is over when the job is; else the caller ends it. When the caller dies, the pool says
   # `{:abandoned, lease}`: the job is cancelled, then the lease is over.
   #
+  # What it says is checked first; `Pythonx.Pool.External` has the rule. A message that begins and does not go on is one of
+  # those that lie: nothing else would be heard any more.
+  #
   # Once a worker is to be killed, nothing that it says counts any more, except that it has begun.
   #
   # A worker that is stopped, or whose descriptors Python has closed, takes no job: it is killed, and the job is given to
@@ -30,12 +33,19 @@ defmodule Pythonx.Pool.Worker do
 
   use GenServer, restart: :temporary
 
-  alias Pythonx.Pool.{Command, CrashError, Frame}
+  alias Pythonx.Pool.{Command, CrashError, External, Frame}
 
   # How long a connection may stay open on which no more messages can come, unless the worker has ended.
   @protocol_ms 500
   # How long a launcher may take to end.
   @end_ms 3000
+  # How often to look whether a message goes on that has begun, and how often in vain.
+  @stall_ms 1000
+  @stalls 10
+  # The bytes that a handle in a reply takes at least.
+  @handle_bytes 60
+  # As many as a worker may print to, and more; see `Pythonx.Pool.Device`.
+  @devices 128
   # A message of more bytes is not left to lie about.
   @large 1_000_000
   # How long a worker may take to say that it has taken a job, and how much longer for a large one.
@@ -63,6 +73,10 @@ defmodule Pythonx.Pool.Worker do
     :boot_timer,
     phase: :starting,
     next_id: 1,
+    next_object: 1,
+    devices: [],
+    bytes: 0,
+    stall: nil,
     buffer: Frame.new(),
     outbox: [],
     held: MapSet.new(),
@@ -89,6 +103,10 @@ defmodule Pythonx.Pool.Worker do
   @doc "Tells that the objects of a reply are in the care of this process now."
   @spec taken(pid(), non_neg_integer()) :: :ok
   def taken(worker, first), do: GenServer.cast(worker, {:taken, first})
+
+  @doc "Tells that the term of a reply was none that a worker sends. The worker is killed."
+  @spec damaged(pid(), String.t()) :: :ok
+  def damaged(worker, what), do: GenServer.cast(worker, {:damaged, what})
 
   @doc "Ends a lease. A job that it still runs is cancelled."
   @spec end_lease(pid(), reference()) :: :ok
@@ -138,6 +156,8 @@ defmodule Pythonx.Pool.Worker do
       size = IO.iodata_length(payload)
       timers = [timer(how.timeout, id, state), take_timer(size, id, state)]
       job = %{id: id, lease: lease, from: from, how: how, begun: false, timers: timers}
+      devices = Enum.take(Enum.uniq(how.devices ++ state.devices), @devices)
+      state = %{state | devices: devices}
       state = write(%{state | job: job, next_id: rem(id, 0xFFFFFFFF) + 1}, Frame.to_worker(:job, id, payload))
       if size > @large, do: send(self(), :collect)
       {:noreply, state}
@@ -156,6 +176,7 @@ defmodule Pythonx.Pool.Worker do
     end
   end
 
+  def handle_cast({:damaged, what}, state), do: {:noreply, kill(state, {:forged, what})}
   def handle_cast(:stop, state), do: {:noreply, stop_gently(state)}
 
   # The time of the job is the worker's to keep; this is for what does not stop then.
@@ -186,11 +207,14 @@ defmodule Pythonx.Pool.Worker do
   @impl true
   def handle_info({port, {:data, bytes}}, %{port: port} = state) do
     {messages, buffer} = Frame.add(state.buffer, bytes)
-    if elem(buffer, 0) == :infinity, do: Process.send_after(self(), :protocol, @protocol_ms)
-    {:noreply, Enum.reduce(messages, %{state | buffer: buffer}, &handle_message/2)}
-  rescue
-    # Nobody but Python can have written this.
-    FunctionClauseError -> {:noreply, kill(state, :protocol)}
+
+    if elem(buffer, 0) == :infinity and elem(state.buffer, 0) != :infinity,
+      do: Process.send_after(self(), :protocol, @protocol_ms)
+
+    state = watch(%{state | buffer: buffer, bytes: state.bytes + byte_size(bytes)})
+    {:noreply, Enum.reduce(messages, state, &handle_message/2)}
+  catch
+    {:forged, state, why} -> {:noreply, kill(%{state | buffer: Frame.ignore(state.buffer)}, why)}
   end
 
   def handle_info({port, {:exit_status, status}}, %{port: port} = state), do: ended(state, status)
@@ -224,6 +248,15 @@ defmodule Pythonx.Pool.Worker do
     {:noreply, state}
   end
 
+  def handle_info(:look, %{stall: {bytes, looks}} = state) do
+    cond do
+      not Frame.incomplete?(state.buffer) -> {:noreply, %{state | stall: nil}}
+      state.bytes != bytes -> {:noreply, watch(%{state | stall: nil})}
+      looks >= @stalls or Frame.swallowed?(state.buffer) -> {:noreply, kill(state, {:forged, "half a message"})}
+      true -> {:noreply, look_later(state, looks + 1)}
+    end
+  end
+
   def handle_info(:protocol, state), do: {:noreply, kill(state, :protocol)}
   def handle_info(:end_now, state), do: ended(state, 0)
 
@@ -250,20 +283,26 @@ defmodule Pythonx.Pool.Worker do
   defp handle_message({kind, _job, _payload}, %{killed_for: why} = state) when why != nil and kind != :output, do: state
 
   defp handle_message({:ready, _job, payload}, %{phase: :starting} = state) do
-    %{os_pid: os_pid} = :erlang.binary_to_term(payload)
+    os_pid = os_pid(payload) || forged(state, "a number of a process that is none")
     cancel_timer(state.boot_timer)
-    os_pid = String.to_integer(os_pid)
     tell_pool(state, {:ready, os_pid})
     %{state | phase: :ready, os_pid: os_pid}
   end
 
-  defp handle_message({:failed, _job, text}, state) do
-    tell_pool(state, {:failed, text})
+  defp handle_message({:failed, _job, text}, %{phase: :starting} = state) do
+    tell_pool(state, {:failed, text(text)})
     send(self(), :end_now)
     %{state | phase: :failed}
   end
 
+  # Once it is asked to stop, what it says of its start comes too late.
+  defp handle_message({kind, _job, _payload}, %{phase: :ready} = state) when kind in [:ready, :failed],
+    do: forged(state, "a message out of its time")
+
   defp handle_message({:reply, id, <<first::64, count::32, term::binary>>}, %{job: %{id: id} = job} = state) do
+    check_objects!(state, first, count, byte_size(term))
+    if job.from, do: check_term!(state, term)
+    state = if count == 0, do: state, else: %{state | next_object: first + count}
     state = finish(%{state | held: hold(state.held, first, count)})
     if byte_size(term) > @large, do: send(self(), :collect)
 
@@ -281,11 +320,61 @@ defmodule Pythonx.Pool.Worker do
   end
 
   defp handle_message({:output, _job, <<size::32, device::binary-size(size), text::binary>>}, state) do
+    if device not in state.devices, do: forged(state, "output for a device that it was not given")
+    if not String.valid?(text), do: forged(state, "output that is no text")
     Pythonx.Janitor.put_chars(:erlang.binary_to_term(device), text)
     state
   end
 
+  defp handle_message({:unknown, _job, _payload}, state), do: forged(state, :protocol)
+
+  # A reply or an output that is too short.
+  defp handle_message({:output, _job, _payload}, state), do: forged(state, "a damaged message")
+  defp handle_message({:reply, id, _payload}, %{job: %{id: id}} = state), do: forged(state, "a damaged message")
+
+  defp handle_message({kind, id, _payload}, state)
+       when kind in [:begun, :reply, :done] and id not in 1..(state.next_id - 1)//1,
+       do: forged(state, "a message about a job that it was not given")
+
   defp handle_message(_late, state), do: state
+
+  ## What is believed of it
+
+  # Before it changes anything.
+  @spec forged(map(), :protocol | String.t()) :: no_return()
+  defp forged(state, :protocol), do: throw({:forged, state, :protocol})
+  defp forged(state, what), do: throw({:forged, state, {:forged, what}})
+
+  defp os_pid(payload) do
+    with :ok <- External.check(payload),
+         %{os_pid: text} when is_binary(text) <- :erlang.binary_to_term(payload, [:safe]),
+         {os_pid, ""} when os_pid > 0 <- Integer.parse(text) do
+      os_pid
+    else
+      _ -> nil
+    end
+  rescue
+    ArgumentError -> nil
+  end
+
+  # Numbers are given out in their order, and each is in the term.
+  defp check_objects!(state, first, count, size) do
+    if count > 0 and (first < state.next_object or count * @handle_bytes > size or first + count > 0xFFFFFFFFFFFF),
+      do: forged(state, "objects that it does not have")
+  end
+
+  defp check_term!(state, term) do
+    with {:error, what} <- External.check(term), do: forged(state, what)
+  end
+
+  # Looks after a while whether a message that has begun goes on.
+  defp watch(%{stall: nil} = state), do: if(Frame.incomplete?(state.buffer), do: look_later(state, 1), else: state)
+  defp watch(state), do: state
+
+  defp look_later(state, looks) do
+    Process.send_after(self(), :look, @stall_ms)
+    %{state | stall: {state.bytes, looks}}
+  end
 
   defp finish(%{job: job} = state) do
     Enum.each(job.timers, &cancel_timer/1)

@@ -16,6 +16,10 @@ defmodule Pythonx.Uv.Command do
               VIRTUAL_ENV CONDA_PREFIX CONDA_DEFAULT_ENV PYTHONHOME PYTHONPATH PYTHONSTARTUP PYTHONEXECUTABLE
               PYTHONPLATLIBDIR PYTHONUSERBASE __PYVENV_LAUNCHER__)
 
+  # What of the output of uv is kept for an error.
+  @kept_bytes 8192
+  @last_lines 20
+
   @type env :: [{String.t(), String.t() | nil}]
 
   @doc "The environment variables of a uv that works on `project`."
@@ -55,13 +59,13 @@ defmodule Pythonx.Uv.Command do
     end
   end
 
-  @doc "Runs uv with both its outputs streamed to the group leader of the caller. Returns the exit status."
-  @spec stream(Path.t(), [String.t()], Path.t(), env()) :: non_neg_integer()
+  @doc "Runs uv with both its outputs streamed to the group leader of the caller. Returns the exit status and its last lines."
+  @spec stream(Path.t(), [String.t()], Path.t(), env()) :: {non_neg_integer(), last_lines :: String.t()}
   def stream(uv, args, dir, env) do
     Program.apart(fn ->
-      {status, advice} = uv |> open(args, dir, env) |> forward("", nil)
+      {status, last, advice} = uv |> open(args, dir, env) |> forward("", {"", nil})
       if status != 0 and advice, do: IO.puts(advice)
-      status
+      {status, Enum.join([last_lines(last) | List.wrap(advice)], "\n")}
     end)
   end
 
@@ -86,17 +90,35 @@ defmodule Pythonx.Uv.Command do
   end
 
   # A character may arrive in two parts.
-  defp forward(port, rest, advice) do
+  defp forward(port, rest, {last, advice}) do
     receive do
       {^port, {:data, data}} ->
         {text, rest} = whole_characters(rest <> data)
         show(text)
-        forward(port, rest, advice || advice(text))
+        forward(port, rest, {keep(last, text), advice || advice(text)})
 
       {^port, {:exit_status, status}} ->
-        show(replace_invalid(rest))
-        {status, advice}
+        text = replace_invalid(rest)
+        show(text)
+        {status, keep(last, text), advice}
     end
+  end
+
+  # Enough for the last lines.
+  defp keep(last, text) do
+    all = last <> text
+    all |> binary_part(max(byte_size(all) - @kept_bytes, 0), min(byte_size(all), @kept_bytes))
+  end
+
+  # Without the colours of a terminal, and without half a character at the beginning.
+  defp last_lines(text) do
+    text
+    |> replace_invalid()
+    |> String.replace(~r/\e\[[0-9;]*[A-Za-z]/, "")
+    |> String.split(["\r\n", "\n", "\r"])
+    |> Enum.reject(&(String.trim(&1) == ""))
+    |> Enum.take(-@last_lines)
+    |> Enum.join("\n")
   end
 
   defp show(""), do: :ok

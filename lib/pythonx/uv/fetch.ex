@@ -78,12 +78,20 @@ defmodule Pythonx.Uv.Fetch do
         python
 
       {:error, nil} ->
-        IO.puts(@no_python)
-        raise failure()
+        no_python!("")
+
+      {:error, {:uv, last_lines}} ->
+        no_python!(last_lines)
 
       {:error, reason} ->
         raise reason
     end
+  end
+
+  @spec no_python!(String.t()) :: no_return()
+  defp no_python!(last_lines) do
+    IO.puts(@no_python)
+    raise failure(String.trim_leading(last_lines <> "\n" <> @no_python))
   end
 
   # Relocatable: the scripts in it look for Python beside themselves, and not where they were written.
@@ -99,11 +107,15 @@ defmodule Pythonx.Uv.Fetch do
   end
 
   defp run!(uv, args, project, dir) do
-    if Command.stream(uv, args, dir, Command.env(project)) != 0, do: raise(failure())
-    :ok
+    case Command.stream(uv, args, dir, Command.env(project)) do
+      {0, _last_lines} -> :ok
+      {_status, last_lines} -> raise failure(last_lines)
+    end
   end
 
-  defp failure, do: "fetching Python and dependencies failed, see standard output for details"
+  # The first line is what callers know. The reason is in the text as well, as standard output may be far from where this is read.
+  defp failure(""), do: "fetching Python and dependencies failed, see standard output for details"
+  defp failure(reason), do: failure("") <> "\n\n" <> reason
 
   defp finish!(project, dir, python) do
     correct_paths!(dir, project.dir)

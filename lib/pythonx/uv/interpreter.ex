@@ -20,8 +20,9 @@ defmodule Pythonx.Uv.Interpreter do
   # In the folder of the project while a Python is chosen.
   @offers ".pythons"
 
-  @doc "Chooses a Python for the project in `dir`. The error is a sentence, or `nil` where uv has said it all."
-  @spec choose(uv :: Path.t(), Project.t(), dir :: Path.t()) :: {:ok, Python.t()} | {:error, String.t() | nil}
+  @doc "Chooses a Python for the project in `dir`. The error is a sentence, or what uv said last, or `nil`."
+  @spec choose(uv :: Path.t(), Project.t(), dir :: Path.t()) ::
+          {:ok, Python.t()} | {:error, String.t() | {:uv, last_lines :: String.t()} | nil}
   def choose(uv, project, dir) do
     job = %{uv: uv, project: project, dir: dir}
     if project.private?, do: choose_for_priv(job), else: choose_in_place(job)
@@ -30,7 +31,7 @@ defmodule Pythonx.Uv.Interpreter do
   defp choose_in_place(job) do
     case find(job, preference: Command.python_preference()) do
       {:ok, python} -> judge(python, job)
-      {:error, reason} -> with({:error, nil} <- download(job), do: {:error, reason})
+      {:error, reason} -> with({:error, {:uv, _} = uv} <- download(job), do: {:error, reason || uv})
     end
   end
 
@@ -47,10 +48,14 @@ defmodule Pythonx.Uv.Interpreter do
     Enum.reduce_while(ways, {:error, nil}, fn way, failure ->
       case way.(job) do
         {:ok, python} -> {:halt, {:ok, python}}
-        {:error, reason} -> {:cont, {:error, reason || elem(failure, 1)}}
+        {:error, reason} -> {:cont, {:error, weightier(reason, elem(failure, 1))}}
       end
     end)
   end
+
+  # What uv says when it downloads counts if there is nothing else.
+  defp weightier({:uv, _last_lines} = uv, before), do: before || uv
+  defp weightier(reason, before), do: reason || before
 
   defp managed(%{project: project} = job) do
     Private.adopt_python(project, &find(job, preference: "only-managed", python_dir: &1))
@@ -123,7 +128,7 @@ defmodule Pythonx.Uv.Interpreter do
     args = ~w(venv --no-config --python-preference only-managed) ++ request ++ [".venv"]
 
     with true <- Command.python_preference() != "only-system",
-         0 <- Command.stream(uv, args, dir, Command.env(project)),
+         {0, _last_lines} <- Command.stream(uv, args, dir, Command.env(project)),
          {:ok, python} <- Python.probe(Paths.venv_python(dir)) do
       case Python.embeddable(python) do
         {:error, reason} -> {:error, reason}
@@ -131,7 +136,8 @@ defmodule Pythonx.Uv.Interpreter do
       end
     else
       {:error, reason} -> {:error, reason}
-      _not_downloaded -> {:error, nil}
+      false -> {:error, {:uv, ""}}
+      {_status, last_lines} -> {:error, {:uv, last_lines}}
     end
   end
 

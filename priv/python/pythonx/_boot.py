@@ -22,9 +22,12 @@ allocate_lock = _thread.allocate_lock
 
 def boot(sys_paths: list[str], interrupt_signal: int) -> None:
     """Make this interpreter fit to live in the VM. Runs on Python's main thread."""
-    from pythonx import _exit, _signals, _streams
+    from pythonx import _exit, _package, _signals, _streams
 
     sys.path.extend(sys_paths)
+    _package.remember_path()
+    # CPython would forget the interrupt's handler, and take another thread for the main one.
+    _package.keep(_signal, threading)
     _streams.install()
     _streams.install_thread_hooks()
     _signal.signal(interrupt_signal, _pythonx.on_interrupt)
@@ -37,9 +40,12 @@ def boot(sys_paths: list[str], interrupt_signal: int) -> None:
             "inspect": lambda module: _sources().hook_inspect(module),
             "linecache": lambda module: _sources().hook_linecache(module),
             "multiprocessing.context": _spawn_by_default,
+            "multiprocessing.reduction": lambda module: _spawning().hook_reduction(module),
+            "multiprocessing.spawn": lambda module: _spawning().hook_spawn(module),
+            "multiprocessing.pool": lambda module: _spawning().hook_pool(module),
         }
     )
-    sys.meta_path[:0] = [InterruptPoint, _Kept(_signal), hooks]
+    _package.add_finders(InterruptPoint, hooks)
     hooks.act_on_imported()
 
 
@@ -86,6 +92,12 @@ def _sources() -> Any:
     return _sources
 
 
+def _spawning() -> Any:
+    from pythonx import _spawning
+
+    return _spawning
+
+
 def _spawn_by_default(context: ModuleType) -> None:
     """A forked copy of this process would hold the VM's memory without its threads, so children are spawned."""
     default = context._default_context
@@ -93,30 +105,21 @@ def _spawn_by_default(context: ModuleType) -> None:
 
 
 def _keep_asyncio(_asyncio: ModuleType) -> None:
-    """Let the event loop be made of asyncio as it is now, before anybody replaces parts of it."""
-    from pythonx import _event_loop  # noqa: F401
+    """Let the event loop be made of asyncio as it is now, before anybody replaces parts of it.
+
+    Imported anew without its submodules, it would fail.
+    """
+    from pythonx import _event_loop, _package  # noqa: F401
+
+    _package.keep(
+        *[module for name, module in list(sys.modules.items()) if (name + ".").startswith("asyncio.")]
+    )
 
 
 class InterruptPoint:
     """Finds no module. Imports are where code on other threads than the main one takes an interrupt, once it is due."""
 
     find_spec = staticmethod(_pythonx.interrupt_point)
-
-
-class _Kept:
-    """Finds modules that are made once, when they are imported again: CPython would forget the interrupt's handler."""
-
-    def __init__(self, *modules: ModuleType) -> None:
-        self._modules = {module.__name__: module for module in modules}
-
-    def find_spec(self, name: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        return type(_signal.__spec__)(name, self, origin="built-in") if name in self._modules else None
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType:
-        return self._modules[spec.name]
-
-    def exec_module(self, module: ModuleType) -> None:
-        """Do nothing: it is as it was."""
 
 
 class _AfterImport:

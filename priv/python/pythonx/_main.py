@@ -54,8 +54,8 @@ class MainModule(ModuleType):
         try:
             return _get(main, name) if main is not None else _get_without_module(name)
         except AttributeError:
-            # Of these each module has its own, or none.
-            if name.startswith("__"):
+            # Of these each module has its own, or none; and a lambda has no name by which it could be found again.
+            if name.startswith("__") or not name.isidentifier():
                 raise
         found = _find(name, main)
         if found is _NOTHING:

@@ -1,5 +1,7 @@
 """How an object is serialised to be copied to another node."""
 
+import importlib
+
 
 def pickler() -> str:
     """Return the name of the module to pickle with.
@@ -11,3 +13,12 @@ def pickler() -> str:
     except Exception:
         return "pickle"
     return "cloudpickle"
+
+
+def dump(module: bytes, subject: object) -> bytes:
+    """Pickle an object with the module of this name.
+
+    That looks up classes of `__main__` by their names, which are found among what Python code holds: as `subject` is
+    held here.
+    """
+    return importlib.import_module(module.decode()).dumps(subject)

@@ -113,7 +113,7 @@ def _lines(source: _Source) -> list[str]:
 def _find_class(owner: type) -> tuple[list[str], int] | None:
     if getattr(owner, "__module__", None) != "__main__":
         return None
-    for source, lines_of_methods in _sources_of(owner):
+    for source, lines_of_methods in sources_of(owner):
         lines = _lines(source)
         found = _place_of(owner, "".join(lines), lines_of_methods)
         if found is not None:
@@ -121,7 +121,7 @@ def _find_class(owner: type) -> tuple[list[str], int] | None:
     return None
 
 
-def _sources_of(owner: type) -> Iterator[tuple[_Source, list[int]]]:
+def sources_of(owner: type) -> Iterator[tuple[_Source, list[int]]]:
     """Yield the texts that may define a class, with lines that are in its definition."""
     for function in _main.own_functions(owner):
         source = _pythonx.source_of(function.__code__)

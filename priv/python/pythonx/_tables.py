@@ -59,6 +59,8 @@ def checked(data: Any) -> object:
     # Another thread may be importing any of these.
     if (polars := sys.modules.get("polars")) is not None:
         _refuse_objects(polars, data)
+    if (pandas := sys.modules.get("pandas")) is not None:
+        _refuse_periods(pandas, data)
     if (pyarrow := sys.modules.get("pyarrow")) is None:
         return data
     if isinstance(data, _classes(pyarrow, "RecordBatchReader")):
@@ -160,6 +162,19 @@ def _arrow_columns(pandas: Any, data: Any) -> Iterator[tuple[str, Any]]:
 
 def _is_arrow(pandas: Any, dtype: Any) -> bool:
     return isinstance(dtype, _classes(pandas, "ArrowDtype")) or getattr(dtype, "storage", None) == "pyarrow"
+
+
+def _refuse_periods(pandas: Any, data: Any) -> None:
+    """Raise TypeError when a data frame of pandas holds periods, of which Arrow's types keep numbers only."""
+    if not isinstance(data, _classes(pandas, "DataFrame")):
+        return
+    index = data.index
+    levels = index.levels if isinstance(index, pandas.MultiIndex) else [index]
+    named = [*zip(data.columns, data.dtypes, strict=True), *((level.name, level.dtype) for level in levels)]
+    for name, dtype in named:
+        if isinstance(dtype, pandas.PeriodDtype):
+            text = "which Arrow does not have; convert it with .dt.to_timestamp() or .astype(str)"
+            raise TypeError(f"column {name!r} holds periods of pandas ({dtype}), {text}")
 
 
 def _refuse_objects(polars: Any, data: Any) -> None:

@@ -53,8 +53,8 @@ def _convert_date(value: datetime.date) -> object:
 
 
 def _convert_time(value: datetime.time) -> object:
-    # Elixir has no time with an offset.
-    if value.tzinfo is not None:
+    # Elixir has no time with an offset, and none that says which of two it is.
+    if value.tzinfo is not None or value.fold:
         return NotImplemented
     return _time(_ISO, value.hour, value.minute, value.second, (value.microsecond, 6))
 
@@ -64,7 +64,8 @@ def _convert_datetime(value: datetime.datetime) -> object:
     fields += (value.hour, value.minute, value.second, (value.microsecond, 6))
     offset = value.utcoffset()
     if offset is None:
-        return NotImplemented if value.tzinfo is not None else _naive(*fields)
+        # Elixir's has no word for the second of the hours that a change of the clocks repeats.
+        return NotImplemented if value.tzinfo is not None or value.fold else _naive(*fields)
     saved = value.dst() or datetime.timedelta(0)
     # Elixir counts offsets in seconds.
     if offset.microseconds or saved.microseconds:

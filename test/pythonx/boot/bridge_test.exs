@@ -50,6 +50,36 @@ defmodule Pythonx.Boot.BridgeTest do
   # The folder as a pattern that matches itself only.
   defp wildcard(path), do: String.replace(path, ~r/[\[\]{}?*\\]/, "\\\\\\0")
 
+  defp announcement(tag) do
+    "Pythonx: compiling the C++ code that connects Elixir with #{Bridge.describe(tag)}. That is done once and takes a " <>
+      "minute or two on a small machine\n"
+  end
+
+  # Sends this process what is written to standard error, as it is written.
+  defp with_stderr(fun) do
+    test = self()
+    before = Process.whereis(:standard_error)
+    device = spawn_link(fn -> forward_output(test) end)
+    Process.unregister(:standard_error)
+    Process.register(device, :standard_error)
+
+    try do
+      fun.()
+    after
+      Process.unregister(:standard_error)
+      Process.register(before, :standard_error)
+    end
+  end
+
+  defp forward_output(test) do
+    receive do
+      {:io_request, from, reference, {:put_chars, :unicode, text}} ->
+        send(test, {:said, IO.chardata_to_string(text)})
+        send(from, {:io_reply, reference, :ok})
+        forward_output(test)
+    end
+  end
+
   defp put_env(name, value) do
     before = System.get_env(name)
     System.put_env(name, value)
@@ -103,7 +133,7 @@ defmodule Pythonx.Boot.BridgeTest do
 
       printed = capture_io(:stderr, fn -> send(test, Bridge.ensure!(tag, python!(), opts)) end)
       assert_received path when is_binary(path)
-      assert printed == "Pythonx: compiling the bridge for #{Bridge.describe(tag)}, once, which takes some seconds\n"
+      assert printed == announcement(tag)
       assert left_behind(opts) == [Path.basename(path) <> ".so"]
 
       # Found again, without asking Python.
@@ -112,6 +142,30 @@ defmodule Pythonx.Boot.BridgeTest do
 
       assert Sample.load(path) == :ok
       assert Sample.minor() == ask_python!("sys.version_info[1]") |> String.to_integer()
+    end
+
+    test "says that it goes on for as long as it compiles, into priv too", %{opts: opts, dir: dir, tag: tag} do
+      # Compiles until somebody has been told twice.
+      go = Path.join(dir, "go")
+      cxx = script!(Path.join(dir, "cxx"), ~s|while [ ! -e "#{shell(go)}" ]; do sleep 0.02; done; exec c++ "$@"\n|)
+      put_env("CXX", Path.expand(cxx))
+      python = python!()
+
+      with_stderr(fn ->
+        task = Task.async(fn -> Bridge.prebuild!(python, [tell_ms: 20] ++ opts) end)
+        assert_receive {:said, text}, 60_000
+        assert text == announcement(tag)
+
+        for _ <- 1..2 do
+          assert_receive {:said, text}, 60_000
+
+          assert text =~
+                   ~r/\APythonx: still compiling for #{Regex.escape(Bridge.describe(tag))}, for \d+ seconds now\n\z/
+        end
+
+        File.write!(go, "")
+        assert {^tag, _library} = Task.await(task, 60_000)
+      end)
     end
 
     test "is found under another name when the sources change", %{opts: opts, tag: tag} do

@@ -80,6 +80,12 @@ defmodule Pythonx.Conversion.TypesTest do
       summer = rich("import zoneinfo\ndatetime.datetime(2024, 7, 1, 12, tzinfo=zoneinfo.ZoneInfo('Europe/Warsaw'))")
       assert fields.(summer) == {"Europe/Warsaw", "CEST", 3600, 3600, 12}
       assert DateTime.to_iso8601(summer) == "2024-07-01T12:00:00.000000+02:00"
+      # The second of two equal hours: Elixir could not say so.
+      for code <- ["datetime.datetime(2024, 10, 27, 2, 30, fold=1)", "datetime.time(2, 30, fold=1)"] do
+        assert %Pythonx.Object{} = object = rich(code)
+        assert inspect(object) =~ "fold=1"
+      end
+
       fixed = rich("datetime.datetime(2024, 7, 1, 12, tzinfo=timezone(timedelta(hours=-3, minutes=-30)))")
       assert fields.(fixed) == {"UTC-03:30", "UTC-03:30", -12_600, 0, 12}
       assert DateTime.to_unix(fixed) == DateTime.to_unix(~U[2024-07-01 15:30:00Z])

@@ -151,7 +151,8 @@ defmodule Pythonx.Object.DisplayTest do
       assert shown("class A:\n  def _repr_markdown_(self): return '*a*'\nA()") == %Kino.Markdown{content: "*a*"}
       assert shown("class A:\n  def _repr_latex_(self): return '$x$'\nA()") == %Kino.Markdown{content: "$x$"}
       assert shown("class A:\n  def _repr_latex_(self): return 'x'\nA()") == %Kino.Markdown{content: "$$\nx\n$$"}
-      assert shown("[1]") == %Kino.Text{content: "[1]"}
+      # In the columns that `repr` gives them.
+      assert shown("[1]") == %Kino.Text{content: "[1]", terminal: true}
     end
 
     test "falls back to inspecting" do
@@ -160,51 +161,73 @@ defmodule Pythonx.Object.DisplayTest do
     end
 
     test "is implemented for objects" do
-      assert Pythonx.Integrations.Kino.renders?()
       assert Kino.Render.impl_for(Pythonx.encode!(1)) == Implementation
       assert Implementation.__impl__(:for) == Pythonx.Object
       assert Implementation.__impl__(:protocol) == Kino.Render
       assert Implementation.__impl__(:target) == Implementation
-      refute Pythonx.Integrations.Kino.__mix_recompile__?()
     end
 
-    # A project with just the files in question, a double of kino, and with or without one of kino_pythonx.
-    for {name, deps, expected} <- [
-          {"is ours without kino_pythonx", ["kino", "pythonx"], {:pythonx, true}},
-          {"is that of kino_pythonx where it is", ["kino", "pythonx", "kino_pythonx"], {:kino_pythonx, false}}
+    # A project with just the files in question, doubles of kino and kino_pythonx, in a build and in a release. What an
+    # application of ours does when it starts is done by hand.
+    @ours "defmodule Pythonx.Object, do: defstruct [:resource]\ndefmodule Pythonx.Table, do: defstruct [:object]"
+    @theirs "defimpl Kino.Render, for: Pythonx.Object do\n  def to_livebook(_), do: :theirs\nend"
+    @asked """
+    Pythonx.Integrations.Kino.implement()
+    Pythonx.Integrations.Kino.implement()
+    Code.ensure_loaded!(Kino.Render)
+    implementation = Kino.Render.impl_for(struct!(Pythonx.Object))
+    app = if Keyword.has_key?(implementation.module_info(:exports), :__info__), do: :kino_pythonx, else: :pythonx
+    IO.inspect({implementation, app, Protocol.consolidated?(Kino.Render)})
+    """
+
+    for {name, deps, app} <- [
+          {"is ours without kino_pythonx", ["kino", "pythonx"], :pythonx},
+          {"is that of kino_pythonx where it is", ["kino", "pythonx", "kino_pythonx"], :kino_pythonx},
+          {"is that of kino_pythonx in any order", ["kino_pythonx", "pythonx", "kino"], :kino_pythonx}
         ] do
       @tag :tmp_dir
       test name, %{tmp_dir: dir} do
-        project!(dir, "kino", [], %{"kino.ex" => File.read!("test/support/kino_double.ex")})
+        main = projects!(dir, unquote(deps))
 
-        structs =
-          "defmodule Pythonx.Object, do: defstruct [:resource]\ndefmodule Pythonx.Table, do: defstruct [:object]"
+        for {mode, consolidated?} <- [{"true", true}, {"false", false}] do
+          output = mix!(main, ["run", "-e", @asked], [{"CONSOLIDATE", mode}])
+          assert output =~ inspect({Implementation, unquote(app), consolidated?}) <> "\n"
+          refute output =~ ~r"redefining|cannot match"
+        end
 
-        files = for name <- ~w(implementation kino kino_pythonx), do: "lib/pythonx/integrations/#{name}.ex"
-        ours = Map.new(files, &{Path.basename(&1), File.read!(&1)})
-        project!(dir, "pythonx", [], Map.put(ours, "structs.ex", structs))
-        theirs = "defimpl Kino.Render, for: Pythonx.Object do\n  def to_livebook(_), do: :theirs\nend"
-        project!(dir, "kino_pythonx", ["kino", "pythonx"], %{"kino_pythonx.ex" => theirs})
-        for app <- ["kino", "pythonx", "kino_pythonx"] -- unquote(deps), do: File.rm_rf!(Path.join([dir, "deps", app]))
-        main = project!(dir, nil, unquote(deps), %{"main.ex" => "defmodule Main, do: nil"})
-
-        code = """
-        implementation = Kino.Render.impl_for(struct!(Pythonx.Object))
-        app = for app <- [:pythonx, :kino_pythonx], Code.ensure_loaded?(implementation),
-                  List.starts_with?(:code.which(implementation), to_charlist(Application.app_dir(:pythonx, "ebin"))) == (app == :pythonx), do: app
-        IO.inspect({hd(app), Pythonx.Integrations.Kino.renders?()})
-        """
-
-        env = [{"MIX_ENV", "dev"}, {"MIX_BUILD_PATH", nil}]
-
-        {output, status} =
-          System.cmd("mix", ["do", "deps.compile", "+", "run", "-e", code], cd: main, env: env, stderr_to_stdout: true)
-
-        assert status == 0, output
-        assert output =~ inspect(unquote(Macro.escape(expected))) <> "\n"
-        refute output =~ "redefining"
+        mix!(main, ["release", "--quiet"], [])
+        release = Path.join(main, "_build/dev/rel/main")
+        {output, 0} = System.cmd(Path.join(release, "bin/main"), ["eval", @asked], stderr_to_stdout: true)
+        assert output =~ inspect({Implementation, unquote(app), true}) <> "\n"
+        assert Enum.count(Path.wildcard(release <> "/lib/*/ebin/#{Implementation}.beam")) <= 1
       end
     end
+
+    @tag :tmp_dir
+    test "is that of kino_pythonx when it is added later, and ours again without it", %{tmp_dir: dir} do
+      main = projects!(dir, ["kino", "pythonx"])
+      assert mix!(main, ["run", "-e", @asked], []) =~ inspect({Implementation, :pythonx, true})
+      project!(main, nil, ["kino", "pythonx", "kino_pythonx"], %{})
+      assert mix!(main, ["run", "-e", @asked], []) =~ inspect({Implementation, :kino_pythonx, true})
+      mix!(main, ["release", "--quiet"], [])
+      project!(main, nil, ["kino", "pythonx"], %{})
+      assert mix!(main, ["run", "-e", @asked], []) =~ inspect({Implementation, :pythonx, true})
+    end
+  end
+
+  defp projects!(dir, deps) do
+    project!(dir, "kino", [], %{"kino.ex" => File.read!("test/support/kino_double.ex")})
+    files = for name <- ~w(implementation kino), do: "lib/pythonx/integrations/#{name}.ex"
+    project!(dir, "pythonx", [], files |> Map.new(&{Path.basename(&1), File.read!(&1)}) |> Map.put("structs.ex", @ours))
+    project!(dir, "kino_pythonx", ["kino", "pythonx"], %{"kino_pythonx.ex" => @theirs})
+    project!(dir, nil, deps, %{"main.ex" => "defmodule Main, do: nil"})
+  end
+
+  defp mix!(dir, args, env) do
+    env = [{"MIX_ENV", "dev"}, {"MIX_BUILD_PATH", nil} | env]
+    {output, status} = System.cmd("mix", args, cd: dir, env: env, stderr_to_stdout: true)
+    assert status == 0, output
+    output
   end
 
   # Dependencies are in the folder deps of the project, where Mix would have put them.
@@ -219,7 +242,7 @@ defmodule Pythonx.Object.DisplayTest do
     File.write!(Path.join(root, "mix.exs"), """
     defmodule #{Macro.camelize(name)}.MixProject do
       use Mix.Project
-      def project, do: [app: :#{name}, version: "0.4.10", deps: #{inspect(deps)}]
+      def project, do: [app: :#{name}, version: "0.4.10", deps: #{inspect(deps)}, consolidate_protocols: System.get_env("CONSOLIDATE") != "false"]
     end
     """)
 

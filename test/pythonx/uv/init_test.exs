@@ -82,8 +82,9 @@ defmodule Pythonx.Uv.InitTest do
     vm = start_stubbed_vm!()
     script!(System.get_env("PYTHONX_UV"), ~s([ "$1" = --version ] && echo uv 0.13.0))
 
-    assert uv_init(vm, toml()) ==
-             %RuntimeError{message: "fetching Python and dependencies failed, see standard output for details"}
+    failure = "fetching Python and dependencies failed, see standard output for details\n\nPythonx: no Python was found"
+    assert %RuntimeError{message: message} = uv_init(vm, toml())
+    assert String.starts_with?(message, failure)
 
     assert_nothing_to_hand_on(vm)
     fake_uv!(context.log, python: context.program)

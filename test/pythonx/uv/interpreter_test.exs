@@ -76,7 +76,7 @@ defmodule Pythonx.Uv.InterpreterTest do
     downloaded = python!(context, "downloaded")
     assert {{:ok, %{executable: ^downloaded}}, ""} = choose(context, nil, downloaded: downloaded)
     File.rm_rf!(Path.join(context.dir, ".venv"))
-    assert {{:error, nil}, "no network\n"} = choose(context, nil, venv: "echo no network; exit 2")
+    assert {{:error, {:uv, "no network"}}, "no network\n"} = choose(context, nil, venv: "echo no network; exit 2")
   end
 
   test "a downloaded one that cannot be embedded is refused", context do
@@ -87,7 +87,7 @@ defmodule Pythonx.Uv.InterpreterTest do
 
   test "nothing is downloaded for who wants Pythons of the system only", context do
     System.put_env("UV_NO_MANAGED_PYTHON", "1")
-    assert {{:error, nil}, ""} = choose(context, nil)
+    assert {{:error, {:uv, ""}}, ""} = choose(context, nil)
     assert [find] = calls(context.log)
     assert find =~ "--python-preference only-system"
   end
