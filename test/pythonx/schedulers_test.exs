@@ -83,13 +83,55 @@ defmodule Pythonx.SchedulersTest do
     end
   end
 
+  # As many processes, each of which waits for the GIL in one of these.
+  defp thousand_callers(list) do
+    for n <- 1..1000 do
+      Task.async(fn ->
+        case rem(n, 4) do
+          0 -> Pythonx.encode!([n]) |> Pythonx.decode() == [n]
+          1 -> Pythonx.decode(list) == [1, 2]
+          2 -> Pythonx.memoryview("#{n}") |> Pythonx.buffer() |> Map.get(:data) == "#{n}"
+          3 -> Pythonx.eval("x[0]", %{"x" => [n]}) |> elem(0) |> Pythonx.decode() == n
+        end
+      end)
+    end
+  end
+
+  defp threads(), do: Pythonx.NIF.stats() |> elem(0)
+
   test "a thousand callers wait, and all get their answers", %{hold: hold, release: release} do
+    {list, _globals} = Pythonx.eval("[1, 2]", %{})
     holder = hold.()
-    callers = for n <- 1..1000, do: Task.async(fn -> Pythonx.encode!([n]) |> Pythonx.decode() == [n] end)
+    callers = thousand_callers(list)
     others_work()
+    assert Task.yield(holder, 0) == nil
+    # No more than what evaluations that sleep would take.
+    assert threads() <= 2048
     release.()
     assert answers(callers) == [true]
     Task.await(holder, 60_000)
+  end
+
+  test "what waits for processes that die is dropped", %{hold: hold, release: release} do
+    {seen, _globals} = Pythonx.eval("[]", %{})
+    holder = hold.()
+
+    callers =
+      for n <- 1..200 do
+        spawn_monitor(fn ->
+          Pythonx.encode!([n])
+          Pythonx.eval("seen.append(n)", %{"seen" => seen, "n" => n})
+        end)
+      end
+
+    {dying, living} = Enum.split(callers, 100)
+    for {pid, _monitor} <- dying, do: Process.exit(pid, :kill)
+    for {_pid, monitor} <- dying, do: assert_receive({:DOWN, ^monitor, :process, _pid, :killed})
+    others_work()
+    release.()
+    for {_pid, monitor} <- living, do: assert_receive({:DOWN, ^monitor, :process, _pid, :normal}, 60_000)
+    Task.await(holder, 60_000)
+    assert seen |> Pythonx.decode() |> Enum.sort() == Enum.to_list(101..200)
   end
 
   test "long walks of many callers end while evaluations run" do
@@ -101,5 +143,33 @@ defmodule Pythonx.SchedulersTest do
     assert answers(callers) == [true]
     Pythonx.eval("event.set()", %{"event" => event})
     Task.await(busy, 60_000)
+  end
+
+  {minor, _globals} = Pythonx.eval("import sys; sys.version_info[1]", %{})
+
+  if Pythonx.decode(minor) >= 12 do
+    test "files are read while callers wait for interpreters", %{hold: hold, release: release, tmp_dir: dir} do
+      path = Path.join(dir, "file")
+      File.write!(path, "text")
+      holder = hold.()
+
+      interpreters =
+        for _ <- 1..(2 + :erlang.system_info(:dirty_io_schedulers)) do
+          Task.async(fn ->
+            interpreter = Pythonx.Interpreter.create()
+            {result, %{}} = Pythonx.Interpreter.eval(interpreter, "1 + 1", %{})
+            two = Pythonx.decode(result)
+            :ok = Pythonx.Interpreter.close(interpreter)
+            two
+          end)
+        end
+
+      others_work()
+      assert Task.async(fn -> File.read!(path) end) |> Task.await(60_000) == "text"
+      assert Task.yield(holder, 0) == nil
+      release.()
+      assert interpreters |> Task.await_many(120_000) |> Enum.uniq() == [2]
+      Task.await(holder, 60_000)
+    end
   end
 end

@@ -261,7 +261,7 @@ ErlNifFunc functions[] = {
     native<table_binaries>("table_binaries", cpu_bound),
     native<table_chunks>("table_chunks", cpu_bound),
     native<table_arrays>("table_arrays"),
-    native<open_interpreter>("open_interpreter", io_bound),
+    native<open_interpreter>("open_interpreter"),
     native<submit_to_interpreter>("submit_to_interpreter"),
     native<cancel_in_interpreter>("cancel_in_interpreter"),
     native<close_interpreter>("close_interpreter"),

@@ -5,14 +5,16 @@
 #include <atomic>
 #include <cstdint>
 #include <cstring>
+#include <initializer_list>
 
 #include "python/pause.hpp"
 
 namespace pythonx {
 namespace {
 
-// Threads of the bridge, schedulers not among them, that are in Python or wait for the GIL.
+// Threads of the bridge, schedulers not among them, that are in Python or wait for the GIL, and those that wait to begin.
 std::atomic<int> in_python{0};
+std::atomic<int> beginning{0};
 
 // The thread states that the bridge has made.
 std::atomic<int> own_states{0};
@@ -30,36 +32,36 @@ void enter_context(PyObject* context) {
   thread_context = context;
 }
 
+void make_thread_state() {
+  thread_state = PyThreadState_New(PyInterpreterState_Main());
+  ++own_states;
+}
+
 void attach_thread() {
-  const bool first = thread_state == nullptr;
-  if (first) {
-    thread_state = PyThreadState_New(PyInterpreterState_Main());
-    ++own_states;
-  }
+  if (thread_state == nullptr) make_thread_state();
   PyEval_RestoreThread(thread_state);
-  if (first) enter_context(PyContext_New());
+  if (thread_context == nullptr) enter_context(PyContext_New());
 }
 
 // Whether threads that the bridge has not made are in Python: those of `threading`, of C libraries. Attached.
+//
+// New ones come first in CPython's list, with a number that no other ever had: if there was none before, and the first is the
+// same, there is none now, and nothing to count.
 bool has_foreign_threads() {
+  static std::atomic<std::uint64_t> first_without{0};
+  PyThreadState* first = PyInterpreterState_ThreadHead(PyInterpreterState_Main());
+  const std::uint64_t id = PyThreadState_GetID(first);
+  if (id == first_without) return false;
   int count = 0;
-  for (PyThreadState* state = PyInterpreterState_ThreadHead(PyInterpreterState_Main()); state != nullptr;
-       state = PyThreadState_Next(state))
-    ++count;
-  return count > own_states;
+  for (PyThreadState* state = first; state != nullptr; state = PyThreadState_Next(state)) ++count;
+  if (count > own_states) return true;
+  first_without = id;
+  return false;
 }
 
 #ifndef Py_GIL_DISABLED
 
 #if PY_VERSION_HEX >= 0x030C0000
-
-// What CPython 3.13 and later say of their structures, for debuggers: 64-bit words, the first a text, in the order of
-// _Py_DebugOffsets.
-#if PY_VERSION_HEX >= 0x030E0000
-constexpr std::size_t locked_word = 18;
-#else
-constexpr std::size_t locked_word = 17;
-#endif
 
 // Whether somebody holds the GIL, in CPython's own memory. nullptr where it has not been found.
 const int* gil_locked = nullptr;
@@ -69,23 +71,54 @@ std::atomic<bool> foreign_threads{true};
 
 #endif
 
-// Attached: the word must say so, and the one after it that this thread is the last to have taken it.
-void find_gil() {
-#if PY_VERSION_HEX >= 0x030D0000
+#if PY_VERSION_HEX >= 0x030D0000 && PY_VERSION_HEX < 0x03100000
+
+// What CPython says of its structures for debuggers, in 64-bit words (_Py_DebugOffsets): a mark, its version, ..., the size of
+// PyInterpreterState and where in it things are. 3.14 has one more of these than 3.13 had. A version that is not known yet does
+// without, as 3.12 does, which says nothing.
+enum Word : std::size_t {
+  mark,
+  version,
+  size = 6,
+  pointer_to_gil = PY_VERSION_HEX >= 0x030E0000 ? 15 : 14,
+  gil,
+  gil_enabled,
+  locked,
+  holder
+};
+
+// Attached, the only thread. What does not look as it should is not believed.
+const int* find_locked() {
   const auto* words = static_cast<const std::uint64_t*>(dlsym(RTLD_DEFAULT, "_PyRuntime"));
-  if (words == nullptr || std::memcmp(words, "xdebugpy", 8) != 0 || words[1] >> 16 != PY_VERSION_HEX >> 16)
-    return;
-  const std::uint64_t size = words[6];
-  const std::uint64_t locked = words[locked_word];
-  const std::uint64_t holder = words[locked_word + 1];
-  if (locked + sizeof(int) > size || holder + sizeof(void*) > size) return;
+  if (words == nullptr || std::memcmp(words, "xdebugpy", 8) != 0 ||
+      words[Word::version] >> 16 != PY_VERSION_HEX >> 16)
+    return nullptr;
+  for (const std::size_t word : {Word::pointer_to_gil, Word::gil, Word::locked, Word::holder}) {
+    if (words[word] % sizeof(int) != 0 || words[word] + sizeof(void*) > words[Word::size]) return nullptr;
+  }
   const char* interpreter = reinterpret_cast<const char*>(PyInterpreterState_Main());
-  PyThreadState* last;
-  std::memcpy(&last, interpreter + holder, sizeof(last));
-  const int* found = reinterpret_cast<const int*>(interpreter + locked);
-  if (last == PyThreadState_Get() && *found == 1) gil_locked = found;
-#endif
+  const auto pointer_at = [=](Word word) {
+    const void* pointer;
+    std::memcpy(&pointer, interpreter + words[word], sizeof(pointer));
+    return pointer;
+  };
+  const int* found = reinterpret_cast<const int*>(interpreter + words[Word::locked]);
+  if (pointer_at(Word::pointer_to_gil) != interpreter + words[Word::gil] ||
+      pointer_at(Word::holder) != PyThreadState_Get() || *found != 1)
+    return nullptr;
+  PyThreadState* state = PyEval_SaveThread();
+  const bool is_it = __atomic_load_n(found, __ATOMIC_RELAXED) == 0;
+  PyEval_RestoreThread(state);
+  return is_it ? found : nullptr;
 }
+
+void find_gil() { gil_locked = find_locked(); }
+
+#else
+
+void find_gil() {}
+
+#endif
 
 // For when the last to hold the GIL lets go.
 void note_foreign_threads() {
@@ -128,9 +161,15 @@ bool wait_for_turn() {
 
 #else
 
-// Attaching takes no wait but for those that stop all threads for a moment.
 void find_gil() {}
 void note_foreign_threads() {}
+
+// Attaching takes no wait but while somebody has all threads stopped, which may be waiting for one in C code to stop. Then what
+// would attach is marked (_Py_THREAD_SUSPENDED).
+bool is_stopped(const PyThreadState* state) {
+  constexpr int suspended = 2;
+  return __atomic_load_n(&state->state, __ATOMIC_RELAXED) == suspended;
+}
 
 #endif
 
@@ -138,7 +177,9 @@ void note_foreign_threads() {}
 
 Attach::Attach() {
   ++in_python;
+  ++beginning;
   attach_thread();
+  --beginning;
 }
 
 Attach::~Attach() {
@@ -149,8 +190,9 @@ Attach::~Attach() {
 
 TryAttach::TryAttach() {
 #ifdef Py_GIL_DISABLED
-  attached_ = true;
-  attach_thread();
+  if (thread_state == nullptr) make_thread_state();
+  attached_ = !is_stopped(thread_state);
+  if (attached_) attach_thread();
 #else
   attached_ = wait_for_turn();
   if (!attached_) return;
@@ -165,7 +207,18 @@ TryAttach::~TryAttach() {
   PyEval_SaveThread();
 }
 
-bool is_alone() { return in_python == 0 && !has_foreign_threads(); }
+bool is_gil_wanted() {
+#ifdef Py_GIL_DISABLED
+  return false;
+#elif PY_VERSION_HEX >= 0x030D0000 && PY_VERSION_HEX < 0x03100000
+  // Set once somebody has waited for longer than the switch interval, 5 ms.
+  constexpr std::uintptr_t drop_request = 1;
+  return beginning > 0 ||
+         (__atomic_load_n(&thread_state->eval_breaker, __ATOMIC_RELAXED) & drop_request) != 0;
+#else
+  return in_python > 0 || has_foreign_threads();
+#endif
+}
 
 bool is_attached() {
 #if PY_VERSION_HEX >= 0x030D0000

@@ -15,8 +15,8 @@
 // TryAttach, if it is free now or within the time that handing the work over would take; otherwise the work is a job's
 // (:needs_thread), whose caller waits for a message. Only one scheduler at a time is between looking and taking: should another
 // thread be faster in that moment, one scheduler waits for it, never more.
-// Nor does it let go of the GIL and want it back: a walk that has held it for a millisecond goes on if nobody else can want
-// it (is_alone), and otherwise is given up for a thread while it still holds it, when what it has made can be dropped.
+// Nor does it let go of the GIL and want it back: a walk that has held it for a millisecond goes on while nobody else wants it
+// (is_gil_wanted), and otherwise is given up for a thread while it still holds it, when what it has made can be dropped.
 // Whether the GIL is free is read where CPython keeps it, which no function tells: see find_gil in gil.cpp.
 //
 // A thread's context (of context variables) is a Context that it enters at its first attach and leaves at its end, not the
@@ -53,8 +53,9 @@ class TryAttach {
   bool attached_;
 };
 
-// On an attached scheduler: whether no thread but this one can want the GIL.
-bool is_alone();
+// On an attached scheduler: whether another thread wants the GIL. Before 3.13 CPython does not tell, so there it is whether one
+// is in Python at all.
+bool is_gil_wanted();
 
 // Detaches the calling thread for a scope.
 class Detach {

@@ -38,7 +38,8 @@ bool take_interrupts() {
 bool Pacer::pause() {
   work_ = 0;
 #ifndef Py_GIL_DISABLED
-  if (options_.caller_env) return !handoff_.is_due() || (is_alone() && enif_is_current_process_alive(env_));
+  if (options_.caller_env)
+    return !handoff_.is_due() || (!is_gil_wanted() && enif_is_current_process_alive(env_));
 #endif
   collector_.lift();
   const bool let_go = handoff_.tick(interval);

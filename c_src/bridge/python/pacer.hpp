@@ -1,5 +1,5 @@
 // How a long walk over data shares the interpreter: it lets the GIL go about every millisecond (on a scheduler it ends then,
-// unless it is alone), keeps Python's collector out, and notices that nobody waits for the result any more.
+// if anybody wants it), keeps Python's collector out, and notices that nobody waits for the result any more.
 #pragma once
 
 #include <Python.h>
@@ -52,7 +52,7 @@ class Pacer {
   bool due(std::size_t work = 1) { return (work_ += work) >= interval; }
 
   // Lets others have the GIL if a millisecond has passed. False when the walk must stop: with a Python
-  // exception set (only with user_code), because the caller died, or on a scheduler because others may want the GIL.
+  // exception set (only with user_code), because the caller died, or on a scheduler because others want the GIL.
   bool pause();
 
   // Whether the walk may let go of the GIL, which it will want back. Not on a scheduler (see python/gil.hpp).
