@@ -145,6 +145,54 @@ defmodule Pythonx.SchedulersTest do
     Task.await(busy, 60_000)
   end
 
+  # C code that has the GIL for longer than a scheduler waits to have it back, again and again.
+  @hold_often """
+  import ctypes, time
+  while not event.is_set():
+      ctypes.PyDLL(None).usleep(5000)
+      time.sleep(0.002)
+  """
+
+  test "a walk that loses the GIL midway is done by a thread, and leaves nothing behind" do
+    {event, _} = Pythonx.eval("import threading; threading.Event()", %{})
+
+    {count, globals} =
+      Pythonx.eval(
+        """
+        import sys
+        inner = ["inner"]
+        key = "a key of its own"
+        rows = [{key: i, "inner": inner, "set": {i, "x"}, "tuple": (i, [i])} for i in range(20_000)]
+        table = {f"key {i}": inner for i in range(50_000)}
+        lambda: (sys.getrefcount(inner), sys.getrefcount(key))
+        """,
+        %{}
+      )
+
+    counts = Pythonx.call(count, [], [], decode: true)
+    rows = Pythonx.decode(globals["rows"])
+    table = Pythonx.decode(globals["table"])
+    terms = for row <- rows, do: {row, Map.to_list(row)}
+    busy = Task.async(fn -> Pythonx.eval(@hold_often, %{"event" => event}) end)
+
+    callers =
+      for n <- 1..4 do
+        Task.async(fn ->
+          for _ <- 1..4 do
+            case rem(n, 2) do
+              0 -> terms |> Pythonx.encode!() |> Pythonx.decode() == terms
+              1 -> Pythonx.decode(globals["rows"]) == rows and Pythonx.decode(globals["table"]) == table
+            end
+          end
+        end)
+      end
+
+    assert callers |> Task.await_many(120_000) |> List.flatten() |> Enum.uniq() == [true]
+    Pythonx.eval("event.set()", %{"event" => event})
+    Task.await(busy, 60_000)
+    wait_until(fn -> Pythonx.call(count, [], [], decode: true) == counts end)
+  end
+
   {minor, _globals} = Pythonx.eval("import sys; sys.version_info[1]", %{})
 
   if Pythonx.decode(minor) >= 12 do

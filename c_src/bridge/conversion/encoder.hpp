@@ -99,6 +99,7 @@ class Encoder {
   bool may_hash(PyObject* key);
   PyObject* pop();
   bool pause();
+  void leave();
   void hide();
   KeyCache* cache();
   PyObject* python_error();

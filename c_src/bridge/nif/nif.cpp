@@ -117,7 +117,7 @@ Term encode(ErlNifEnv* env, Term term, bool binaries_as_str, long own,
             const std::vector<PyObject*>& replacements) {
   if (!is_booted()) return not_initialized(env);
   GilWait wait;
-  const TryAttach attached;
+  TryAttach attached;
   wait.end();
   if (!attached) return atoms.needs_thread;
   return wait.with_times(env, to_term(env, encode_here(env, term, binaries_as_str, own, replacements)));
@@ -148,7 +148,7 @@ Term decode(ErlNifEnv* env, Term term) {
   PyObject* object = get_object(env, term);
   if (object == nullptr) return atoms.error;
   GilWait wait;
-  const TryAttach attached;
+  TryAttach attached;
   wait.end();
   if (!attached) return atoms.needs_thread;
   return wait.with_times(env, to_term(env, decode_here(env, object)));
@@ -160,7 +160,7 @@ void observe(bool wanted) { pythonx::observe(wanted); }
 // memoryview(binary) :: {:ok, object} | :no_memory | :needs_thread
 std::variant<Ok<Object>, Error<Term>, Term> memoryview(Binary binary) {
   if (!is_booted()) return Error{atoms.not_initialized};
-  const TryAttach attached;
+  TryAttach attached;
   if (!attached) return atoms.needs_thread;
   const CollectorPause no_user_code(false);
   PyObject* view = make_memoryview(binary.term);

@@ -33,7 +33,7 @@ Term read_error(ErlNifEnv* env, const ReadFailure& failure) {
 
 // The Python object of a table, or the table for a job to make one of.
 MadeTable make_table(ErlNifEnv* env, TablePtr table) {
-  const TryAttach attached;
+  TryAttach attached;
   if (!attached) return std::tuple(atoms.needs_thread, make_pending_table(env, std::move(table)));
   PyObject* object = make_table_object(std::move(table));
   if (object != nullptr) return Ok<Object>{Object(object)};

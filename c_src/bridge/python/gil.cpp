@@ -1,27 +1,22 @@
 #include "python/gil.hpp"
 
-#include <dlfcn.h>
-
 #include <atomic>
 #include <cstdint>
-#include <cstring>
-#include <initializer_list>
+#include <ctime>
 
+#include "python/gil_watch.hpp"
+#include "python/line.hpp"
 #include "python/pause.hpp"
 
 namespace pythonx {
 namespace {
 
-// Threads of the bridge, schedulers not among them, that are in Python or wait for the GIL, and those that wait to begin.
-std::atomic<int> in_python{0};
-std::atomic<int> beginning{0};
-
-// The thread states that the bridge has made.
-std::atomic<int> own_states{0};
-
 // A plain pointer: a thread_local with a destructor would run at thread exit, where Python may not be entered.
 thread_local PyThreadState* thread_state = nullptr;
 thread_local PyObject* thread_context = nullptr;
+
+// Of a scheduler.
+thread_local TryAttach* current_attempt = nullptr;
 
 // Enters a context for the thread's life (takes the reference). Without one the thread has Python's nameless one.
 void enter_context(PyObject* context) {
@@ -34,7 +29,7 @@ void enter_context(PyObject* context) {
 
 void make_thread_state() {
   thread_state = PyThreadState_New(PyInterpreterState_Main());
-  ++own_states;
+  ++gil_counts.own_states;
 }
 
 void attach_thread() {
@@ -43,98 +38,17 @@ void attach_thread() {
   if (thread_context == nullptr) enter_context(PyContext_New());
 }
 
-// Whether threads that the bridge has not made are in Python: those of `threading`, of C libraries. Attached.
-//
-// New ones come first in CPython's list, with a number that no other ever had: if there was none before, and the first is the
-// same, there is none now, and nothing to count.
-bool has_foreign_threads() {
-  static std::atomic<std::uint64_t> first_without{0};
-  PyThreadState* first = PyInterpreterState_ThreadHead(PyInterpreterState_Main());
-  const std::uint64_t id = PyThreadState_GetID(first);
-  if (id == first_without) return false;
-  int count = 0;
-  for (PyThreadState* state = first; state != nullptr; state = PyThreadState_Next(state)) ++count;
-  if (count > own_states) return true;
-  first_without = id;
-  return false;
-}
-
 #ifndef Py_GIL_DISABLED
 
-#if PY_VERSION_HEX >= 0x030C0000
-
-// Whether somebody holds the GIL, in CPython's own memory. nullptr where it has not been found.
-const int* gil_locked = nullptr;
-
-// Without that: whether foreign threads were there when the GIL was held last.
-std::atomic<bool> foreign_threads{true};
-
-#endif
-
-#if PY_VERSION_HEX >= 0x030D0000 && PY_VERSION_HEX < 0x03100000
-
-// What CPython says of its structures for debuggers, in 64-bit words (_Py_DebugOffsets): a mark, its version, ..., the size of
-// PyInterpreterState and where in it things are. 3.14 has one more of these than 3.13 had. A version that is not known yet does
-// without, as 3.12 does, which says nothing.
-enum Word : std::size_t {
-  mark,
-  version,
-  size = 6,
-  pointer_to_gil = PY_VERSION_HEX >= 0x030E0000 ? 15 : 14,
-  gil,
-  gil_enabled,
-  locked,
-  holder
-};
-
-// Attached, the only thread. What does not look as it should is not believed.
-const int* find_locked() {
-  const auto* words = static_cast<const std::uint64_t*>(dlsym(RTLD_DEFAULT, "_PyRuntime"));
-  if (words == nullptr || std::memcmp(words, "xdebugpy", 8) != 0 ||
-      words[Word::version] >> 16 != PY_VERSION_HEX >> 16)
-    return nullptr;
-  for (const std::size_t word : {Word::pointer_to_gil, Word::gil, Word::locked, Word::holder}) {
-    if (words[word] % sizeof(int) != 0 || words[word] + sizeof(void*) > words[Word::size]) return nullptr;
-  }
-  const char* interpreter = reinterpret_cast<const char*>(PyInterpreterState_Main());
-  const auto pointer_at = [=](Word word) {
-    const void* pointer;
-    std::memcpy(&pointer, interpreter + words[word], sizeof(pointer));
-    return pointer;
-  };
-  const int* found = reinterpret_cast<const int*>(interpreter + words[Word::locked]);
-  if (pointer_at(Word::pointer_to_gil) != interpreter + words[Word::gil] ||
-      pointer_at(Word::holder) != PyThreadState_Get() || *found != 1)
-    return nullptr;
-  PyThreadState* state = PyEval_SaveThread();
-  const bool is_it = __atomic_load_n(found, __ATOMIC_RELAXED) == 0;
-  PyEval_RestoreThread(state);
-  return is_it ? found : nullptr;
+// Leaked, as every static with a destructor must be.
+Line& line() {
+  static Line* instance = new Line;
+  return *instance;
 }
 
-void find_gil() { gil_locked = find_locked(); }
-
-#else
-
-void find_gil() {}
-
-#endif
-
-// For when the last to hold the GIL lets go.
-void note_foreign_threads() {
-#if PY_VERSION_HEX >= 0x030C0000
-  if (gil_locked == nullptr) foreign_threads = has_foreign_threads();
-#endif
-}
-
-bool is_gil_free() {
-#if PY_VERSION_HEX < 0x030C0000
-  return _PyThreadState_UncheckedGet() == nullptr;  // of whichever thread is attached
-#else
-  if (gil_locked != nullptr) return __atomic_load_n(gil_locked, __ATOMIC_RELAXED) == 0;
-  return in_python == 0 && !foreign_threads;
-#endif
-}
+// Schedulers that wait to be let in, and long walks that will do so within about a millisecond.
+std::atomic<int> waiting_schedulers{0};
+std::atomic<int> sharing_walks{0};
 
 // Held by the scheduler that is between looking and taking.
 std::atomic_flag turn = ATOMIC_FLAG_INIT;
@@ -146,23 +60,38 @@ bool take_turn() {
   return false;
 }
 
-// About what it costs to hand the work over.
-constexpr auto patience = std::chrono::microseconds(50);
+// About what it costs to hand the work over, and how long it may take to be let in.
+constexpr auto short_patience = std::chrono::microseconds(50);
+constexpr auto long_patience = std::chrono::microseconds(1500);
 
-bool wait_for_turn() {
+bool wait_for_turn(std::chrono::microseconds patience) {
   if (take_turn()) return true;
-  const auto deadline = std::chrono::steady_clock::now() + patience;
-  do {
-    for (int i = 0; i < 16; ++i) pause_processor();
-    if (take_turn()) return true;
-  } while (std::chrono::steady_clock::now() < deadline);
-  return false;
+  const auto begun = std::chrono::steady_clock::now();
+  ++waiting_schedulers;
+  bool taken = false;
+  for (auto waited = std::chrono::nanoseconds(0); !taken && waited < patience;
+       waited = std::chrono::steady_clock::now() - begun) {
+    if (waited < short_patience) {
+      for (int i = 0; i < 16; ++i) pause_processor();
+    } else {
+      const timespec moment{0, 20'000};
+      nanosleep(&moment, nullptr);
+    }
+    taken = take_turn();
+  }
+  --waiting_schedulers;
+  return taken;
+}
+
+// Detached: until a scheduler has the GIL, if one wants it.
+void let_scheduler_in() {
+  if (waiting_schedulers == 0) return;
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::microseconds(300);
+  while (waiting_schedulers > 0 && is_gil_free() && std::chrono::steady_clock::now() < deadline)
+    pause_processor();
 }
 
 #else
-
-void find_gil() {}
-void note_foreign_threads() {}
 
 // Attaching takes no wait but while somebody has all threads stopped, which may be waiting for one in C code to stop. Then what
 // would attach is marked (_Py_THREAD_SUSPENDED).
@@ -175,17 +104,21 @@ bool is_stopped(const PyThreadState* state) {
 
 }  // namespace
 
-Attach::Attach() {
-  ++in_python;
-  ++beginning;
+Attach::Attach([[maybe_unused]] Order order) {
+  ++gil_counts.in_python;
+#ifdef Py_GIL_DISABLED
   attach_thread();
-  --beginning;
+#else
+  if (order == in_line) line().enter();
+  attach_thread();
+  if (order == in_line) line().leave();
+#endif
 }
 
 Attach::~Attach() {
   note_foreign_threads();
   PyEval_SaveThread();
-  --in_python;
+  --gil_counts.in_python;
 }
 
 TryAttach::TryAttach() {
@@ -194,11 +127,25 @@ TryAttach::TryAttach() {
   attached_ = !is_stopped(thread_state);
   if (attached_) attach_thread();
 #else
-  attached_ = wait_for_turn();
+  current_attempt = this;
+  attached_ = wait_for_turn(sharing_walks > 0 ? long_patience : short_patience);
   if (!attached_) return;
   attach_thread();
   turn.clear(std::memory_order_release);
 #endif
+}
+
+bool TryAttach::let_others() {
+#ifndef Py_GIL_DISABLED
+  note_foreign_threads();
+  PyEval_SaveThread();
+  let_scheduler_in();
+  current_attempt->attached_ = wait_for_turn(long_patience);
+  if (!current_attempt->attached_) return false;
+  attach_thread();
+  turn.clear(std::memory_order_release);
+#endif
+  return true;
 }
 
 TryAttach::~TryAttach() {
@@ -213,10 +160,10 @@ bool is_gil_wanted() {
 #elif PY_VERSION_HEX >= 0x030D0000 && PY_VERSION_HEX < 0x03100000
   // Set once somebody has waited for longer than the switch interval, 5 ms.
   constexpr std::uintptr_t drop_request = 1;
-  return beginning > 0 ||
+  return !line().is_empty() || waiting_schedulers > 0 ||
          (__atomic_load_n(&thread_state->eval_breaker, __ATOMIC_RELAXED) & drop_request) != 0;
 #else
-  return in_python > 0 || has_foreign_threads();
+  return gil_counts.in_python > 0 || waiting_schedulers > 0 || has_foreign_threads();
 #endif
 }
 
@@ -234,7 +181,7 @@ bool is_attached() {
 
 void adopt_thread_state(PyThreadState* state) {
   thread_state = state;
-  ++own_states;
+  ++gil_counts.own_states;
   enter_context(PyContext_CopyCurrent());
   find_gil();
 }
@@ -265,26 +212,66 @@ void discard_thread_state() {
   if (thread_context != nullptr && PyContext_Exit(thread_context) < 0) PyErr_Clear();
   Py_CLEAR(thread_context);
   PyThreadState_Clear(thread_state);
-  --own_states;
+  --gil_counts.own_states;
   PyThreadState_DeleteCurrent();
   thread_state = nullptr;
 }
 
-bool Handoff::is_due() {
-  const auto now = std::chrono::steady_clock::now();
-  if (now - last_ < std::chrono::milliseconds(1)) return false;
-  last_ = now;
-  return true;
+// Other interpreters have a GIL of their own.
+Detach::Detach()
+    : state_(PyThreadState_Get()),
+      is_main_(PyThreadState_GetInterpreter(state_) == PyInterpreterState_Main()) {
+  if (is_main_) note_foreign_threads();
+  PyEval_SaveThread();
+  if (is_main_) --gil_counts.in_python;
 }
 
+Detach::~Detach() {
+  if (is_main_) ++gil_counts.in_python;
+  PyEval_RestoreThread(state_);
+}
+
+bool Handoff::is_due() const {
+  return std::chrono::steady_clock::now() - last_ >= std::chrono::milliseconds(1);
+}
+
+#ifdef Py_GIL_DISABLED
+
+Handoff::~Handoff() = default;
+
+void Handoff::share() {}
+
 bool Handoff::pause_if_due() {
-  const auto now = std::chrono::steady_clock::now();
-  if (now - last_ < std::chrono::milliseconds(1)) return false;
+  if (!is_due()) return false;
   {
     Detach detached;
   }
-  last_ = std::chrono::steady_clock::now();
+  restart();
   return true;
 }
+
+#else
+
+Handoff::~Handoff() {
+  if (shares_) --sharing_walks;
+}
+
+void Handoff::share() {
+  if (!shares_) ++sharing_walks;
+  shares_ = true;
+}
+
+bool Handoff::pause_if_due() {
+  if (!is_due()) return false;
+  share();
+  {
+    Detach detached;
+    let_scheduler_in();
+  }
+  restart();
+  return true;
+}
+
+#endif
 
 }  // namespace pythonx

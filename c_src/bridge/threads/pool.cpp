@@ -270,7 +270,7 @@ Job* ThreadPool::run(Worker* worker, Job* job) {
 
 Term ThreadPool::perform(Worker* worker, Job* job) {
   if (!start(worker, job)) return cancelled_reply(job);
-  Attach attached;
+  Attach attached(Attach::in_line);
   worker->state = PyThreadState_Get();
   job->note_attached();
   // What has not begun need not be interrupted.
