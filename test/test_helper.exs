@@ -15,6 +15,8 @@ arrow =
     true -> ~w(pyarrow==22.0.0 polars==1.35.2 pandas==2.3.3 duckdb==1.4.2)
   end
 
+greenlets = if free_threaded?, do: [], else: ~w(gevent==26.9.0 greenlet==3.5.6)
+
 Pythonx.uv_init(
   """
   [project]
@@ -28,14 +30,14 @@ Pythonx.uv_init(
     "uvicorn>=0.30,<1",
     "ml_dtypes>=0.5.1,<0.6; python_version < '3.15'",
     "ml_dtypes>=0.6,<0.7; python_version >= '3.15'",
-    #{Enum.map_join(arrow, ",\n    ", &inspect/1)}
+    #{Enum.map_join(arrow ++ greenlets, ",\n    ", &inspect/1)}
   ]
   """,
   python: System.get_env("PYTHONX_TEST_UV_PYTHON")
 )
 
 # A release finds its Python by its version, which uv takes to mean one with the GIL.
-without_gil = if free_threaded?, do: [:arrow, :gil, :builds_release], else: []
+without_gil = if free_threaded?, do: [:arrow, :greenlet, :gil, :builds_release], else: []
 # The VM's limit of integers, 4 million bits, is new in OTP 27.
 without_limit = if String.to_integer(System.otp_release()) < 27, do: [:limited_integers], else: []
 ExUnit.start(exclude: [:large, :abandons_interpreter] ++ without_gil ++ without_limit)

@@ -24,6 +24,7 @@
 #include "python/gil.hpp"
 #include "python/package.hpp"
 #include "tables/table.hpp"
+#include "threads/place.hpp"
 #include "threads/pool.hpp"
 #include "threads/reaper.hpp"
 #include "threads/signal_right.hpp"
@@ -144,7 +145,7 @@ std::string start(const BootConfig& config) {
   if (failed(status)) return text_of(status);
   try {
     if (!init_pid_type() || !init_function_type({call_elixir, start_call}) || !init_atom_type() ||
-        !init_view_types() || !init_table_type() || !init_output() || !init_sources())
+        !init_view_types() || !init_table_type() || !init_output() || !init_places() || !init_sources())
       throw py::error_already_set();
     boot_python_side(config);
     if (!init_main_module() || !init_leftovers()) throw py::error_already_set();

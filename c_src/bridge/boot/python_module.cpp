@@ -11,6 +11,7 @@
 #include "memory/view.hpp"
 #include "python/runtime.hpp"
 #include "tables/table.hpp"
+#include "threads/place.hpp"
 #include "threads/pool.hpp"
 #include "work/callback.hpp"
 #include "work/event_loop.hpp"
@@ -120,7 +121,7 @@ py::object memory(const py::object& owner, std::uintptr_t address, const py::str
 
 // A finder of sys.meta_path that finds nothing: here an interrupt may strike, as any exception of a finder.
 py::object interrupt_point(const py::args&, const py::kwargs&) {
-  if (!ThreadPool::take_owed_interrupt()) return py::none();
+  if (!ThreadPool::instance().take_owed_interrupt()) return py::none();
   PyErr_SetNone(PyExc_KeyboardInterrupt);
   throw py::error_already_set();
 }
@@ -221,6 +222,16 @@ PYBIND11_EMBEDDED_MODULE(_pythonx, m, py::mod_gil_not_used()) {
       "make_signal_functions",
       [](const py::dict& natives) { return taken(make_signal_functions(natives.ptr())); }, py::arg("natives"),
       "The functions of the module signal that know of the VM, from those which do not.");
+  m.def(
+      "use_hub",
+      [](const py::object& module) { use_hub(module.attr("Hub").attr("run").attr("__code__").ptr()); },
+      py::arg("module"), "There are hubs of gevent from now on.");
+  m.def(
+      "use_greenlets", [](const py::object& module) { use_greenlets(module.attr("getcurrent").ptr()); },
+      py::arg("module"), "There are greenlets from now on.");
+  m.def(
+      "is_interrupted", [](std::uint64_t number) { return ThreadPool::instance().is_interrupted(number); },
+      py::arg("number"), "Whether a job of this thread is to be interrupted.");
   m.def("interrupt_point", &interrupt_point,
         "Raise the interrupt that this thread is owed, if it is. Takes what find_spec() does.");
 }

@@ -1,3 +1,4 @@
+// Above 400 lines: the life of an interpreter from opening to closing, whose steps follow from each other.
 #include "interpreters/interpreter.hpp"
 
 #include <pthread.h>

@@ -6,8 +6,8 @@
 //
 // Threads. A thread of the bridge that waits also serves: jobs that the handler submits run on it, on top of the job
 // that waits. What Python ties to the thread (sqlite3 connections, context variables, signals) so works in them too, and
-// nesting needs no new threads and cannot run out of them. Jobs of any other process go to other threads. Threads
-// that Python code started itself have no worker: they wait, and the handler's jobs go to the pool.
+// nesting needs no new threads and cannot run out of them. Jobs of any other process go to other threads, as do those of
+// the handler while the thread is at one that it gave up, or, with greenlets, has left one for something else. Threads that Python code started itself have no worker: they wait, and the handler's jobs go to the pool.
 //
 // Ownership. A call is shared by the thread that waits, the job that runs on it (so that cancelling the job reaches
 // the wait), the pool (while the handler's jobs are routed here) and the resource in the message. When the last copy of
@@ -16,7 +16,7 @@
 // A call from a coroutine has no thread that waits. Its answer is given to a Python callable, the resolver, by a job
 // that the answering process submits (`resolve_call`).
 //
-// Locks. All fields that change belong to the pool's mutex, which is a leaf. `Job::call_` belongs to the job's.
+// Locks. All fields that change belong to the pool's mutex, which is a leaf. `Job::calls_` belongs to the job's.
 #pragma once
 
 #include <Python.h>
@@ -25,6 +25,7 @@
 #include <condition_variable>
 #include <deque>
 #include <memory>
+#include <vector>
 
 #include "threads/job.hpp"
 
@@ -43,7 +44,8 @@ struct Call {
 
   std::uint64_t id;
   std::shared_ptr<Evaluation> evaluation;  // that the calling thread belongs to; may be null
-  Worker* worker = nullptr;  // of the thread that waits; nullptr for one that is not the bridge's
+  Worker* worker = nullptr;         // of the thread that waits; nullptr for one that is not the bridge's
+  std::vector<GreenletId> lineage;  // of the greenlet that waits, where there is a worker
 
   ErlNifEnv* request_env;  // holds {function, arguments, binaries_as_str}
   Term request = 0;
@@ -61,6 +63,7 @@ struct Call {
   ErlNifEnv* answer_env = nullptr;
   Term answer = 0;
   std::deque<Job*> inbox;  // jobs of the handler, to be run by the thread that waits
+  bool serving = false;    // it runs one of them
   bool hosted = false;
   ErlNifPid handler{};
 };

@@ -26,11 +26,14 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <vector>
 
+#include "threads/place.hpp"
 #include "vm/term.hpp"
 
 namespace pythonx {
 
+class Evaluation;
 struct Call;
 struct Worker;
 
@@ -55,6 +58,9 @@ class Job {
   // What Pythonx.running/0 shows: the first line of the code, or the name of the operation. For whoever can tell that the
   // reply has not been sent: under the pool's mutex of what a thread has in hand, under the job's of what is not done.
   virtual std::string label() const = 0;
+
+  // The evaluation that it is, for what runs in no context that tells; nullptr for any other work. On its thread, attached.
+  virtual std::shared_ptr<Evaluation> evaluation() const { return nullptr; }
 
   // An environment for the job's terms, made when first asked for. Never asked for by two threads at once: it belongs to
   // the caller until the job is submitted, then to the thread that runs it.
@@ -114,10 +120,14 @@ class Job {
   std::atomic<int> signals_seen_{0};     // by the handler
   PyFrameObject* put_off_at_ = nullptr;  // where the handler did nothing the last time; never followed
   int put_off_instruction_ = 0;
-  int put_off_ = 0;  // how many came at risky places; belongs to the GIL
+  int put_off_ = 0;             // how many came at risky places; belongs to the GIL
+  std::atomic<int> in_hub_{0};  // how many were thrown by gevent's hub
   std::atomic<Owed> owed_{Owed::nothing};
-  std::shared_ptr<Call> call_;   // while its thread waits for an answer of Elixir's
-  Job* outer_ = nullptr;         // the job that this one interrupted on the same thread, by way of a callback
+  // The answers of Elixir's that it waits for: one, or with greenlets several.
+  std::vector<std::shared_ptr<Call>> calls_;
+  // Of a job on top of another, by way of a callback; both belong to the pool's mutex. See place.hpp.
+  std::uint64_t number_ = 0;
+  GreenletId greenlet_ = nullptr;
   std::uint64_t thread_id_ = 0;  // of the worker that has started it
   std::chrono::steady_clock::time_point started_at_{};
 

@@ -88,7 +88,7 @@ void ThreadPool::assign(Worker* worker, Job* job) {
   affinity_.try_emplace(key_of(job->caller_), worker);  // First: it may find no memory.
   if (worker->idle) take_from_idle(worker);
   if (affinity_.size() > affinity_limit_) forget_dead_callers();
-  worker->current = job;
+  worker->jobs.push_back(job);
   worker->inbox = job;
   worker->wake.notify_one();
 }
@@ -173,6 +173,29 @@ void ThreadPool::announce(const Worker* worker, Term what) {
   enif_free_env(env);
 }
 
+// With the mutex held.
+void ThreadPool::remove(Worker* worker, Job* job) {
+  worker->jobs.erase(std::find(worker->jobs.begin(), worker->jobs.end(), job));
+}
+
+// With the mutex held. The job that a greenlet of the thread works for, see place.hpp.
+Job* ThreadPool::last_of(const Worker* worker, const std::vector<GreenletId>& lineage) {
+  for (const GreenletId greenlet : lineage) {
+    const auto in_it = [greenlet](const Job* job) { return job->greenlet_ == greenlet; };
+    const auto found = std::find_if(worker->jobs.rbegin(), worker->jobs.rend(), in_it);
+    if (found != worker->jobs.rend()) return *found;
+  }
+  return nullptr;
+}
+
+Job* ThreadPool::current_job() {
+  Worker* worker = current_worker();
+  if (worker == nullptr) return nullptr;
+  const std::vector<GreenletId> lineage = greenlet_lineage();
+  std::lock_guard<std::mutex> lock(mutex_);
+  return last_of(worker, lineage);
+}
+
 // The first job in line that the thread may run, or nullptr.
 Job* ThreadPool::take_waiting(const Worker* worker) {
   const auto first = std::find_if(waiting_.begin(), waiting_.end(), [worker](const Job* job) {
@@ -185,15 +208,15 @@ Job* ThreadPool::take_waiting(const Worker* worker) {
 }
 
 // The next job in line, or nullptr after making the thread idle.
-Job* ThreadPool::next_or_idle(Worker* worker) {
+Job* ThreadPool::next_or_idle(Worker* worker, Job* ended) {
   std::lock_guard<std::mutex> lock(mutex_);
+  remove(worker, ended);
   Job* job = take_waiting(worker);
   if (job == nullptr) {
-    worker->current = nullptr;
     make_idle(worker);
     return nullptr;
   }
-  worker->current = job;
+  worker->jobs.push_back(job);
   affinity_.try_emplace(key_of(job->caller_), worker);
   return job;
 }
@@ -204,6 +227,15 @@ Job* ThreadPool::await_job(Worker* worker) {
   if (Job* job = worker->inbox.exchange(nullptr)) return job;
   std::unique_lock<std::mutex> lock(mutex_);
   while (worker->inbox == nullptr) {
+    if (worker->end_left) {
+      worker->end_left = false;
+      take_from_idle(worker);
+      lock.unlock();
+      end_left_jobs(worker);
+      lock.lock();
+      make_idle(worker);
+      continue;
+    }
     if (worker->is_main) {
       if (farewell_ != nullptr) {
         say_farewell(lock);
@@ -263,15 +295,58 @@ void ThreadPool::retire(Worker* worker) {
 // back at once must find its own thread idle, or it would be given another.
 Job* ThreadPool::run(Worker* worker, Job* job) {
   const Term reply = perform(worker, job);
-  Job* next = next_or_idle(worker);
-  deliver(job, reply);
+  const bool left = leaves_interrupted(worker, job);
+  if (left) {
+    job->retain();  // What greenlets still print is its evaluation's.
+    deliver(job, reply);
+    end_left_jobs(worker);
+  }
+  Job* next = next_or_idle(worker, job);
+  if (left) {
+    job->release();
+  } else {
+    deliver(job, reply);
+  }
   return next;
+}
+
+// Whether jobs of greenlets are left that are to end, and nothing of the thread's goes on with them.
+bool ThreadPool::leaves_interrupted(Worker* worker, const Job* ended) {
+  if (!greenlets_in_use()) return false;
+  std::lock_guard<std::mutex> lock(mutex_);
+  const auto interrupted = [ended](const Job* job) { return job != ended && job->cancelled_; };
+  return std::any_of(worker->jobs.begin(), worker->jobs.end(), interrupted);
+}
+
+// Throws KeyboardInterrupt into the greenlets of such jobs, once into each. Detached, on a thread that runs nothing.
+void ThreadPool::end_left_jobs(Worker* worker) {
+  const Attach attached;
+  for (std::uint64_t last = 0;;) {
+    PyObject* greenlet;
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      const auto next = [last](const Job* job) { return job->number_ > last && job->cancelled_; };
+      const auto found = std::find_if(worker->jobs.begin(), worker->jobs.end(), next);
+      if (found == worker->jobs.end()) return;
+      last = (*found)->number_;
+      greenlet = static_cast<PyObject*>(const_cast<void*>((*found)->greenlet_));
+    }
+    if (greenlet == nullptr) continue;
+    Py_INCREF(greenlet);
+    Py_XDECREF(PyObject_CallMethod(greenlet, "throw", "O", PyExc_KeyboardInterrupt));
+    PyErr_Clear();  // What the greenlet ends with is raised in its parent.
+    Py_DECREF(greenlet);
+  }
 }
 
 Term ThreadPool::perform(Worker* worker, Job* job) {
   if (!start(worker, job)) return cancelled_reply(job);
   Attach attached(Attach::in_line);
   worker->state = PyThreadState_Get();
+  return run_attached(worker, job);
+}
+
+Term ThreadPool::run_attached(Worker* worker, Job* job) {
   job->note_attached();
   // What has not begun need not be interrupted.
   const Term reply = job->is_abandoned() ? cancelled_reply(job) : reply_of(job);
@@ -360,7 +435,7 @@ void ThreadPool::shut_down() {
     std::lock_guard<std::mutex> lock(mutex_);
     shut_down_ = true;
     for (Worker* worker : workers_) {
-      for (Job* job = worker->current.load(); job != nullptr; job = job->outer_) {
+      for (Job* job : worker->jobs) {
         job->retain();
         jobs.push_back(job);
       }
@@ -406,7 +481,7 @@ Term ThreadPool::running(ErlNifEnv* env) {
   Term list = enif_make_list(env, 0);
   std::lock_guard<std::mutex> lock(mutex_);
   for (Worker* worker : workers_) {
-    for (Job* job = worker->current.load(); job != nullptr; job = job->outer_) {
+    for (Job* job : worker->jobs) {
       if (job->state_ != Job::State::running) continue;
       const Term entry = make_tuple(env, enif_make_pid(env, &job->caller_), enif_make_uint64(env, worker->id),
                                     worker->is_main ? atoms.true_ : atoms.false_,

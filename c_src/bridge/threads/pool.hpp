@@ -33,9 +33,12 @@ struct Worker {
   unsigned long python_id = 0;  // threading.get_ident(), for PyThreadState_SetAsyncExc
   std::condition_variable wake;
   std::atomic<Job*> inbox{nullptr};
-  std::atomic<bool> awake{false};      // spinning, see ThreadPool::spin
-  std::atomic<Job*> current{nullptr};  // keeps the job for whoever finds it here under the pool's mutex
-  bool exception_sent = false;         // an interrupt may be pending in Python; belongs to the GIL
+  std::atomic<bool> awake{false};  // spinning, see ThreadPool::spin
+  // The jobs that it has begun, or is about to begin, and not ended, in that order. Each is kept by the pool's reference, for
+  // whoever finds it here under the pool's mutex, until it is taken out: from the middle as well, see place.hpp.
+  std::vector<Job*> jobs;
+  bool end_left = false;        // it is idle, but for greenlets that it has left, whose jobs are to end
+  bool exception_sent = false;  // an interrupt may be pending in Python; belongs to the GIL
   std::atomic<PyThreadState*> state{nullptr};  // once it has attached
 };
 
@@ -79,7 +82,10 @@ class ThreadPool {
   bool may_interrupt(PyFrameObject* frame);
 
   // Whether the calling thread's job is owed an interrupt, which it then has got.
-  static bool take_owed_interrupt();
+  bool take_owed_interrupt();
+
+  // For the hub of gevent, see throw_in_hub.
+  bool is_interrupted(std::uint64_t number);
 
   std::size_t thread_count();
 
@@ -88,6 +94,10 @@ class ThreadPool {
   bool answer(const CallPtr& call, ErlNifEnv* env, Term answer);  // takes `env` when it returns true
   bool end_call(const CallPtr& call, CallState state);
   CallState await_answer(const CallPtr& call);
+
+  // What the calling thread runs at the moment, nullptr where that is no job. The job does not end before the caller of this
+  // returns to its own caller. Attached.
+  Job* current_job();
 
   // The calling thread as one of the pool's, nullptr for any other.
   static Worker* current_worker();
@@ -112,10 +122,12 @@ class ThreadPool {
   void assign(Worker* worker, Job* job);
   void serve(Worker* worker);
   void announce(const Worker* worker, Term what);
-  Job* next_or_idle(Worker* worker);
+  Job* next_or_idle(Worker* worker, Job* ended);
   Job* await_job(Worker* worker);
   void say_farewell(std::unique_lock<std::mutex>& lock);
   void spin(Worker* worker);
+  bool leaves_interrupted(Worker* worker, const Job* ended);
+  void end_left_jobs(Worker* worker);
   bool may_retire(Worker* worker);
   void retire(Worker* worker);
   Job* run(Worker* worker, Job* job);
@@ -133,15 +145,20 @@ class ThreadPool {
   Call* host_of(const ErlNifPid& caller);
   static void tell(Call* call);
   void spin_for_news(const Call* call);
-  bool begin_wait(Job* job, const CallPtr& call);
   void begin_away();
   void end_away() { --away_; }
   // Threads that wait for Elixir do not count: what they wait for may need one itself.
   bool may_spawn() const { return workers_.size() < limits_.max_threads + away_; }
-  void end_wait(Job* job);
-  void interrupt_call(const CallPtr& call);
   void run_handlers(const CallPtr& call);
-  void run_nested(Worker* worker, Job* job);
+  Job* begin_wait(const CallPtr& call);
+  static void end_wait(Job* job, const CallPtr& call);
+  void interrupt_call(const CallPtr& call);
+  void run_nested(const CallPtr& call, Job* job);
+  Term run_attached(Worker* worker, Job* job);
+  static void remove(Worker* worker, Job* job);
+  static Job* last_of(const Worker* worker, const std::vector<GreenletId>& lineage);
+  static bool may_run(const Job* job);
+  bool runs(const Job* job);
   // A job that was told to end, with a reference to it. Its label is taken while it runs: a reply that is sent takes along
   // the terms that the label may be made of.
   struct Cancelled {
@@ -159,10 +176,13 @@ class ThreadPool {
   void interrupt_again(std::vector<Cancelled>* active);
   void report(const Cancelled& cancelled, Term what);
   bool raise_detached(Job* job);
-  static void raise_on_worker(Job* job);
+  void raise_on_worker(Job* job);
+  bool throw_in_hub(Job* job);
+  static bool hub_interrupts(const Job* job, PyFrameObject* frame);
+  bool wake_idle(Job* job);
   static void take_back_exception(Worker* worker);
   void end_wait_in_c(Cancelled* cancelled);
-  static bool waits_below_exception(const Job* job);
+  bool waits_below_exception(const Job* job);
   static bool put_off(Job* job);
   static bool signal_thread(Job* job);
   static void* thread_main(void* worker);
@@ -170,8 +190,8 @@ class ThreadPool {
   Job* job_for(const ErlNifPid& pid);
   void deliver_signals();
   void bring_signal(Job* job, int number);
-  static void lend_right(Job* job, int number);
-  static bool is_in_python(const Job* job);
+  void lend_right(Job* job, int number);
+  bool is_in_python(const Job* job);
   void run_alone(int number);
   [[noreturn]] static void* serve_handlers(void*);
   [[noreturn]] void run_handlers_alone();
@@ -187,6 +207,7 @@ class ThreadPool {
   std::size_t affinity_limit_ = 65536;
   std::unordered_map<std::uint64_t, CallPtr> hosts_;  // by handler: the calls whose threads serve it
   std::uint64_t next_id_ = 0;
+  std::uint64_t next_number_ = 0;
   std::atomic<bool> spinner_{false};
   std::atomic<bool> shut_down_{false};
   void (*farewell_)() = nullptr;

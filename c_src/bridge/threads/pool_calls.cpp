@@ -1,4 +1,6 @@
 // The part of the thread pool that concerns calls from Python to Elixir; see call.hpp.
+#include <algorithm>
+
 #include "conversion/object.hpp"
 #include "python/gil.hpp"
 #include "python/pause.hpp"
@@ -25,7 +27,7 @@ void ThreadPool::host(const CallPtr& call, const ErlNifPid& handler) {
 Call* ThreadPool::host_of(const ErlNifPid& caller) {
   if (hosts_.empty()) return nullptr;
   const auto found = hosts_.find(key_of(caller));
-  return found == hosts_.end() ? nullptr : found->second.get();
+  return found == hosts_.end() || found->second->serving ? nullptr : found->second.get();
 }
 
 // With the mutex held. Wakes the thread that waits.
@@ -63,10 +65,10 @@ bool ThreadPool::end_call(const CallPtr& call, CallState state) {
   return true;
 }
 
-// Waits for the answer, and runs what the handler submits meanwhile. Detached.
+// Waits for the answer, and runs what the handler submits meanwhile. Detached. A greenlet may be left while it runs
+// something, to be resumed by a later job when that which has begun the call has ended: it is for that one that it waits then.
 CallState ThreadPool::await_answer(const CallPtr& call) {
-  Job* job = call->worker == nullptr ? nullptr : call->worker->current.load();
-  if (job != nullptr && !begin_wait(job, call)) interrupt_call(call);
+  Job* job = begin_wait(call);
   CallState state;
   spin_for_news(call.get());
   {
@@ -78,7 +80,9 @@ CallState ThreadPool::await_answer(const CallPtr& call) {
         call->inbox.pop_front();
         call->news = call->state != CallState::open || !call->inbox.empty();
         lock.unlock();
-        run_nested(call->worker, inner);
+        run_nested(call, inner);
+        end_wait(job, call);
+        job = begin_wait(call);
         spin_for_news(call.get());
         lock.lock();
       } else if (call->state == CallState::open && call->signalled) {
@@ -97,7 +101,7 @@ CallState ThreadPool::await_answer(const CallPtr& call) {
     if (call->hosted) hosts_.erase(key_of(call->handler));
     state = call->state;
   }
-  if (job != nullptr) end_wait(job);
+  end_wait(job, call);
   return state;
 }
 
@@ -128,18 +132,33 @@ void ThreadPool::run_handlers(const CallPtr& call) {
   interrupt_call(call);
 }
 
-// Lets a cancellation of the job reach the wait; false for a job that is cancelled already.
-bool ThreadPool::begin_wait(Job* job, const CallPtr& call) {
-  std::lock_guard<std::mutex> lock(job->mutex);
-  if (job->cancelled_ && job->state_ == Job::State::running) return false;
-  job->call_ = call;
-  return true;
+// Lets a cancellation of the job that waits, which it returns, reach the wait, and keeps the job for as long.
+Job* ThreadPool::begin_wait(const CallPtr& call) {
+  if (call->worker == nullptr) return nullptr;
+  Job* job;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    job = last_of(call->worker, call->lineage);
+    if (job == nullptr) return nullptr;
+    job->retain();
+  }
+  bool cancelled;
+  {
+    std::lock_guard<std::mutex> lock(job->mutex);
+    job->calls_.push_back(call);
+    cancelled = job->cancelled_ && job->state_ == Job::State::running;
+  }
+  if (cancelled) interrupt_call(call);
+  return job;
 }
 
-void ThreadPool::end_wait(Job* job) {
-  CallPtr ended;
-  std::lock_guard<std::mutex> lock(job->mutex);
-  ended.swap(job->call_);
+void ThreadPool::end_wait(Job* job, const CallPtr& call) {
+  if (job == nullptr) return;
+  {
+    std::lock_guard<std::mutex> lock(job->mutex);
+    job->calls_.erase(std::find(job->calls_.begin(), job->calls_.end(), call));
+  }
+  job->release();
 }
 
 // Ends the wait. The handler is killed, for nobody wants its answer any more: that cancels the jobs it waits for itself.
@@ -147,17 +166,28 @@ void ThreadPool::interrupt_call(const CallPtr& call) {
   if (end_call(call, CallState::interrupted)) cancel_call(call->id);
 }
 
-// Runs a job on top of the one that waits on this thread.
-void ThreadPool::run_nested(Worker* worker, Job* job) {
+// Runs a job on top of the one that waits on this thread, in the greenlet that waits.
+void ThreadPool::run_nested(const CallPtr& call, Job* job) {
+  Worker* worker = call->worker;
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    job->outer_ = worker->current;
-    worker->current = job;
+    job->number_ = ++next_number_;
+    job->greenlet_ = call->lineage.front();
+    worker->jobs.push_back(job);
+    call->serving = true;
   }
-  const Term reply = perform(worker, job);
+  Term reply;
+  if (start(worker, job)) {
+    Attach attached;
+    const JobNumber number(job->number_);
+    reply = run_attached(worker, job);
+  } else {
+    reply = cancelled_reply(job);
+  }
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    worker->current = job->outer_;
+    remove(worker, job);
+    call->serving = false;  // before the reply: the handler may be back at once
   }
   deliver(job, reply);
 }

@@ -79,7 +79,8 @@ bool ThreadPool::cancel(Job* job, bool mute) {
     job->cancelled_ = true;
     if (job->state_ != Job::State::running) return true;
     cancelled.code = job->label();
-    if (job->worker_->is_main && job->call_ == nullptr && signal_thread(job)) {
+    // Without greenlets it is known that the main thread is at it.
+    if (job->worker_->is_main && job->calls_.empty() && !greenlets_in_use() && signal_thread(job)) {
       cancelled.due += interrupt_interval;  // A second one at once would hit the code's own `finally`.
     }
   }
@@ -97,7 +98,7 @@ bool ThreadPool::interrupt(const ErlNifPid& pid) {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     for (Worker* worker : workers_) {
-      for (Job* job = worker->current.load(); job != nullptr; job = job->outer_) {
+      for (Job* job : worker->jobs) {
         if (job->state_ != Job::State::running || enif_compare_pids(&job->caller_, &pid) != 0) continue;
         job->retain();
         jobs.push_back(job);
@@ -163,13 +164,17 @@ void ThreadPool::let_go_of_ended(std::vector<Cancelled>* active) {
 void ThreadPool::interrupt_again(std::vector<Cancelled>* active) {
   const auto now = std::chrono::steady_clock::now();
   std::vector<Job*> on_workers;
+  std::vector<Job*> signalled;
   std::vector<Cancelled*> waiting;
   for (Cancelled& cancelled : *active) {
     if (cancelled.look_due <= now) waiting.push_back(&cancelled);
     if (cancelled.look_due <= now) cancelled.look_due = never;
     if (cancelled.due > now) continue;
     cancelled.due = now + interrupt_interval;
-    if (!raise_detached(cancelled.job)) {
+    if (wake_idle(cancelled.job)) continue;
+    if (raise_detached(cancelled.job)) {
+      if (hubs_in_use()) signalled.push_back(cancelled.job);
+    } else {
       on_workers.push_back(cancelled.job);
       if (can_lend_signal_right() && cancelled.fruitless < fruitless_limit)
         cancelled.look_due = now + look_interval;
@@ -179,9 +184,11 @@ void ThreadPool::interrupt_again(std::vector<Cancelled>* active) {
     cancelled.reported = true;
     report(cancelled, atoms.stuck);
   }
-  if (on_workers.empty() && waiting.empty()) return;
+  if (on_workers.empty() && waiting.empty() && signalled.empty()) return;
   Attach attached;
-  for (Job* job : on_workers) raise_on_worker(job);
+  for (Job* job : signalled) throw_in_hub(job);
+  for (Job* job : on_workers)
+    if (!throw_in_hub(job)) raise_on_worker(job);
   for (Cancelled* cancelled : waiting) end_wait_in_c(cancelled);
 }
 
@@ -215,13 +222,28 @@ void ThreadPool::end_wait_in_c(Cancelled* cancelled) {
   cancelled->due = std::chrono::steady_clock::now() + interrupt_interval;
 }
 
+// Whether a job's thread can be at it: one that waits for Elixir it can have left only for another greenlet.
+bool ThreadPool::may_run(const Job* job) { return job->calls_.empty() || greenlets_in_use(); }
+
+// Attached, with the job's mutex held: whether its thread is at this job rather than at another. That of a thread without
+// greenlets is the last.
+bool ThreadPool::runs(const Job* job) {
+  if (job->state_ != Job::State::running || !may_run(job)) return false;
+  const Worker* worker = job->worker_;
+  const std::uint64_t number = greenlets_in_use() ? job_number_of(worker->state) : 0;
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (!greenlets_in_use()) return worker->jobs.back() == job;
+  const auto numbered = [number](const Job* other) { return other->number_ == number; };
+  const auto found = std::find_if(worker->jobs.begin(), worker->jobs.end(), numbered);
+  return number == 0 || found == worker->jobs.end() ? last_of(worker, {nullptr}) == job : *found == job;
+}
+
 // Attached, with the job's mutex held: whether an exception that was sent to it has not been taken.
 bool ThreadPool::waits_below_exception(const Job* job) {
-  if (job->state_ != Job::State::running || job->call_ != nullptr) return false;
+  if (!runs(job)) return false;
   const Worker* worker = job->worker_;
   const PyThreadState* state = worker->state;
-  return !worker->is_main && worker->current == job && worker->exception_sent && state != nullptr &&
-         state->async_exc != nullptr;
+  return !worker->is_main && worker->exception_sent && state != nullptr && state->async_exc != nullptr;
 }
 
 // Sends {:pythonx_event, :stuck | :freed, thread, caller, elapsed_us, code} to Pythonx.Calls.Watch.
@@ -237,17 +259,19 @@ void ThreadPool::report(const Cancelled& cancelled, Term what) {
   enif_free_env(env);
 }
 
-// False for a job that can be reached with the GIL only.
+// False for a job that can be reached with the GIL only. The main thread is not: where it gives the GIL away it is in the import
+// system or waits, more often than elsewhere, and that is where a signal that is sent by who has the GIL would find it.
 bool ThreadPool::raise_detached(Job* job) {
-  CallPtr call;
+  std::vector<CallPtr> calls;
+  bool reached;
   {
     std::lock_guard<std::mutex> lock(job->mutex);
     if (job->state_ == Job::State::done) return true;
-    call = job->call_;
-    if (call == nullptr && !(job->worker_->is_main && signal_thread(job))) return false;
+    calls = job->calls_;
+    reached = !may_run(job) || (job->worker_->is_main && signal_thread(job));
   }
-  if (call != nullptr) interrupt_call(call);
-  return true;
+  for (const CallPtr& call : calls) interrupt_call(call);
+  return reached;
 }
 
 // With the mutex of the job held, which runs. Counted first: the handler must not take a signal that it has seen for a new
@@ -263,11 +287,83 @@ void ThreadPool::raise_on_worker(Job* job) {
   [[maybe_unused]] const StoppedWorld stopped;
   std::lock_guard<std::mutex> lock(job->mutex);
   if (job->state_ == Job::State::done || job->worker_->state == nullptr) return;
-  // It waits below another job by now, which the exception would hit.
-  if (job->call_ != nullptr || job->worker_->current != job) return;
+  if (!runs(job)) return;
   if (put_off(job)) return;
   job->worker_->exception_sent = true;
   send_exception(job->worker_);
+}
+
+// True for a job in a greenlet that its thread has left for good, for all that is known: it is idle, and is told to end it.
+bool ThreadPool::wake_idle(Job* job) {
+  if (!greenlets_in_use()) return false;
+  std::lock_guard<std::mutex> lock(job->mutex);
+  if (job->state_ != Job::State::running) return false;
+  std::lock_guard<std::mutex> pool_lock(mutex_);
+  Worker* worker = job->worker_;
+  if (!worker->idle) return false;
+  worker->end_left = true;
+  worker->wake.notify_one();
+  return true;
+}
+
+// Where the thread waits in the hub of gevent, has that throw the interrupt into the job's greenlet, which waits for it: see
+// priv/python/pythonx/_greenlets.py. False where it does not. Attached.
+bool ThreadPool::throw_in_hub([[maybe_unused]] Job* job) {
+#ifdef Py_GIL_DISABLED
+  return false;  // Frames of a thread that runs cannot be read.
+#else
+  if (!greenlets_in_use()) return false;
+  PyThreadState* state;
+  PyObject* greenlet;
+  std::uint64_t number;
+  {
+    std::lock_guard<std::mutex> lock(job->mutex);
+    if (job->state_ != Job::State::running || job->worker_->state == nullptr) return false;
+    state = job->worker_->state;
+    std::lock_guard<std::mutex> pool_lock(mutex_);
+    if (last_of(job->worker_, {job->greenlet_}) != job || job->in_hub_ > put_off_limit(Safety::risky))
+      return false;
+    if (job->number_ == 0) job->number_ = ++next_number_;
+    number = job->number_;
+    greenlet =
+        job->greenlet_ == nullptr ? Py_None : static_cast<PyObject*>(const_cast<void*>(job->greenlet_));
+  }
+  PyFrameObject* innermost = PyThreadState_GetFrame(state);
+  auto* frame = reinterpret_cast<PyObject*>(hub_frame(innermost));
+  Py_XDECREF(reinterpret_cast<PyObject*>(innermost));
+  if (frame == nullptr) return false;
+  ++job->in_hub_;
+  Py_INCREF(greenlet);
+  PyObject* module = PyImport_ImportModule("pythonx._greenlets");
+  PyObject* done = module == nullptr ? nullptr
+                                     : PyObject_CallMethod(module, "interrupt", "OOK", frame, greenlet,
+                                                           static_cast<unsigned long long>(number));
+  const bool thrown = done != nullptr;
+  PyErr_Clear();
+  Py_XDECREF(done);
+  Py_XDECREF(module);
+  Py_DECREF(frame);
+  Py_DECREF(greenlet);
+  return thrown;
+#endif
+}
+
+// Whether the calling thread, which is at this frame, is in the hub. That throws the interrupt itself.
+bool ThreadPool::hub_interrupts(const Job* job, PyFrameObject* frame) {
+  PyFrameObject* hub = hub_frame(frame);
+  Py_XDECREF(reinterpret_cast<PyObject*>(hub));
+  return hub != nullptr && job->in_hub_ <= put_off_limit(Safety::risky);
+}
+
+// Whether the calling thread's job of that number is to be interrupted, and nothing is on top of it in its greenlet.
+bool ThreadPool::is_interrupted(std::uint64_t number) {
+  const Worker* worker = current_worker();
+  if (worker == nullptr) return false;
+  std::lock_guard<std::mutex> lock(mutex_);
+  const auto numbered = [number](const Job* job) { return job->number_ == number; };
+  const auto found = std::find_if(worker->jobs.begin(), worker->jobs.end(), numbered);
+  return found != worker->jobs.end() && (*found)->cancelled_ &&
+         last_of(worker, {(*found)->greenlet_}) == *found;
 }
 
 // Whether a worker's job is to be left alone for now. Code that imports a lot is seen in the import system nearly
@@ -284,8 +380,7 @@ bool ThreadPool::put_off(Job* job) {
 }
 
 bool ThreadPool::take_owed_interrupt() {
-  const Worker* worker = current_worker();
-  Job* job = worker == nullptr ? nullptr : worker->current.load();
+  Job* job = current_job();
   if (job == nullptr || job->owed_ != Job::Owed::due) return false;
   if (job->put_off_ < put_off_limit(Safety::loading) && is_in_module_body(PyEval_GetFrame())) return false;
   auto owed = Job::Owed::due;
@@ -298,8 +393,9 @@ bool ThreadPool::take_owed_interrupt() {
 // for ever.
 bool ThreadPool::may_interrupt(PyFrameObject* frame) {
   Worker* worker = current_worker();
-  Job* job = worker == nullptr ? nullptr : worker->current.load();
+  Job* job = current_job();
   if (job == nullptr || !job->cancelled_ || job->state_ != Job::State::running) return false;
+  if (hub_interrupts(job, frame)) return false;
   const int signals = job->signals_;
   const bool is_new = job->signals_seen_.exchange(signals) != signals;
   const int instruction = instruction_of(frame);

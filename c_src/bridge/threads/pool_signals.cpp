@@ -38,8 +38,7 @@ void ThreadPool::note_signals() {
 }
 
 bool ThreadPool::current_process(ErlNifPid* pid) {
-  const Worker* worker = current_worker();
-  const Job* job = worker == nullptr ? nullptr : worker->current.load();
+  const Job* job = instance().current_job();
   if (job == nullptr) return false;
   *pid = job->caller_;
   return true;
@@ -47,7 +46,7 @@ bool ThreadPool::current_process(ErlNifPid* pid) {
 
 // With the mutex held.
 bool ThreadPool::works_for(const Worker* worker, const ErlNifPid& pid) {
-  for (const Job* job = worker->current.load(); job != nullptr; job = job->outer_) {
+  for (const Job* job : worker->jobs) {
     if (job->state_ == Job::State::running && enif_compare_pids(&job->caller_, &pid) == 0) return true;
   }
   return false;
@@ -65,7 +64,7 @@ Job* ThreadPool::job_for(const ErlNifPid& pid) {
   std::lock_guard<std::mutex> lock(mutex_);
   for (const Worker* worker : workers_) {
     if (!works_for(worker, pid)) continue;
-    Job* job = worker->current;
+    Job* job = worker->jobs.back();
     job->retain();
     return job;
   }
@@ -96,7 +95,7 @@ void ThreadPool::bring_signal(Job* job, int number) {
   {
     std::lock_guard<std::mutex> lock(job->mutex);
     if (job->state_ != Job::State::running) return;
-    call = job->call_;
+    if (!job->calls_.empty()) call = job->calls_.back();
     if (call == nullptr && job->worker_->is_main) {
       trip_interrupt();
       send_interrupt(job->worker_->thread);
@@ -141,8 +140,7 @@ void ThreadPool::lend_right(Job* job, int number) {
 
 // With the job's mutex held: whether it runs on a thread that has been attached, and does not wait for Elixir.
 bool ThreadPool::is_in_python(const Job* job) {
-  return job->state_ == Job::State::running && job->call_ == nullptr && job->worker_->current == job &&
-         job->worker_->state != nullptr;
+  return job->state_ == Job::State::running && job->worker_->state != nullptr && runs(job);
 }
 
 // --- Handlers for nobody -------------------------------------------------------------------------------------------

@@ -144,6 +144,7 @@ CallPtr begin(Term function, bool binaries_as_str, PyObject* arguments, PyObject
   call->binaries_as_str = binaries_as_str;
   if (resolver == nullptr) {
     call->worker = ThreadPool::current_worker();
+    if (call->worker != nullptr) call->lineage = greenlet_lineage();
   } else {
     Py_INCREF(resolver);
     call->resolver = resolver;

@@ -22,6 +22,7 @@ class EvalJob : public Job {
 
   Term run() override;
   std::string label() const override;
+  EvaluationPtr evaluation() const override { return evaluation_; }
 
  protected:
   Term make_reply(ErlNifEnv* env) override;

@@ -7,6 +7,7 @@
 
 #include "conversion/object.hpp"
 #include "python/gil.hpp"
+#include "threads/pool.hpp"
 
 namespace pythonx {
 namespace {
@@ -204,8 +205,15 @@ EvaluationPtr EvaluationContext::tied() {
   return evaluation;
 }
 
+// What runs in an empty context, as greenlets do, belongs to the job that the thread is at.
+EvaluationPtr EvaluationContext::of_job() {
+  Job* job = this == &main_context() ? ThreadPool::instance().current_job() : nullptr;
+  return job == nullptr ? nullptr : job->evaluation();
+}
+
 EvaluationPtr EvaluationContext::current() {
   if (EvaluationPtr evaluation = tied()) return evaluation;
+  if (EvaluationPtr evaluation = of_job()) return evaluation;
   std::lock_guard<std::mutex> lock(mutex_);
   // One that only we hold has ended, with all that it started.
   return latest_.use_count() > 1 ? latest_ : nullptr;
@@ -213,6 +221,7 @@ EvaluationPtr EvaluationContext::current() {
 
 EvaluationPtr EvaluationContext::printing() {
   if (EvaluationPtr evaluation = tied()) return evaluation;
+  if (EvaluationPtr evaluation = of_job()) return evaluation;
   std::lock_guard<std::mutex> lock(mutex_);
   return latest_;
 }

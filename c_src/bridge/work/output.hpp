@@ -148,6 +148,8 @@ class EvaluationContext {
   void leave(PyObject* token);
 
  private:
+  EvaluationPtr of_job();
+
   PyObject* variable_ = nullptr;
   std::mutex mutex_;
   EvaluationPtr latest_;  // for what nothing ties to an evaluation; kept after its end

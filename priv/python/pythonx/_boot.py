@@ -37,6 +37,8 @@ def boot(sys_paths: list[str], interrupt_signal: int) -> None:
             "asyncio": _keep_asyncio,
             "atexit": _exit.replace,
             "faulthandler": _signals.guard_faulthandler,
+            "gevent.hub": _pythonx.use_hub,
+            "greenlet._greenlet": _pythonx.use_greenlets,
             "inspect": lambda module: _sources().hook_inspect(module),
             "linecache": lambda module: _sources().hook_linecache(module),
             "multiprocessing.context": _spawn_by_default,
