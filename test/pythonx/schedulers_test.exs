@@ -4,26 +4,23 @@ defmodule Pythonx.SchedulersTest do
 
   @moduletag :tmp_dir
 
-  # C code that holds the GIL until something is written to the pipe.
+  # C code that holds the GIL, says so, and goes on until something is written to the pipe: all in one call.
   @hold """
-  import ctypes, os
-  fd = os.open(path, os.O_RDWR)
-  begun()
-  ctypes.PyDLL(None).read(fd, ctypes.create_string_buffer(1), ctypes.c_size_t(1))
+  import ctypes
+  ctypes.PyDLL(None).system(b"echo > '%b'; read line < '%b'" % (begun, pipe))
   """
 
   setup %{tmp_dir: dir} do
-    pipe = Path.join(dir, "pipe")
-    {"", 0} = System.cmd("mkfifo", [pipe])
-    test = self()
-    globals = %{"path" => Pythonx.encode!(pipe, binaries: :str), "begun" => fn -> send(test, :begun) end}
+    [begun, pipe] = for name <- ["begun", "pipe"], do: Path.join(dir, name)
+    {"", 0} = System.cmd("mkfifo", [begun, pipe])
+    globals = %{"begun" => Pythonx.encode!(begun), "pipe" => Pythonx.encode!(pipe)}
     release = fn -> {"", 0} = System.cmd("sh", ["-c", "echo > \"$0\"", pipe]) end
 
     hold = fn ->
       holder = Task.async(fn -> Pythonx.eval(@hold, globals) end)
       # Also when the test fails.
       on_exit(fn -> if Process.alive?(holder.pid), do: release.() end)
-      assert_receive :begun, 60_000
+      {"", 0} = System.cmd("sh", ["-c", "read line < \"$0\"", begun])
       holder
     end
 
