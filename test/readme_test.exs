@@ -41,6 +41,7 @@ defmodule Pythonx.ReadmeTest do
     end
   end
 
+  @tag :pinned_packages
   test "the quickstart prints what can be checked by hand" do
     output = Markdown.run_script!("examples/quickstart.exs")
 
