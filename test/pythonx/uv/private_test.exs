@@ -3,6 +3,7 @@ defmodule Pythonx.Uv.PrivateTest do
   # application is a copy of this one, or the tests would fill our own priv.
   use Pythonx.UvCase, async: false
 
+  alias Pythonx.Host.Native
   alias Pythonx.Uv
 
   setup context do
@@ -26,10 +27,8 @@ defmodule Pythonx.Uv.PrivateTest do
     File.mkdir_p!(Path.join(folder, "priv"))
     File.cp_r!(Application.app_dir(:pythonx, "ebin"), Path.join(folder, "ebin"))
 
-    for path <- Path.wildcard(Application.app_dir(:pythonx, "priv/pythonx_loader.*")) do
-      File.cp!(path, Path.join([folder, "priv", Path.basename(path)]))
-    end
-
+    loader = :pythonx |> Application.app_dir("priv") |> Native.path(:loader)
+    File.cp!(loader, Path.join([folder, "priv", Path.basename(loader)]))
     folder
   end
 
