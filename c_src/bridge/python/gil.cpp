@@ -208,7 +208,10 @@ ContextLoan::~ContextLoan() {
 void discard_thread_state() {
   // A thread whose jobs were all cancelled before they started has never attached.
   if (thread_state == nullptr) return;
+  // Threads that became idle together end together.
+  line().enter();
   PyEval_RestoreThread(thread_state);
+  line().leave();
   if (thread_context != nullptr && PyContext_Exit(thread_context) < 0) PyErr_Clear();
   Py_CLEAR(thread_context);
   PyThreadState_Clear(thread_state);
