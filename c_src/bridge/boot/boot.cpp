@@ -21,6 +21,7 @@
 #include "memory/view.hpp"
 #include "python/gil.hpp"
 #include "tables/table.hpp"
+#include "threads/leavings.hpp"
 #include "threads/place.hpp"
 #include "threads/pool.hpp"
 #include "threads/reaper.hpp"
@@ -155,6 +156,7 @@ void* main_thread(void* memory) {
     for (;;) pause();
   }
   adopt_thread_state(PyThreadState_Get());
+  note_thread_as_booted();
   find_signal_right();
   PyEval_SaveThread();
   set_booted(&boot->config);

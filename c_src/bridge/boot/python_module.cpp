@@ -10,6 +10,7 @@
 #include "memory/dlpack.hpp"
 #include "memory/view.hpp"
 #include "tables/table.hpp"
+#include "threads/leavings.hpp"
 #include "threads/place.hpp"
 #include "threads/pool.hpp"
 #include "work/callback.hpp"
@@ -167,6 +168,12 @@ PYBIND11_EMBEDDED_MODULE(_pythonx, m, py::mod_gil_not_used()) {
       "read_dlpack", [](const py::object& capsule) { return taken(read_dlpack(capsule.ptr())); },
       py::arg("capsule"), "What a DLPack capsule holds.");
   m.def("on_interrupt", &on_interrupt, "The handler of the interrupt signal.");
+  m.def(
+      "watch_sqlite",
+      [](const py::object&) {
+        if (!watch_sqlite()) throw py::error_already_set();
+      },
+      py::arg("module"), "There are connections of sqlite3 from now on.");
   m.def(
       "use_greenlets", [](const py::object& module) { use_greenlets(module.attr("getcurrent").ptr()); },
       py::arg("module"), "There are greenlets from now on.");

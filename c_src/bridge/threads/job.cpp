@@ -80,7 +80,7 @@ bool open_job_type(ErlNifEnv* env) {
   init.dtor = destroy;
   init.down = caller_down;
   job_type = enif_open_resource_type_x(env, "pythonx_job", &init, ERL_NIF_RT_CREATE, nullptr);
-  return job_type != nullptr;
+  return job_type != nullptr && open_client_type(env);
 }
 
 // True when the job has ended and its reply is ours to take.

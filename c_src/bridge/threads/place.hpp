@@ -39,6 +39,9 @@ std::vector<GreenletId> greenlet_lineage();
 // Whether the calling thread is in the greenlet that waits for all others in gevent.
 bool is_in_hub();
 
+// Destroys what gevent has made for the calling thread, which does not go on as it was.
+void destroy_hub();
+
 // Sets the number in the calling thread's context for a scope.
 class JobNumber {
  public:

@@ -68,30 +68,34 @@ bool ThreadPool::end_call(const CallPtr& call, CallState state) {
 // something, to be resumed by a later job when that which has begun the call has ended: it is for that one that it waits then.
 CallState ThreadPool::await_answer(const CallPtr& call) {
   Job* job = begin_wait(call);
+  Worker* worker = call->worker;
   CallState state;
   spin_for_news(call.get());
   {
     std::unique_lock<std::mutex> lock(mutex_);
+    if (worker != nullptr) worker->calls.push_back(call);
     for (;;) {
       if (!call->inbox.empty()) {
         Job* inner = call->inbox.front();
         call->inbox.pop_front();
         call->news = call->state != CallState::open || !call->inbox.empty();
-        call->serving = true;
         lock.unlock();
         run_nested(call, inner);
         end_wait(job, call);
         job = begin_wait(call);
         spin_for_news(call.get());
         lock.lock();
-        call->serving = false;
       } else if (call->state == CallState::open) {
+        if (worker != nullptr) ++blocked_;
+        serve_waiting();
         call->wake.wait(lock);
+        if (worker != nullptr) --blocked_;
       } else {
         break;
       }
     }
     call->closed = true;
+    if (worker != nullptr) worker->calls.erase(std::find(worker->calls.begin(), worker->calls.end(), call));
     if (call->hosted) hosts_.erase(key_of(call->handler));
     state = call->state;
   }
@@ -141,6 +145,7 @@ void ThreadPool::run_nested(const CallPtr& call, Job* job) {
     job->number_ = ++next_number_;
     job->greenlet_ = call->lineage.front();
     worker->jobs.push_back(job);
+    call->serving = true;
   }
   Term reply;
   if (start(worker, job)) {
@@ -150,10 +155,14 @@ void ThreadPool::run_nested(const CallPtr& call, Job* job) {
   } else {
     reply = cancelled_reply(job);
   }
+  bool given_up;
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    remove(worker, job);
+    given_up = !remove(worker, job);
+    call->serving = false;  // before the reply: the handler may be back at once
   }
+  // It has got its reply then: see give_up_jobs.
+  if (given_up) return job->release();
   deliver(job, reply);
 }
 

@@ -9,6 +9,7 @@
 #include "conversion/rich.hpp"
 #include "memory/buffer.hpp"
 #include "python/runtime.hpp"
+#include "threads/pool.hpp"
 #include "work/callback.hpp"
 
 namespace pythonx {
@@ -160,6 +161,11 @@ Term set_from_list(ErlNifEnv* env, Term arguments) {
   return ok_object(env, set);
 }
 
+Term share_state(ErlNifEnv* env, Term) {
+  ThreadPool::share_state();
+  return make_tuple(env, atoms.ok, atoms.true_);
+}
+
 struct Operation {
   const char* name;
   CallJob::Function function;
@@ -177,6 +183,7 @@ constexpr Operation operations[] = {
     {"dict_from_pairs", dict_from_pairs},
     {"set_from_list", set_from_list},
     {"resolve_call", resolve_call},
+    {"share_state", share_state},
     {"buffer", buffer},
     {"decode_rich", decode_rich},
 };

@@ -25,7 +25,11 @@ def boot(sys_paths: list[str], interrupt_signal: int) -> None:
     _streams.install()
     _streams.install_thread_hooks()
     _signal.signal(interrupt_signal, _pythonx.on_interrupt)
-    actions = {"multiprocessing.context": _spawn_by_default, "greenlet._greenlet": _pythonx.use_greenlets}
+    actions = {
+        "multiprocessing.context": _spawn_by_default,
+        "greenlet._greenlet": _pythonx.use_greenlets,
+        "_sqlite3": _pythonx.watch_sqlite,
+    }
     sys.meta_path[:0] = [InterruptPoint, _AfterImport(actions)]
 
 
