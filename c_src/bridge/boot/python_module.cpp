@@ -169,6 +169,10 @@ PYBIND11_EMBEDDED_MODULE(_pythonx, m, py::mod_gil_not_used()) {
       py::arg("capsule"), "What a DLPack capsule holds.");
   m.def("on_interrupt", &on_interrupt, "The handler of the interrupt signal.");
   m.def(
+      "use_hub",
+      [](const py::object& module) { use_hub(module.attr("Hub").attr("run").attr("__code__").ptr()); },
+      py::arg("module"), "There are hubs of gevent from now on.");
+  m.def(
       "watch_sqlite",
       [](const py::object&) {
         if (!watch_sqlite()) throw py::error_already_set();

@@ -138,15 +138,7 @@ bool is_left_on_thread() {
 
 std::uint64_t c_state_of_thread() {
   Hash hash;
-  sigset_t mask;
-  std::memset(&mask, 0, sizeof(mask));  // sigemptyset leaves out what the system has no signals for
-  pthread_sigmask(SIG_SETMASK, nullptr, &mask);
-  hash.add(&mask, sizeof(mask));
 #ifdef __linux__
-  cpu_set_t processors;
-  CPU_ZERO(&processors);
-  sched_getaffinity(0, sizeof(processors), &processors);
-  hash.add(&processors, sizeof(processors));
   dl_iterate_phdr(hash_module, &hash);
 #endif
   return hash.value();

@@ -20,8 +20,7 @@ void note_thread_as_booted();
 bool is_left_on_thread();
 
 // A number for what C code holds for the calling thread: the thread-local variables of the libraries that were loaded since
-// the boot, its signal mask, the processors that it may use. As long as none was changed the number is the same. Takes
-// microseconds where libraries have such variables. Needs no GIL.
+// the boot. As long as none was changed the number is the same. Takes a microsecond or two with many libraries. Needs no GIL.
 std::uint64_t c_state_of_thread();
 
 // Takes away what CPython holds for the calling thread, as above. No finalizer runs: what was there is dropped later. Attached.

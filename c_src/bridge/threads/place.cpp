@@ -1,13 +1,17 @@
 #include "threads/place.hpp"
 
+#include <frameobject.h>
+
 #include <atomic>
 
 namespace pythonx {
 namespace {
 
+constexpr int hub_depth = 8;   // of the callbacks of a hub
 constexpr int deepest = 1000;  // of greenlets: a class of the user's may say anything of its parent
 
 PyObject* number_variable = nullptr;
+std::atomic<PyObject*> hub_code{nullptr};    // of the function that gevent's hub runs
 std::atomic<PyObject*> getcurrent{nullptr};  // greenlet's, once somebody has imported it; kept for ever
 
 std::uint64_t number_in(PyObject* value) {
@@ -59,18 +63,22 @@ std::vector<GreenletId> greenlet_lineage() {
   return lineage;
 }
 
-bool is_in_hub() {
-  const KeptException kept;
-  PyObject* module =
-      greenlets_in_use() ? PyDict_GetItemString(PyImport_GetModuleDict(), "gevent.hub") : nullptr;
-  PyObject* hub_type = module == nullptr ? nullptr : PyObject_GetAttrString(module, "Hub");
-  PyObject* greenlet = hub_type == nullptr ? nullptr : PyObject_CallNoArgs(getcurrent);
-  const bool in_hub = greenlet != nullptr && PyType_Check(hub_type) &&
-                      PyType_IsSubtype(Py_TYPE(greenlet), reinterpret_cast<PyTypeObject*>(hub_type)) != 0;
-  Py_XDECREF(greenlet);
-  Py_XDECREF(hub_type);
-  PyErr_Clear();
-  return in_hub;
+void use_hub(PyObject* code) { hub_code = Py_NewRef(code); }
+
+PyFrameObject* hub_frame(PyFrameObject* innermost) {
+  if (hub_code == nullptr) return nullptr;
+  PyFrameObject* frame = innermost;
+  Py_XINCREF(frame);
+  for (int depth = 0; frame != nullptr && depth < hub_depth; ++depth) {
+    PyCodeObject* code = PyFrame_GetCode(frame);
+    Py_DECREF(code);
+    if (reinterpret_cast<PyObject*>(code) == hub_code) return frame;
+    PyFrameObject* back = PyFrame_GetBack(frame);
+    Py_DECREF(frame);
+    frame = back;
+  }
+  Py_XDECREF(frame);
+  return nullptr;
 }
 
 void destroy_hub() {

@@ -36,8 +36,12 @@ bool greenlets_in_use();
 // The calling thread's greenlet and its ancestors. The last one is nullptr.
 std::vector<GreenletId> greenlet_lineage();
 
-// Whether the calling thread is in the greenlet that waits for all others in gevent.
-bool is_in_hub();
+// Takes note of gevent's hub, the greenlet that waits for all others, by the code that it runs.
+void use_hub(PyObject* code);
+
+// The frame in which a hub waits, if that is what a frame, or one that has called it not far off, belongs to: a new reference, or
+// nullptr. Runs no Python code, and so keeps the GIL.
+PyFrameObject* hub_frame(PyFrameObject* innermost);
 
 // Destroys what gevent has made for the calling thread, which does not go on as it was.
 void destroy_hub();

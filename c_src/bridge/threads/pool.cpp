@@ -171,6 +171,7 @@ Job* ThreadPool::take_waiting(const Worker* worker) {
 Job* ThreadPool::next_or_idle(Worker* worker, Job* ended) {
   std::lock_guard<std::mutex> lock(mutex_);
   remove(worker, ended);
+  settle(worker);
   end_if_left(worker);
   if (worker->ending) return nullptr;
   Job* job = take_waiting(worker);
@@ -256,7 +257,10 @@ void ThreadPool::retire(Worker* worker) {
 // back at once must find its own thread idle, or it would be given another.
 Job* ThreadPool::run(Worker* worker, Job* job) {
   Term reply;
-  ClientPtr to_watch;
+  if (std::exchange(worker->unchecked, false) && c_state_of_thread() != worker->c_state) {
+    pass_on(worker, job);
+    return nullptr;
+  }
   if (worker->reset || worker->renew) give_up_jobs(worker);
   if (std::exchange(worker->renew, false)) {
     worker->state = nullptr;
@@ -267,7 +271,7 @@ Job* ThreadPool::run(Worker* worker, Job* job) {
     worker->state = PyThreadState_Get();
     begin_state(worker);
     reply = run_attached(worker, job);
-    to_watch = end_state(worker, job);
+    end_state(worker, job);
   } else {
     reply = cancelled_reply(job);
   }
@@ -278,7 +282,7 @@ Job* ThreadPool::run(Worker* worker, Job* job) {
   }
   Job* next = next_or_idle(worker, job);
   if (!left) deliver(job, reply);
-  if (to_watch != nullptr) watch(to_watch);
+  if (const ClientPtr client = std::exchange(worker->to_watch, nullptr)) watch(client);
   return next;
 }
 

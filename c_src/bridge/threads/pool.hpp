@@ -93,11 +93,21 @@ struct Worker {
   std::uint64_t c_state = 0;
   bool baseline = true;  // it is that
   std::uint64_t c_state_at_rest = 0;
-  bool handed_on = false;  // the main thread: its next job is the first of its owner
+  bool unchecked = false;  // its next job is a new owner's, and it has not rested since the last
+  bool handed_on = true;   // its next job is the first for its owner
   bool reset = false;      // of the main thread, before its next job or when it is idle
   bool renew = false;      // its thread state, before its next job
   bool ending = false;     // it is to retire
-  bool share = false;      // see share_state; belongs to the thread
+
+  // For the job in hand; these belong to the thread.
+  PyObject* context = nullptr;  // of its process; kept by that
+  bool copy_context = false;
+  bool initial = false;  // the context is the one that every process begins with
+  bool share = false;    // see share_state
+  bool ran = false;
+  bool left_something = false;
+  ClientPtr to_watch;
+
   std::chrono::steady_clock::time_point idle_since{};
 };
 
@@ -186,14 +196,17 @@ class ThreadPool {
   ClientPtr find_client(const ErlNifPid& pid);
   ClientPtr make_client(const ErlNifPid& pid);
   void adopt(Worker* worker, const Job* job);
-  void own(Worker* worker, const ErlNifPid& pid);
+  ClientPtr own(Worker* worker, ClientPtr client, const ErlNifPid* pid);
+  static bool is_forgotten(const Client* client, std::size_t threads);
   void disown(Worker* worker);
   void end(Worker* worker);
   void end_if_left(Worker* worker);
   void start_spare();
   void note_rest(Worker* worker, std::uint64_t c_state);
   void begin_state(Worker* worker);
-  ClientPtr end_state(Worker* worker, const Job* job);
+  void end_state(Worker* worker, const Job* job);
+  void settle(Worker* worker);
+  void pass_on(Worker* worker, Job* job);
   void watch(const ClientPtr& client);
   void give_up_jobs(Worker* worker);
   Job* take_waiting(const Worker* worker);
@@ -250,7 +263,7 @@ class ThreadPool {
   bool raise_detached(Job* job);
   void raise_on_worker(Job* job);
   bool throw_in_hub(Job* job);
-  static bool hub_interrupts(const Job* job);
+  static bool hub_interrupts(const Job* job, PyFrameObject* frame);
   bool wake_idle(Job* job);
   static void take_back_exception(Worker* worker);
   void end_wait_in_c(Cancelled* cancelled);

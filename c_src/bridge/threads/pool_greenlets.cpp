@@ -111,24 +111,27 @@ bool ThreadPool::throw_in_hub([[maybe_unused]] Job* job) {
     if (job->state_ != Job::State::running || job->worker_->state == nullptr) return false;
     state = job->worker_->state;
     std::lock_guard<std::mutex> pool_lock(mutex_);
-    if (last_of(job->worker_, {job->greenlet_}) != job || ++job->in_hub_ > hub_limit) return false;
+    if (last_of(job->worker_, {job->greenlet_}) != job || job->in_hub_ > hub_limit) return false;
     if (job->number_ == 0) job->number_ = ++next_number_;
     number = job->number_;
     greenlet =
         job->greenlet_ == nullptr ? Py_None : static_cast<PyObject*>(const_cast<void*>(job->greenlet_));
   }
+  PyFrameObject* innermost = PyThreadState_GetFrame(state);
+  auto* frame = reinterpret_cast<PyObject*>(hub_frame(innermost));
+  Py_XDECREF(reinterpret_cast<PyObject*>(innermost));
+  if (frame == nullptr) return false;
+  ++job->in_hub_;
   Py_INCREF(greenlet);
-  PyObject* frame = reinterpret_cast<PyObject*>(PyThreadState_GetFrame(state));
   PyObject* module = PyImport_ImportModule("pythonx._greenlets");
-  PyObject* done = module == nullptr
-                       ? nullptr
-                       : PyObject_CallMethod(module, "interrupt", "OOK", frame == nullptr ? Py_None : frame,
-                                             greenlet, static_cast<unsigned long long>(number));
-  const bool thrown = done == Py_True;
+  PyObject* done = module == nullptr ? nullptr
+                                     : PyObject_CallMethod(module, "interrupt", "OOK", frame, greenlet,
+                                                           static_cast<unsigned long long>(number));
+  const bool thrown = done != nullptr;
   PyErr_Clear();
   Py_XDECREF(done);
   Py_XDECREF(module);
-  Py_XDECREF(frame);
+  Py_DECREF(frame);
   Py_DECREF(greenlet);
   return thrown;
 #endif
@@ -177,7 +180,11 @@ void ThreadPool::give_up_jobs(Worker* worker) {
   }
 }
 
-// Whether the calling thread is in the hub, which throws the interrupt itself.
-bool ThreadPool::hub_interrupts(const Job* job) { return is_in_hub() && job->in_hub_ <= hub_limit; }
+// Whether the calling thread, which is at this frame, is in the hub. That throws the interrupt itself.
+bool ThreadPool::hub_interrupts(const Job* job, PyFrameObject* frame) {
+  PyFrameObject* hub = hub_frame(frame);
+  Py_XDECREF(reinterpret_cast<PyObject*>(hub));
+  return hub != nullptr && job->in_hub_ <= hub_limit;
+}
 
 }  // namespace pythonx

@@ -330,7 +330,7 @@ bool ThreadPool::may_interrupt(PyFrameObject* frame) {
   Worker* worker = current_worker();
   Job* job = current_job();
   if (job == nullptr || !job->cancelled_ || job->state_ != Job::State::running) return false;
-  if (hub_interrupts(job)) return false;
+  if (hub_interrupts(job, frame)) return false;
   const int signals = job->signals_;
   const bool is_new = job->signals_seen_.exchange(signals) != signals;
   const int instruction = instruction_of(frame);

@@ -81,7 +81,7 @@ Worker* ThreadPool::pick_free(const Job* job) {
   if (main_ != nullptr && main_->idle && job->may_run_on_main() && main_is_free()) return main_;
   for (std::size_t i = idle_.size(); i-- > 0;) {
     Worker* worker = idle_[i];
-    if (worker->is_main || !worker->rested || !is_given_up(worker)) continue;
+    if (worker->is_main || !is_given_up(worker)) continue;
     if (!worker->left && !worker->touched) return worker;
     end(worker);
   }
@@ -102,7 +102,7 @@ Worker* ThreadPool::take_from_owner(const Job* job) {
   Worker* oldest = nullptr;
   for (Worker* worker : idle_) {
     if (worker->is_main) continue;
-    if (worker->rested && !worker->left && !worker->touched) return worker;
+    if (!worker->left && !worker->touched) return worker;
     if (oldest == nullptr) oldest = worker;
   }
   if (oldest != nullptr) oldest->renew = true;
@@ -139,25 +139,59 @@ ClientPtr ThreadPool::make_client(const ErlNifPid& pid) {
 void ThreadPool::adopt(Worker* worker, const Job* job) {
   ClientPtr client = find_client(job->caller_);
   if (worker->owner == nullptr || worker->owner != client) {
-    disown(worker);
     if (worker->is_main) {
-      worker->handed_on = true;
       worker->reset = worker->reset || worker->left;
       if (worker->rested) worker->c_state = worker->c_state_at_rest;
       worker->baseline = worker->rested;
-    } else if (worker->left) {
-      worker->renew = true;
+    } else {
+      worker->renew = worker->renew || worker->left;
+      worker->unchecked = !worker->rested;
     }
+    worker->handed_on = true;
     worker->left = worker->touched = false;
-    if (job->keeps_state() && (worker->is_main || owned_ < limits_.own_threads)) {
-      client = make_client(job->caller_);
-      client->threads.push_back(worker);
-      worker->owner = client;
-      ++owned_;
-    }
+    const bool may_own = worker->is_main || worker->owner != nullptr || owned_ < limits_.own_threads;
+    client = own(worker, std::move(client), job->keeps_state() && may_own ? &job->caller_ : nullptr);
   }
   worker->rested = false;
+  worker->context = nullptr;
+  worker->copy_context = worker->initial = false;
+  if (client != nullptr) {
+    worker->context = client->context;
+    worker->copy_context = client->in_context != nullptr;
+    client->in_context = worker;
+  }
+  if (worker->context == nullptr && initial_context_ != nullptr) {
+    worker->context = initial_context_;
+    worker->copy_context = worker->initial = true;
+  }
   worker->client = std::move(client);
+}
+
+// Gives the thread to a process, whose client may be known, or to nobody. Returns that client. Most processes end with nothing
+// left: the client of such a one is made the next one's.
+ClientPtr ThreadPool::own(Worker* worker, ClientPtr client, const ErlNifPid* pid) {
+  if (pid != nullptr && client == nullptr && worker->owner != nullptr &&
+      is_forgotten(worker->owner.get(), 1)) {
+    auto node = clients_.extract(key_of(worker->owner->pid));
+    worker->owner->pid = *pid;
+    node.key() = key_of(*pid);
+    clients_.insert(std::move(node));
+    return worker->owner;
+  }
+  disown(worker);
+  if (pid == nullptr) return client;
+  if (client == nullptr) client = make_client(*pid);
+  client->threads.push_back(worker);
+  worker->owner = client;
+  ++owned_;
+  return client;
+}
+
+// Whether nothing belongs to a process but that many threads.
+bool ThreadPool::is_forgotten(const Client* client, std::size_t threads) {
+  // One that is watched is forgotten when it has ended.
+  return client->threads.size() == threads && client->context == nullptr && client->in_context == nullptr &&
+         !client->watched && !client->dead;
 }
 
 void ThreadPool::disown(Worker* worker) {
@@ -165,10 +199,7 @@ void ThreadPool::disown(Worker* worker) {
   if (owner == nullptr) return;
   --owned_;
   owner->threads.erase(std::find(owner->threads.begin(), owner->threads.end(), worker));
-  // One that is watched is forgotten when it has ended.
-  if (!owner->threads.empty() || owner->context != nullptr || owner->in_context != nullptr || owner->watched)
-    return;
-  clients_.erase(key_of(owner->pid));
+  if (is_forgotten(owner.get(), 0)) clients_.erase(key_of(owner->pid));
 }
 
 void ThreadPool::end(Worker* worker) {
@@ -206,76 +237,75 @@ void ThreadPool::note_rest(Worker* worker, std::uint64_t c_state) {
 
 // --- Around a job, attached ------------------------------------------------------------------------------------------
 
-// Puts the thread into the state that belongs to the process it is to work for.
+// Puts the thread into the state that belongs to the process it is to work for. Its context cannot change meanwhile: that is
+// for who is in it, and when the process ends it is kept for them.
 void ThreadPool::begin_state(Worker* worker) {
   if (std::exchange(worker->handed_on, false)) restore_mask_and_processors();
   if (std::exchange(worker->reset, false)) {
     destroy_hub();
     reset_thread();
   }
-  PyObject* context = nullptr;
-  bool copy = false;
-  bool initial = false;
-  Client* client = worker->client.get();
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    if (client != nullptr) {
-      context = client->context;
-      copy = client->in_context != nullptr;
-      client->in_context = worker;
-    }
-    if (context == nullptr && initial_context_ != nullptr) {
-      context = initial_context_;
-      copy = initial = true;
-    }
-    Py_XINCREF(context);
-  }
-  if (copy && context != nullptr) {
-    PyObject* original = std::exchange(context, PyContext_Copy(context));
-    Py_DECREF(original);
-    PyErr_Clear();
-  }
+  if (worker->context == nullptr) return;
+  PyObject* context = worker->copy_context ? PyContext_Copy(worker->context) : Py_NewRef(worker->context);
+  PyErr_Clear();
   enter_context(context);
-  if (initial) copy_decimal_context();
+  if (worker->initial) copy_decimal_context();
 }
 
-// Takes what the job has left. Returns the process whose death is of interest, if there is one to be watched from now on.
-ClientPtr ThreadPool::end_state(Worker* worker, const Job* job) {
+// Takes what the job has left, attached.
+void ThreadPool::end_state(Worker* worker, const Job* job) {
   PyObject* context;
   const bool in_order = leave_context(&context);
-  const bool left = is_left_on_thread() || !in_order;
-  const bool share = std::exchange(worker->share, false);
-  ClientPtr to_watch;
+  worker->ran = true;
+  worker->left_something = is_left_on_thread() || !in_order;
+  if (context == nullptr && worker->context == nullptr && !worker->share) return;
   PyObject* dropped = context;
-  PyObject* shared = nullptr;
+  PyObject* replaced = nullptr;
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    worker->left = left || worker->jobs.size() > 1;
-    ClientPtr client = std::exchange(worker->client, nullptr);
-    const bool known = client != nullptr;
-    if (client == nullptr && context != nullptr && job->keeps_state()) client = make_client(job->caller_);
-    if (client != nullptr) {
-      // Of two that run, the one that began last counts.
-      if (client->in_context == worker || !known) {
-        client->in_context = nullptr;
-        dropped = std::exchange(client->context, context);
-      }
-      if (client->dead && client->in_context == nullptr) shared = std::exchange(client->context, nullptr);
-      if (share) {
-        Py_XINCREF(client->context);
-        shared = std::exchange(initial_context_, client->context);
-        disown(worker);
-      }
-      const bool matters = client->context != nullptr || (worker->left && worker->owner == client);
-      if (matters && !client->watched && !client->dead) {
-        client->watched = true;
-        to_watch = std::move(client);
-      }
+    ClientPtr& client = worker->client;
+    if (client == nullptr && context != nullptr && job->keeps_state()) {
+      client = make_client(job->caller_);
+      client->in_context = worker;
+    }
+    // Of two that run, the one that began last counts.
+    if (client != nullptr && client->in_context == worker) dropped = std::exchange(client->context, context);
+    if (std::exchange(worker->share, false) && client != nullptr) {
+      Py_XINCREF(client->context);
+      replaced = std::exchange(initial_context_, client->context);
+      disown(worker);
     }
   }
   Py_XDECREF(dropped);
-  Py_XDECREF(shared);
-  return to_watch;
+  Py_XDECREF(replaced);
+}
+
+// The job has ended. With the mutex held, detached.
+void ThreadPool::settle(Worker* worker) {
+  if (std::exchange(worker->ran, false)) worker->left = worker->left_something || !worker->jobs.empty();
+  const ClientPtr client = std::exchange(worker->client, nullptr);
+  if (client == nullptr) return;
+  if (client->in_context == worker) client->in_context = nullptr;
+  if (client->dead) {
+    if (client->in_context == nullptr && client->context != nullptr)
+      drop_later(std::exchange(client->context, nullptr));
+  } else if (!client->watched && (client->context != nullptr || (worker->left && worker->owner == client))) {
+    client->watched = true;
+    worker->to_watch = client;
+  }
+}
+
+// Finds another thread for a job: C code has changed something on this one, for a process that has ended.
+void ThreadPool::pass_on(Worker* worker, Job* job) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  remove(worker, job);
+  settle(worker);
+  end(worker);
+  if (Worker* other = pick(job)) {
+    assign(other, job);
+  } else {
+    waiting_.push_front(job);
+  }
 }
 
 void ThreadPool::share_state() { current_worker()->share = true; }

@@ -28,6 +28,7 @@ def boot(sys_paths: list[str], interrupt_signal: int) -> None:
     actions = {
         "multiprocessing.context": _spawn_by_default,
         "greenlet._greenlet": _pythonx.use_greenlets,
+        "gevent.hub": _pythonx.use_hub,
         "_sqlite3": _pythonx.watch_sqlite,
     }
     sys.meta_path[:0] = [InterruptPoint, _AfterImport(actions)]

@@ -18,28 +18,16 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def interrupt(frame: FrameType | None, greenlet: Any, number: int) -> bool:
-    """Have the hub that a thread waits in throw KeyboardInterrupt into a greenlet. False where no hub waits.
+def interrupt(frame: FrameType, greenlet: Any, number: int) -> None:
+    """Have the hub that a thread waits in throw KeyboardInterrupt into a greenlet.
 
     Args:
-        frame: The innermost of the thread.
+        frame: The one in which the hub runs.
         greenlet: None for the thread's main greenlet.
         number: Of the job, which has to be in that greenlet still when it is thrown.
     """
-    hub = _hub_of(frame)
-    if hub is None:
-        return False
+    hub = frame.f_locals["self"]
     hub.loop.run_callback_threadsafe(_throw, hub.parent if greenlet is None else greenlet, number)
-    return True
-
-
-def _hub_of(frame: FrameType | None) -> Any:
-    hub_type = getattr(sys.modules.get("gevent.hub"), "Hub", None)
-    while hub_type is not None and frame is not None:
-        if frame.f_code is hub_type.run.__code__:
-            return frame.f_locals["self"]
-        frame = frame.f_back
-    return None
 
 
 def _throw(greenlet: Any, number: int) -> None:
