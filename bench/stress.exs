@@ -1,10 +1,19 @@
 # Everything at once, at random, from many processes: evaluations, callbacks, streams, awaits, timeouts, kills, dropped
-# handles. At the end nothing may run, no answer may be missing, and threads and handles must be back where they were.
+# handles, greenlets, and state that is left behind and looked for. At the end nothing may run, no answer may be missing, and threads and handles must be back where they were.
 #
 #     make stress                     ten minutes
 #     STRESS_SECONDS=20 make stress   as in CI
 
-unless Pythonx.NIF.initialized?(), do: Pythonx.uv_init(:minimal)
+unless Pythonx.NIF.initialized?() do
+  Pythonx.uv_init("""
+  [project]
+  name = "stress"
+  version = "0.0.0"
+  requires-python = "==3.13.*"
+  dependencies = ["gevent==26.9.0", "greenlet==3.5.6"]
+  """)
+end
+
 Logger.configure(level: :error)
 
 defmodule Stress do
@@ -39,7 +48,7 @@ defmodule Stress do
   defp kinds,
     do:
       ~w(eval call callback nested raise stream iterator await await_timeout await_killed timeout convert kill kill_callback
-         drop thread thread_killed)a
+         drop thread thread_killed greenlets greenlets_timeout own_state left_state)a
 
   defp work(n, deadline, counts) do
     if System.monotonic_time(:second) < deadline do
@@ -137,11 +146,81 @@ defmodule Stress do
     killed(fn -> eval!("f()", %{"f" => f}) end)
   end
 
+  defp act(:greenlets) do
+    x = :rand.uniform(1_000_000)
+    f = fn n -> eval!("import gevent\ngevent.sleep(0.001 * n)\nx + n", %{"n" => n, "x" => x}) end
+
+    code =
+      "import gevent\ntasks = [gevent.spawn(f, n) for n in (3, 1, 2)]\ngevent.joinall(tasks)\n[t.value for t in tasks]"
+
+    expected = [x + 3, x + 1, x + 2]
+    ^expected = eval!(code, %{"f" => f})
+  end
+
+  # Inner or outer, whichever is first: gevent tells of it on standard error.
+  defp act(:greenlets_timeout) do
+    f = fn _ -> gives_up(fn -> eval!("import gevent\ngevent.sleep(60)", %{}, timeout: :rand.uniform(20)) end) end
+    code = "import gevent\ngevent.joinall([gevent.spawn(f, n) for n in range(3)])\nNone"
+    silent = [stderr_device: silent()]
+    gives_up(fn -> eval!(code, %{"f" => f}, [timeout: :rand.uniform(40)] ++ silent) end)
+  end
+
+  # What this process has left, or nothing, on the thread and in the context.
+  defp act(:own_state) do
+    me = inspect(self())
+
+    seen =
+      eval!(
+        "seen = [v.get(), getattr(local, 'x', None), decimal.getcontext().prec]\n" <> leave(),
+        Map.put(state(), "x", me)
+      )
+
+    # Its thread may be busy with what it has given up.
+    if seen not in [[me, me, 5], [me, nil, 5], [nil, nil, 28]], do: raise("#{me} has found #{inspect(seen)}")
+  end
+
+  defp act(:left_state) do
+    {pid, monitor} = spawn_monitor(fn -> act(:own_state) end)
+    receive do: ({:DOWN, ^monitor, :process, ^pid, :normal} -> :ok)
+  end
+
   defp act(:drop), do: for(n <- 1..200, do: Pythonx.encode!([n])) |> length()
 
   defp act(:thread) do
     code = "import threading\nr = []\nt = threading.Thread(target=lambda: r.append(f(x)))\nt.start(); t.join()\nr[0]"
     7 = eval!(code, %{"f" => & &1, "x" => 7})
+  end
+
+  defp leave, do: "v.set(x.decode()); local.x = x.decode(); decimal.getcontext().prec = 5\nseen"
+
+  # Made once, in a process that leaves nothing of its own.
+  defp state do
+    :persistent_term.get(__MODULE__, nil) ||
+      Task.await(
+        Task.async(fn ->
+          code =
+            "import contextvars, decimal, threading\nv = contextvars.ContextVar('v', default=None)\nlocal = threading.local()"
+
+          {_, globals} = Pythonx.eval(code, %{})
+          :persistent_term.put(__MODULE__, globals)
+          globals
+        end)
+      )
+  end
+
+  # A device that nobody reads.
+  defp silent do
+    :persistent_term.get({__MODULE__, :silent}, nil) ||
+      spawn(&drop_messages/0) |> tap(&:persistent_term.put({__MODULE__, :silent}, &1))
+  end
+
+  defp drop_messages do
+    receive do
+      {:io_request, from, ref, _request} -> send(from, {:io_reply, ref, :ok})
+      _other -> :ok
+    end
+
+    drop_messages()
   end
 
   defp gives_up(fun) do

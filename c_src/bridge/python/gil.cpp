@@ -5,15 +5,17 @@ namespace {
 
 // A plain pointer: a thread_local with a destructor would run at thread exit, where Python may not be entered.
 thread_local PyThreadState* thread_state = nullptr;
-thread_local PyObject* thread_context = nullptr;
+thread_local PyObject* own_context =
+    nullptr;  // nullptr: it could not be entered, Python has made a nameless one
+thread_local PyObject* current_context = nullptr;  // the same, or another that was entered after it
 
-// Enters a context for the thread's life (takes the reference). Without one the thread has Python's nameless one.
-void enter_context(PyObject* context) {
+// Takes the reference.
+void begin_own_context(PyObject* context) {
   if (context == nullptr || PyContext_Enter(context) < 0) {
     PyErr_Clear();
     Py_CLEAR(context);
   }
-  thread_context = context;
+  own_context = current_context = context;
 }
 
 }  // namespace
@@ -22,7 +24,7 @@ Attach::Attach() {
   const bool first = thread_state == nullptr;
   if (first) thread_state = PyThreadState_New(PyInterpreterState_Main());
   PyEval_RestoreThread(thread_state);
-  if (first) enter_context(PyContext_New());
+  if (first) begin_own_context(PyContext_New());
 }
 
 Attach::~Attach() { PyEval_SaveThread(); }
@@ -41,10 +43,44 @@ bool is_attached() {
 
 void adopt_thread_state(PyThreadState* state) {
   thread_state = state;
-  enter_context(PyContext_CopyCurrent());
+  begin_own_context(PyContext_New());
 }
 
-ContextLoan::ContextLoan() : context_(thread_context) {
+void enter_context(PyObject* context) {
+  if (context == nullptr) return;
+  if (PyContext_Enter(context) == 0) {
+    current_context = context;
+  } else {
+    PyErr_Clear();
+    Py_DECREF(context);
+  }
+}
+
+bool leave_context(PyObject** left) {
+  PyObject* context = current_context;
+  const bool own = context == own_context;
+  *left = nullptr;
+  if (own && context != nullptr && PyObject_Size(context) == 0) return true;
+  if (context == nullptr) {
+    current_context = own_context;
+    return false;
+  }
+  if (PyContext_Exit(context) < 0) {
+    PyErr_Clear();
+    begin_own_context(PyContext_New());  // on top of what there is
+    return false;
+  }
+  current_context = own_context;
+  if (own) begin_own_context(PyContext_New());
+  if (PyObject_Size(context) > 0) {
+    *left = context;
+  } else {
+    Py_DECREF(context);
+  }
+  return true;
+}
+
+ContextLoan::ContextLoan() : context_(current_context) {
 #if PY_VERSION_HEX >= 0x030B0000
   lent_ = context_ != nullptr && PyContext_Exit(context_) == 0;
   if (!lent_) PyErr_Clear();
@@ -57,7 +93,14 @@ ContextLoan::~ContextLoan() {
   PyErr_Fetch(&type, &value, &traceback);
   if (type != nullptr || PyContext_Enter(context_) < 0) {
     PyErr_Clear();
-    enter_context(PyContext_Copy(context_));
+    const bool own = context_ == own_context;
+    PyObject* copy = PyContext_Copy(context_);
+    if (copy == nullptr || PyContext_Enter(copy) < 0) {
+      PyErr_Clear();
+      Py_CLEAR(copy);
+    }
+    current_context = copy;
+    if (own) own_context = copy;
     Py_DECREF(context_);
   }
   PyErr_Restore(type, value, traceback);
@@ -67,8 +110,9 @@ void discard_thread_state() {
   // A thread whose jobs were all cancelled before they started has never attached.
   if (thread_state == nullptr) return;
   PyEval_RestoreThread(thread_state);
-  if (thread_context != nullptr && PyContext_Exit(thread_context) < 0) PyErr_Clear();
-  Py_CLEAR(thread_context);
+  if (own_context != nullptr && PyContext_Exit(own_context) < 0) PyErr_Clear();
+  Py_CLEAR(own_context);
+  current_context = nullptr;
   PyThreadState_Clear(thread_state);
   PyThreadState_DeleteCurrent();
   thread_state = nullptr;

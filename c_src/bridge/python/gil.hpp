@@ -10,8 +10,9 @@
 // Every thread that attaches has one thread state, made at its first attach and kept for the thread's life.
 // (One per call would lose threading.local, and crash wheels built with an older pybind11, its issue 2888.)
 //
-// A thread's context (of context variables) is a Context that it enters at its first attach and leaves at its end, not the
-// nameless one that Python would make: only one that has a name can be lent, see ContextLoan.
+// A thread is always in a Context (of context variables) that it has entered: one of its own, from its first attach to its end,
+// or that of the process that it works for. Not the nameless one that Python would make: only a Context can be lent (see
+// ContextLoan), and given to the process in the end.
 #pragma once
 
 #include <Python.h>
@@ -41,6 +42,14 @@ class Detach {
  private:
   PyThreadState* state_;
 };
+
+// Enters a context, whose reference is taken, for what follows until `leave_context`. nullptr stays in the thread's own.
+// Attached.
+void enter_context(PyObject* context);
+
+// Leaves the context in which the thread is. It is given away if it holds anything, as a new reference in `left`; the thread's
+// own is then replaced by an empty one. False when code has left the thread in some context that is not ours. Attached.
+bool leave_context(PyObject** left);
 
 // Lends the calling thread's context to another thread for a scope, while this one waits for it. Attached.
 //
