@@ -113,11 +113,14 @@ defmodule Pythonx.ExitTest do
       File.rm!(path)
 
       evaluate = """
-      parent = self()
-      spawn(fn -> Pythonx.eval("begun()\nstay()", %{"begun" => fn -> send(parent, :begun) && nil end}) end)
-      receive do: (:begun -> :ok)
-      true = hd(Pythonx.running()).main_thread
-      System.halt(3)
+      halt = fn ->
+        receive do: (:begun -> :ok)
+        true = hd(Pythonx.running()).main_thread
+        System.halt(3)
+      end
+
+      pid = spawn_link(halt)
+      Pythonx.eval("begun()\nstay()", %{"begun" => fn -> send(pid, :begun) && nil end})
       """
 
       assert {output, 3} = FreshVM.run(python, code, evaluate, %{"path" => path})
