@@ -2,6 +2,7 @@
 
 #include <signal.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstring>
 #include <utility>
@@ -60,15 +61,33 @@ int find_last_module(dl_phdr_info* info, std::size_t size, void* last) {
   return 0;
 }
 
+// How many libraries had been loaded when there was none among them, since the boot, that has thread-locals. The list of
+// libraries is looked at under a lock of the system's, and is long.
+std::atomic<unsigned long long> loaded_without{0};
+
+struct Modules {
+  Hash hash;
+  unsigned long long loaded = 0;
+  bool any = false;
+};
+
+// Only the first is looked at: each tells of all.
+int count_loaded(dl_phdr_info* info, std::size_t, void* modules) {
+  static_cast<Modules*>(modules)->loaded = info->dlpi_adds;
+  return 1;
+}
+
 // Memory that the thread has not been given yet, as most libraries get theirs with the first use, is as good as unchanged.
-int hash_module(dl_phdr_info* info, std::size_t size, void* hash) {
-  if (!has_thread_locals(info, size) || info->dlpi_tls_modid <= boot_modules ||
-      info->dlpi_tls_data == nullptr)
-    return 0;
+int hash_module(dl_phdr_info* info, std::size_t size, void* memory) {
+  auto* modules = static_cast<Modules*>(memory);
+  modules->loaded = info->dlpi_adds;
+  if (!has_thread_locals(info, size) || info->dlpi_tls_modid <= boot_modules) return 0;
+  modules->any = true;
+  if (info->dlpi_tls_data == nullptr) return 0;
   for (int i = 0; i < info->dlpi_phnum; ++i) {
     if (info->dlpi_phdr[i].p_type != PT_TLS) continue;
-    const std::size_t memory = info->dlpi_phdr[i].p_memsz;
-    static_cast<Hash*>(hash)->add(info->dlpi_tls_data, memory < hashed_size ? memory : hashed_size);
+    const std::size_t length = info->dlpi_phdr[i].p_memsz;
+    modules->hash.add(info->dlpi_tls_data, length < hashed_size ? length : hashed_size);
   }
   return 0;
 }
@@ -137,11 +156,16 @@ bool is_left_on_thread() {
 }
 
 std::uint64_t c_state_of_thread() {
-  Hash hash;
 #ifdef __linux__
-  dl_iterate_phdr(hash_module, &hash);
+  Modules modules;
+  dl_iterate_phdr(count_loaded, &modules);
+  if (modules.loaded == loaded_without) return modules.hash.value();
+  dl_iterate_phdr(hash_module, &modules);
+  if (!modules.any) loaded_without = modules.loaded;
+  return modules.hash.value();
+#else
+  return 0;
 #endif
-  return hash.value();
 }
 
 // Trace functions first: the rest would be traced.

@@ -13,10 +13,11 @@
 //     process, which was given up, is still in the context gets a copy, and that is the process's from then on.
 //   * Everything else (threading.local, sqlite3's connections, event loops, trace functions, variables of C libraries) is
 //     the thread's. So a thread belongs to one living process, from that one's first evaluation to its death, and is given to
-//     no other meanwhile. A process whose thread is still busy with what it gave up gets a second one.
+//     no other meanwhile; but for who has evaluated once and left nothing: most such processes have ended, or will without
+//     coming back. A process whose thread is still busy with what it gave up gets a second one.
 //
-// At most `own_threads` belong to somebody. The processes that come when so many live share what there is beyond: any thread
-// may serve them. They have their context variables all the same, but do not find the rest again.
+// At most `own_threads` belong to somebody. The processes that come when so many live share what there is beyond, and get the
+// threads of others on which nothing is left. They have their context variables all the same, but may not find the rest again.
 //
 // When its process has ended, or has not got it for its own, a thread with something left on it ends, and others are started:
 // it is renewed. What tells is the thread state and, at rest, the memory of C code's thread-locals (leavings.hpp). Where
@@ -93,7 +94,9 @@ struct Worker {
   std::uint64_t c_state = 0;
   bool baseline = true;  // it is that
   std::uint64_t c_state_at_rest = 0;
+  bool settled = false;    // its owner has come back to it
   bool unchecked = false;  // its next job is a new owner's, and it has not rested since the last
+  ErlNifPid before{};      // then the owner before
   bool handed_on = true;   // its next job is the first for its owner
   bool reset = false;      // of the main thread, before its next job or when it is idle
   bool renew = false;      // its thread state, before its next job
@@ -197,6 +200,7 @@ class ThreadPool {
   Worker* pick(const Job* job);
   Worker* pick_own(const Client* client, const Job* job);
   Worker* pick_free(const Job* job);
+  Worker* pick_shared();
   Worker* take_from_owner(const Job* job);
   bool is_given_up(const Worker* worker);
   bool main_is_free();

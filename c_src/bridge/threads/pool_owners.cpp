@@ -76,16 +76,29 @@ Worker* ThreadPool::pick_own(const Client* client, const Job* job) {
   return nullptr;
 }
 
-// A thread that nobody wants to find again, and on which nothing is left. Others on which there is are told to end.
+// A thread that nobody will miss, and on which nothing is left. Others on which there is are told to end.
 Worker* ThreadPool::pick_free(const Job* job) {
   if (main_ != nullptr && main_->idle && job->may_run_on_main() && main_is_free()) return main_;
+  const bool all_owned = owned_ >= limits_.own_threads;
   for (std::size_t i = idle_.size(); i-- > 0;) {
     Worker* worker = idle_[i];
-    if (worker->is_main || !is_given_up(worker)) continue;
-    if (!worker->left && !worker->touched) return worker;
+    if (worker->is_main) continue;
+    const bool marked = worker->left || worker->touched;
+    if (!marked && !worker->settled) return worker;
+    if (all_owned || !is_given_up(worker)) continue;
+    if (!marked) return worker;
     end(worker);
   }
-  return nullptr;
+  return all_owned ? pick_shared() : nullptr;
+}
+
+// As many as may belong to processes do: of those whose process has left nothing there, the one that was idle for longest.
+Worker* ThreadPool::pick_shared() {
+  const auto unmarked = [](const Worker* worker) {
+    return !worker->is_main && worker->rested && !worker->left && !worker->touched;
+  };
+  const auto first = std::find_if(idle_.begin(), idle_.end(), unmarked);
+  return first == idle_.end() ? nullptr : *first;
 }
 
 bool ThreadPool::is_given_up(const Worker* worker) {
@@ -93,8 +106,9 @@ bool ThreadPool::is_given_up(const Worker* worker) {
 }
 
 bool ThreadPool::main_is_free() {
-  return is_given_up(main_) || (main_->rested && !main_->left && !main_->touched &&
-                                std::chrono::steady_clock::now() - main_->idle_since > main_patience);
+  if (main_->left || main_->touched) return is_given_up(main_);
+  if (!main_->settled || is_given_up(main_)) return true;
+  return main_->rested && std::chrono::steady_clock::now() - main_->idle_since > main_patience;
 }
 
 // There are no more threads to be had.
@@ -138,7 +152,8 @@ ClientPtr ThreadPool::make_client(const ErlNifPid& pid) {
 // Makes the thread the job's, and if that may be its process's.
 void ThreadPool::adopt(Worker* worker, const Job* job) {
   ClientPtr client = find_client(job->caller_);
-  if (worker->owner == nullptr || worker->owner != client) {
+  worker->settled = worker->owner != nullptr && worker->owner == client;
+  if (!worker->settled) {
     if (worker->is_main) {
       worker->reset = worker->reset || worker->left;
       if (worker->rested) worker->c_state = worker->c_state_at_rest;
@@ -146,6 +161,7 @@ void ThreadPool::adopt(Worker* worker, const Job* job) {
     } else {
       worker->renew = worker->renew || worker->left;
       worker->unchecked = !worker->rested;
+      worker->before = worker->owner == nullptr ? ErlNifPid{} : worker->owner->pid;
     }
     worker->handed_on = true;
     worker->left = worker->touched = false;
@@ -295,12 +311,19 @@ void ThreadPool::settle(Worker* worker) {
   }
 }
 
-// Finds another thread for a job: C code has changed something on this one, for a process that has ended.
+// Finds another thread for a job: C code has changed something on this one, for the process to which it belonged before.
 void ThreadPool::pass_on(Worker* worker, Job* job) {
   std::lock_guard<std::mutex> lock(mutex_);
   remove(worker, job);
   settle(worker);
-  end(worker);
+  disown(worker);
+  if (worker->before.pid != 0 && is_alive(worker->before)) {
+    own(worker, find_client(worker->before), &worker->before);
+    worker->touched = true;
+    make_idle(worker);
+  } else {
+    end(worker);
+  }
   if (Worker* other = pick(job)) {
     assign(other, job);
   } else {
