@@ -18,6 +18,7 @@ namespace pythonx {
 namespace {
 
 thread_local bool sqlite_connected = false;
+thread_local bool mask_set = false;
 
 // FNV-1a, by words where there are any.
 class Hash {
@@ -152,7 +153,7 @@ bool is_left_on_thread() {
   return (state->dict != nullptr && PyDict_GET_SIZE(state->dict) > 0) || state->c_tracefunc != nullptr ||
          state->c_profilefunc != nullptr || state->async_gen_firstiter != nullptr ||
          state->async_gen_finalizer != nullptr || state->coroutine_origin_tracking_depth > 0 ||
-         sqlite_connected || has_running_loop();
+         sqlite_connected || mask_set || has_running_loop();
 }
 
 std::uint64_t c_state_of_thread() {
@@ -188,8 +189,10 @@ void reset_thread() {
     drop_later(std::exchange(state->threading_local_sentinel, nullptr));
 #endif
   if (state->dict != nullptr) drop_later(std::exchange(state->dict, nullptr));
-  sqlite_connected = false;
+  sqlite_connected = mask_set = false;
 }
+
+void note_mask() { mask_set = true; }
 
 void restore_mask_and_processors() {
   pthread_sigmask(SIG_SETMASK, &boot_mask, nullptr);

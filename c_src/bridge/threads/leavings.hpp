@@ -16,12 +16,15 @@ void note_thread_as_booted();
 
 // Whether CPython holds something for the calling thread that it does not for a new one: values of threading.local, trace and
 // profile functions, a running event loop, hooks for asynchronous generators, the tracking of coroutines; or whether code has
-// opened a connection of sqlite3 on it. Attached. Takes some nanoseconds.
+// opened a connection of sqlite3 on it, or set its signal mask. Attached. Takes some nanoseconds.
 bool is_left_on_thread();
 
 // A number for what C code holds for the calling thread: the thread-local variables of the libraries that were loaded since
 // the boot. As long as none was changed the number is the same. Takes a microsecond or two with many libraries. Needs no GIL.
 std::uint64_t c_state_of_thread();
+
+// Code has set the calling thread's signal mask.
+void note_mask();
 
 // Takes away what CPython holds for the calling thread, as above. No finalizer runs: what was there is dropped later. Attached.
 void reset_thread();

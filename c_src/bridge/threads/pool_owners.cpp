@@ -84,7 +84,7 @@ Worker* ThreadPool::pick_free(const Job* job) {
     Worker* worker = idle_[i];
     if (worker->is_main) continue;
     const bool marked = worker->left || worker->touched;
-    if (!marked && !worker->settled) return worker;
+    if (!marked && !worker->settled && job->keeps_state()) return worker;
     if (all_owned || !is_given_up(worker)) continue;
     if (!marked) return worker;
     end(worker);
