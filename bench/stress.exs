@@ -1,5 +1,6 @@
 # Everything at once, at random, from many processes: evaluations, callbacks, streams, awaits, timeouts, kills, dropped
-# handles, greenlets, and state that is left behind and looked for. At the end nothing may run, no answer may be missing, and threads and handles must be back where they were.
+# handles, greenlets, exits in tasks, alarms, signal handlers that are reset, and state that is left behind and looked for. At
+# the end nothing may run, no answer may be missing, and threads and handles must be back where they were.
 #
 #     make stress                     ten minutes
 #     STRESS_SECONDS=20 make stress   as in CI
@@ -48,7 +49,7 @@ defmodule Stress do
   defp kinds,
     do:
       ~w(eval call callback nested raise stream iterator await await_timeout await_killed timeout convert kill kill_callback
-         drop thread thread_killed greenlets greenlets_timeout own_state left_state)a
+         drop thread thread_killed greenlets greenlets_timeout own_state left_state exit_in_task alarm handlers_reset)a
 
   defp work(n, deadline, counts) do
     if System.monotonic_time(:second) < deadline do
@@ -182,6 +183,59 @@ defmodule Stress do
   defp act(:left_state) do
     {pid, monitor} = spawn_monitor(fn -> act(:own_state) end)
     receive do: ({:DOWN, ^monitor, :process, ^pid, :normal} -> :ok)
+  end
+
+  # Code that exits or ends the loop's run: whoever awaits it is told, and the next await has a loop.
+  defp act(:exit_in_task) do
+    how =
+      Enum.random(["sys.exit(3)", "raise KeyboardInterrupt", "raise SystemExit", "asyncio.get_running_loop().stop()"])
+
+    {_, %{"f" => f}} = Pythonx.eval("import asyncio, sys\nasync def f():\n  await asyncio.sleep(0)\n  " <> how, %{})
+
+    try do
+      f |> Pythonx.call([]) |> Pythonx.await(timeout: 5000)
+    rescue
+      error in [Pythonx.Error, RuntimeError] -> error
+    end
+  end
+
+  # The timer is one for all: this process's may be another's by the time it is due. It ends whoever has set it, or nobody.
+  defp act(:alarm) do
+    code = """
+    import signal, time
+    class Alarm(Exception): pass
+    def handler(*_): raise Alarm()
+    old = signal.signal(signal.SIGALRM, handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.002)
+        time.sleep(0.02)
+    except Alarm: pass
+    finally:
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        except Alarm: pass
+    """
+
+    try do
+      eval!(code <> "\nNone", %{}, timeout: 20_000)
+    rescue
+      error in Pythonx.Error -> true = List.last(error.lines) =~ "Alarm"
+    end
+  end
+
+  # As servers and test runners do: take the handlers, send one signal, give them back or set them to the default.
+  defp act(:handlers_reset) do
+    code = """
+    import signal
+    numbers = [signal.SIGINT, signal.SIGUSR2, signal.SIGWINCH, signal.SIGCHLD, signal.SIGPIPE]
+    old = {number: signal.signal(number, lambda *_: None) for number in numbers}
+    signal.raise_signal(signal.SIGUSR2)
+    for number, handler in old.items():
+        signal.signal(number, handler if keep else signal.SIG_DFL if number == signal.SIGCHLD else signal.SIG_IGN)
+    """
+
+    nil = eval!(code <> "\nNone", %{"keep" => :rand.uniform(2) == 1})
   end
 
   defp act(:drop), do: for(n <- 1..200, do: Pythonx.encode!([n])) |> length()

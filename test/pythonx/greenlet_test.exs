@@ -173,6 +173,18 @@ defmodule Pythonx.GreenletTest do
     assert eval!("1 + 1") == 2
   end
 
+  test "greenlets that an evaluation has left end beside the next ones of its process" do
+    on_both_threads(fn _thread ->
+      f = fn _ -> Pythonx.eval("import gevent; gevent.sleep(600)", %{}) end
+      code = "import gevent\ngevent.joinall([gevent.spawn(f, i) for i in range(3)])"
+
+      for _ <- 1..10 do
+        assert_raise Pythonx.TimeoutError, fn -> Pythonx.eval(code, %{"f" => f}, timeout: 30) end
+        for _ <- 1..10, do: assert(eval!("import gevent\ngevent.sleep(0.002)\n5") == 5)
+      end
+    end)
+  end
+
   test "what is printed in a greenlet goes to the device of its evaluation" do
     code = "from greenlet import greenlet\ngreenlet(print).switch(text)"
 

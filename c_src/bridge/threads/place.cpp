@@ -12,6 +12,7 @@ constexpr int deepest = 1000;  // of greenlets: a class of the user's may say an
 
 PyObject* number_variable = nullptr;
 std::atomic<PyObject*> hub_code{nullptr};    // of the function that gevent's hub runs
+std::atomic<PyObject*> exit_class{nullptr};
 std::atomic<PyObject*> getcurrent{nullptr};  // greenlet's, once somebody has imported it; kept for ever
 
 std::uint64_t number_in(PyObject* value) {
@@ -42,7 +43,12 @@ bool init_places() {
   return number_variable != nullptr;
 }
 
-void use_greenlets(PyObject* function) { getcurrent = Py_NewRef(function); }
+void use_greenlets(PyObject* function, PyObject* exit) {
+  exit_class = Py_NewRef(exit);
+  getcurrent = Py_NewRef(function);
+}
+
+PyObject* greenlet_exit() { return exit_class; }
 
 bool greenlets_in_use() { return getcurrent.load(std::memory_order_relaxed) != nullptr; }
 
