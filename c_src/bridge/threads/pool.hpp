@@ -55,11 +55,14 @@ namespace pythonx {
 
 struct Worker;
 
+// A context of context variables, kept by its process, and by the jobs that are to begin in it: another may replace it meanwhile.
+using ContextPtr = std::shared_ptr<PyObject>;
+
 // An Elixir process to which something belongs: threads, a context. Belongs to the pool's mutex.
 struct Client {
   ErlNifPid pid;
   std::vector<Worker*> threads;
-  PyObject* context = nullptr;   // owned; dropped attached, or later
+  ContextPtr context;
   Worker* in_context = nullptr;  // the thread of the last job to begin, until that has ended
   bool watched = false;          // the system tells of its death
   bool dead = false;
@@ -103,7 +106,7 @@ struct Worker {
   bool ending = false;     // it is to retire
 
   // For the job in hand; these belong to the thread.
-  PyObject* context = nullptr;  // of its process; kept by that
+  ContextPtr context;  // of its process
   bool copy_context = false;
   bool initial = false;  // the context is the one that every process begins with
   bool share = false;    // see share_state
@@ -306,7 +309,7 @@ class ThreadPool {
   std::unordered_map<std::uint64_t, ClientPtr> clients_;  // those that live, or are not known to have ended
   std::size_t owned_ = 0;                                 // threads that belong to somebody
   std::size_t blocked_ = 0;                               // threads that wait for Elixir
-  PyObject* initial_context_ = nullptr;  // what every process begins with a copy of; see share_state
+  ContextPtr initial_context_;  // what every process begins with a copy of; see share_state
   std::unordered_map<std::uint64_t, CallPtr> hosts_;  // by handler: the calls whose threads serve it
   std::uint64_t next_id_ = 0;
   std::uint64_t next_number_ = 0;

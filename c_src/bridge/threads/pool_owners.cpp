@@ -253,8 +253,7 @@ void ThreadPool::note_rest(Worker* worker, std::uint64_t c_state) {
 
 // --- Around a job, attached ------------------------------------------------------------------------------------------
 
-// Puts the thread into the state that belongs to the process it is to work for. Its context cannot change meanwhile: that is
-// for who is in it, and when the process ends it is kept for them.
+// Puts the thread into the state that belongs to the process it is to work for.
 void ThreadPool::begin_state(Worker* worker) {
   if (std::exchange(worker->handed_on, false)) restore_mask_and_processors();
   if (std::exchange(worker->reset, false)) {
@@ -262,7 +261,8 @@ void ThreadPool::begin_state(Worker* worker) {
     reset_thread();
   }
   if (worker->context == nullptr) return;
-  PyObject* context = worker->copy_context ? PyContext_Copy(worker->context) : Py_NewRef(worker->context);
+  PyObject* kept = worker->context.get();
+  PyObject* context = worker->copy_context ? PyContext_Copy(kept) : Py_NewRef(kept);
   PyErr_Clear();
   enter_context(context);
   if (worker->initial) copy_decimal_context();
@@ -274,37 +274,40 @@ void ThreadPool::end_state(Worker* worker, const Job* job) {
   const bool in_order = leave_context(&context);
   worker->ran = true;
   worker->left_something = is_left_on_thread() || !in_order;
-  if (context == nullptr && worker->context == nullptr && !worker->share) return;
-  PyObject* dropped = context;
-  PyObject* replaced = nullptr;
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    ClientPtr& client = worker->client;
-    if (client == nullptr && context != nullptr && job->keeps_state()) {
-      client = make_client(job->caller_);
-      client->in_context = worker;
-    }
-    // Of two that run, the one that began last counts.
-    if (client != nullptr && client->in_context == worker) dropped = std::exchange(client->context, context);
-    if (std::exchange(worker->share, false) && client != nullptr) {
-      Py_XINCREF(client->context);
-      replaced = std::exchange(initial_context_, client->context);
-      disown(worker);
-    }
+  const bool share = std::exchange(worker->share, false);
+  if (context == nullptr && worker->context == nullptr && !share) return;
+  // Finalizers of what is dropped run later.
+  ContextPtr kept;
+  if (context != nullptr && context == worker->context.get()) {
+    Py_DECREF(context);
+    kept = worker->context;
+  } else if (context != nullptr) {
+    kept.reset(context, drop_later);
   }
-  Py_XDECREF(dropped);
-  Py_XDECREF(replaced);
+  std::lock_guard<std::mutex> lock(mutex_);
+  ClientPtr& client = worker->client;
+  if (client == nullptr && context != nullptr && job->keeps_state()) {
+    client = make_client(job->caller_);
+    client->in_context = worker;
+  }
+  if (client == nullptr) return;
+  // Of two that run, the one that began last counts.
+  if (client->in_context == worker) client->context.swap(kept);
+  if (share) {
+    initial_context_ = client->context;
+    disown(worker);
+  }
 }
 
 // The job has ended. With the mutex held, detached.
 void ThreadPool::settle(Worker* worker) {
   if (std::exchange(worker->ran, false)) worker->left = worker->left_something || !worker->jobs.empty();
+  worker->context = nullptr;
   const ClientPtr client = std::exchange(worker->client, nullptr);
   if (client == nullptr) return;
   if (client->in_context == worker) client->in_context = nullptr;
   if (client->dead) {
-    if (client->in_context == nullptr && client->context != nullptr)
-      drop_later(std::exchange(client->context, nullptr));
+    if (client->in_context == nullptr) client->context = nullptr;
   } else if (!client->watched && (client->context != nullptr || (worker->left && worker->owner == client))) {
     client->watched = true;
     worker->to_watch = client;
@@ -347,14 +350,14 @@ void ThreadPool::watch(const ClientPtr& client) {
 
 // Never waits: it may run where the VM pleases.
 void ThreadPool::client_down(const ErlNifPid& pid) {
-  PyObject* context = nullptr;
+  ContextPtr context;
   {
     std::lock_guard<std::mutex> lock(mutex_);
     const ClientPtr client = find_client(pid);
     if (client == nullptr) return;
     clients_.erase(key_of(pid));
     client->dead = true;
-    if (client->in_context == nullptr) context = std::exchange(client->context, nullptr);
+    if (client->in_context == nullptr) context.swap(client->context);
     bool ended = false;
     for (Worker* worker : std::exchange(client->threads, {})) {
       worker->owner = nullptr;
@@ -371,7 +374,6 @@ void ThreadPool::client_down(const ErlNifPid& pid) {
     }
     if (ended) start_spare();
   }
-  if (context != nullptr) drop_later(context);
 }
 
 }  // namespace pythonx
