@@ -67,6 +67,9 @@ bool leave_context(PyObject** left) {
   }
   if (PyContext_Exit(context) < 0) {
     PyErr_Clear();
+    // It stays entered, and a context can be entered once only.
+    if (PyObject_Size(context) > 0) *left = PyContext_Copy(context);
+    PyErr_Clear();
     begin_own_context(PyContext_New());  // on top of what there is
     return false;
   }

@@ -48,7 +48,8 @@ class Detach {
 void enter_context(PyObject* context);
 
 // Leaves the context in which the thread is. It is given away if it holds anything, as a new reference in `left`; the thread's
-// own is then replaced by an empty one. False when code has left the thread in some context that is not ours. Attached.
+// own is then replaced by an empty one. False when code has left the thread in some context that is not ours: then a copy is given
+// away. Attached.
 bool leave_context(PyObject** left);
 
 // Lends the calling thread's context to another thread for a scope, while this one waits for it. Attached.
