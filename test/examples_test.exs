@@ -1,7 +1,7 @@
 defmodule Pythonx.ExamplesTest do
   # Runs the cells of the example notebooks, each notebook in a VM of its own, and compares what they show with what the
   # file has below them.
-  use ExUnit.Case, async: false
+  use ExUnit.Case, async: true
 
   import Pythonx.NativeCase, only: [python!: 0, start_vm!: 0]
 

@@ -4,6 +4,8 @@ defmodule Pythonx.GuidesTest do
   alias Pythonx.Markdown
 
   @moduletag :tmp_dir
+  # Guides show errors, some of which are logged.
+  @moduletag :capture_log
   @moduletag timeout: 300_000
 
   @guides Path.wildcard("guides/*.md")

@@ -7,6 +7,9 @@ defmodule Pythonx.LivebookTest do
 
   alias Pythonx.{Notebook, Object}
 
+  # A second project is refused, which is logged.
+  @moduletag :capture_log
+
   defp run(notebook \\ Notebook.new(), language, code), do: Notebook.eval(notebook, language, code)
 
   # The error of a Python cell.

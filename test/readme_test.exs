@@ -4,6 +4,8 @@ defmodule Pythonx.ReadmeTest do
   alias Pythonx.Markdown
 
   @moduletag :tmp_dir
+  # A second project is refused, which is logged.
+  @moduletag :capture_log
   @moduletag timeout: 300_000
 
   doctest_file("README.md")

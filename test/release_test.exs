@@ -1,7 +1,7 @@
 defmodule Pythonx.ReleaseTest do
   # Builds the release of examples/release, moves it, deletes all that it was made from, and runs it with an empty cache,
   # nothing but a few programs on PATH and no network.
-  use ExUnit.Case, async: false
+  use ExUnit.Case, async: true
 
   import Pythonx.Case, only: [eval!: 1]
 

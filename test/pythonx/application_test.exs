@@ -21,6 +21,12 @@ defmodule Pythonx.ApplicationTest do
     assert Application.ensure_all_started(:pythonx) == {:ok, [:pythonx]}
   end
 
+  test "Pythonx.Supervisor is there while the application runs, which is how programs learn of it" do
+    assert is_pid(Process.whereis(Pythonx.Supervisor))
+    capture_log(fn -> assert Application.stop(:pythonx) == :ok end)
+    assert Process.whereis(Pythonx.Supervisor) == nil
+  end
+
   # As `Pythonx.install_env/0` of a VM with another project gives it.
   defp state(toml, opts \\ []) do
     %{type: :uv_init, pyproject_toml: toml, opts: opts} |> :erlang.term_to_binary() |> Base.encode64()

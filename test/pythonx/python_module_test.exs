@@ -35,6 +35,23 @@ defmodule Pythonx.PythonModuleTest do
       end
     end
 
+    test "takes an object that programs have raised the count of, as they once had to" do
+      code = """
+      import ctypes, pythonx
+      for i in range(100):
+          item = [i]
+          ctypes.pythonapi.Py_IncRef(ctypes.py_object(item))
+          pythonx.send_tagged_object(pid, 'item', item)
+      """
+
+      Pythonx.eval(code, %{"pid" => self()})
+
+      for i <- 0..99 do
+        assert_receive {:item, object}
+        assert eval!("item.append(0); item", %{"item" => object}) == [i, 0]
+      end
+    end
+
     test "reference counts return to what they were" do
       {object, _} = Pythonx.eval("object()", %{})
       count = fn -> eval!("import sys; sys.getrefcount(o)", %{"o" => object}) end

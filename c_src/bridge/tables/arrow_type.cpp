@@ -1,3 +1,4 @@
+// Above 400 lines: one table from formats to types and one back, which are read side by side.
 #include "tables/arrow_type.hpp"
 
 #include <cstdlib>

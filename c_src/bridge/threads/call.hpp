@@ -7,7 +7,8 @@
 // Threads. A thread of the bridge that waits also serves: jobs that the handler submits run on it, on top of the job
 // that waits. What Python ties to the thread (sqlite3 connections, context variables, signals) so works in them too, and
 // nesting needs no new threads and cannot run out of them. Jobs of any other process go to other threads, as do those of
-// the handler while the thread is at one that it gave up, or, with greenlets, has left one for something else. Threads that Python code started itself have no worker: they wait, and the handler's jobs go to the pool.
+// the handler while the thread is at one that it gave up, or, with greenlets, has left one for something else. Threads
+// that Python code started itself have no worker: they wait, and the handler's jobs go to the pool.
 //
 // Ownership. A call is shared by the thread that waits, the job that runs on it (so that cancelling the job reaches
 // the wait), the pool (while the handler's jobs are routed here) and the resource in the message. When the last copy of

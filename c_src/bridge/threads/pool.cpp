@@ -293,7 +293,7 @@ Job* ThreadPool::run(Worker* worker, Job* job) {
 
 Term ThreadPool::perform(Worker* worker, Job* job) {
   if (!start(worker, job)) return cancelled_reply(job);
-  const Attach attached;
+  const Attach attached(Attach::in_line);
   worker->state = PyThreadState_Get();
   begin_state(worker);
   const Term reply = run_attached(worker, job);

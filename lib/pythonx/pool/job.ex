@@ -56,7 +56,7 @@ defmodule Pythonx.Pool.Job do
       {:raised, :error, forget_memory(error), __STACKTRACE__}
 
     error ->
-      {:raised, :error, error, __STACKTRACE__}
+      {:raised, :error, as_memory_error(error), __STACKTRACE__}
   catch
     kind, reason -> {:raised, kind, reason, __STACKTRACE__}
   end
@@ -73,8 +73,15 @@ defmodule Pythonx.Pool.Job do
       error
     end
   rescue
-    _another in Pythonx.Error -> %{error | type: nil, value: nil, traceback: nil}
+    _another -> %{error | type: nil, value: nil, traceback: nil}
   end
+
+  # What the bridge itself had no memory for: it is as full for the next one as when Python code finds none.
+  defp as_memory_error(%ErlangError{original: :enomem}) do
+    %Pythonx.Error{type: nil, value: nil, traceback: nil, lines: ["MemoryError\n"]}
+  end
+
+  defp as_memory_error(error), do: error
 
   defp perform({:eval, code, globals, options}, init, {out, err}) do
     eval_options = [

@@ -29,6 +29,8 @@ defmodule Pythonx.Pool.Worker do
   #
   # Ownership of objects: a reply says which numbers stay in the worker. They are held from then on, first for the caller
   # until that has taken them (`:taken`) or died, then until `{:release, ids}`.
+  #
+  # Above 400 lines: it is one state machine, whose states are understood together.
   @moduledoc false
 
   use GenServer, restart: :temporary

@@ -181,7 +181,9 @@ defmodule Pythonx.Boot.BridgeTest do
     end
 
     test "prefers what mix pythonx.build made", %{opts: opts, tag: tag} do
-      assert {^tag, library} = Bridge.prebuild!(python!(), opts)
+      test = self()
+      assert capture_io(:stderr, fn -> send(test, Bridge.prebuild!(python!(), opts)) end) == announcement(tag)
+      assert_received {^tag, library}
       assert Path.dirname(library) == opts[:priv_dir]
       opts = Keyword.put(opts, :cache_dir, "/no/cache")
 

@@ -1,6 +1,6 @@
 defmodule Pythonx.Pool.FramesTest do
   # What a worker may write on its connection that is no message of a worker, and that nobody but its caller notices.
-  use Pythonx.Case, async: false
+  use Pythonx.Case, async: true
 
   alias Pythonx.Pool
   alias Pythonx.Pool.{CrashError, Frame}
@@ -17,10 +17,16 @@ defmodule Pythonx.Pool.FramesTest do
   defp frame(message), do: <<IO.iodata_length(message)::32>> <> IO.iodata_to_binary(message)
   defp crash(pool, bytes), do: raised(fn -> Pool.eval(pool, @write, %{"frames" => bytes}) end)
 
-  # The number of the job that comes next, as a worker that is new has had none but those of this process.
+  # The number of the job that comes next, of a worker that is new and has had one.
   defp fresh(pool) do
     raised(fn -> Pool.eval(pool, "os._exit(1)", %{}) end)
-    1
+    served(pool)
+  end
+
+  # That the pool serves again after a crash, hence by a new worker. The number of the job that comes next.
+  defp served(pool) do
+    assert Pool.eval(pool, "1", %{}) == {1, %{}}
+    2
   end
 
   defp ok(term), do: :erlang.term_to_binary({:ok, term, %{}})
@@ -31,28 +37,30 @@ defmodule Pythonx.Pool.FramesTest do
     device = :erlang.term_to_binary(self())
     output = fn device, text -> Frame.from_worker(:output, 0, [<<byte_size(device)::32>>, device, text]) end
 
-    for {what, message} <- [
-          {"a damaged term", &reply(&1, 0, 0, binary_part(ok("text"), 0, 10))},
-          {"a damaged term", &reply(&1, 0, 0, <<131, 105, 0xFFFFFFFF::32, 106>>)},
-          {"a damaged term", &reply(&1, 0, 0, <<131, 255>>)},
-          {"a damaged term", &reply(&1, 0, 0, "")},
-          {"a compressed term", &reply(&1, 0, 0, compressed)},
-          {"a term with bytes behind it", &reply(&1, 0, 0, ok(1) <> "x")},
-          {"objects that it does not have", &reply(&1, 1, 0xFFFFFFFF, ok(1))},
-          {"objects that it does not have", &reply(&1, 0, 1, ok(String.duplicate("x", 100)))},
-          {"a message about a job that it was not given", &reply(&1 + 1000, 0, 0, ok(1))},
-          {"a damaged message", &frame(Frame.from_worker(:reply, &1, "short"))},
-          {"a damaged message", fn _ -> frame(Frame.from_worker(:output, 0, <<1000::32>>)) end},
-          {"output for a device that it was not given", fn _ -> frame(output.(device, "stolen")) end},
-          {"a message out of its time", fn _ -> frame(Frame.from_worker(:ready, 0, :erlang.term_to_binary(1))) end},
-          {"a message out of its time", fn _ -> frame(Frame.from_worker(:failed, 0, "no")) end},
-          {"half a message", fn _ -> <<1_000_000::32, 4, 0::32, "half">> end}
-        ] do
-      error = crash(pool, message.(fresh(pool)))
+    forged = [
+      {"a damaged term", &reply(&1, 0, 0, binary_part(ok("text"), 0, 10))},
+      {"a damaged term", &reply(&1, 0, 0, <<131, 105, 0xFFFFFFFF::32, 106>>)},
+      {"a damaged term", &reply(&1, 0, 0, <<131, 255>>)},
+      {"a damaged term", &reply(&1, 0, 0, "")},
+      {"a compressed term", &reply(&1, 0, 0, compressed)},
+      {"a term with bytes behind it", &reply(&1, 0, 0, ok(1) <> "x")},
+      {"objects that it does not have", &reply(&1, 1, 0xFFFFFFFF, ok(1))},
+      {"objects that it does not have", &reply(&1, 0, 1, ok(String.duplicate("x", 100)))},
+      {"a message about a job that it was not given", &reply(&1 + 1000, 0, 0, ok(1))},
+      {"a damaged message", &frame(Frame.from_worker(:reply, &1, "short"))},
+      {"a damaged message", fn _ -> frame(Frame.from_worker(:output, 0, <<1000::32>>)) end},
+      {"output for a device that it was not given", fn _ -> frame(output.(device, "stolen")) end},
+      {"a message out of its time", fn _ -> frame(Frame.from_worker(:ready, 0, :erlang.term_to_binary(1))) end},
+      {"a message out of its time", fn _ -> frame(Frame.from_worker(:failed, 0, "no")) end},
+      {"half a message", fn _ -> <<1_000_000::32, 4, 0::32, "half">> end}
+    ]
+
+    Enum.reduce(forged, fresh(pool), fn {what, message}, job ->
+      error = crash(pool, message.(job))
       assert {what, %CrashError{reason: {:forged, what}}} = {what, error}
       assert Exception.message(error) =~ "the worker was killed, as it sent its pool #{what}"
-      assert Pool.eval(pool, "1", %{}) == {1, %{}}
-    end
+      served(pool)
+    end)
 
     refute_received {:io_request, _, _, _}
   end
@@ -60,24 +68,26 @@ defmodule Pythonx.Pool.FramesTest do
   test "what is no message ends the worker", %{pool: pool} do
     for bytes <- [<<0::32>>, <<0xFFFFFFFF::32>>, <<20::32, 99, 0::32>>, frame(["\x63", <<0::32>>, binary_mark()])] do
       assert %CrashError{reason: :protocol} = crash(pool, bytes <> "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx")
-      assert Pool.eval(pool, "1", %{}) == {1, %{}}
+      served(pool)
     end
   end
 
   test "terms that are no outcome end the worker", %{pool: pool} do
-    for term <- [
-          1,
-          {:ok, 1, []},
-          {:ok, [struct!(Pythonx.Object)], %{}},
-          {:ok, {%Pool.Object{}, Map.put(MapSet.new(), :map, 5)}, %{}},
-          {:raised, :nothing, 1, []},
-          {:raised, :error, 1, [1 | 2]},
-          {:raised, :error, 1, [{1, 2}]}
-        ] do
-      error = crash(pool, reply(fresh(pool), 0, 0, :erlang.term_to_binary(term)))
+    terms = [
+      1,
+      {:ok, 1, []},
+      {:ok, [struct!(Pythonx.Object)], %{}},
+      {:ok, {%Pool.Object{}, Map.put(MapSet.new(), :map, 5)}, %{}},
+      {:raised, :nothing, 1, []},
+      {:raised, :error, 1, [1 | 2]},
+      {:raised, :error, 1, [{1, 2}]}
+    ]
+
+    Enum.reduce(terms, fresh(pool), fn term, job ->
+      error = crash(pool, reply(job, 0, 0, :erlang.term_to_binary(term)))
       assert %CrashError{reason: {:forged, "a damaged term"}} = error
-      assert Pool.eval(pool, "1", %{}) == {1, %{}}
-    end
+      served(pool)
+    end)
   end
 
   test "a forged handle is one to nothing", %{pool: pool} do

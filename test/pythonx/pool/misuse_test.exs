@@ -1,6 +1,6 @@
 defmodule Pythonx.Pool.MisuseTest do
   # What people get wrong with pools, and what they are told.
-  use Pythonx.Case, async: false
+  use Pythonx.Case, async: true
 
   alias Pythonx.{Peers, Pool}
   alias Pythonx.Pool.CrashError
