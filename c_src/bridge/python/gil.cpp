@@ -188,14 +188,15 @@ void adopt_thread_state(PyThreadState* state) {
   find_gil();
 }
 
-void enter_context(PyObject* context) {
-  if (context == nullptr) return;
-  if (PyContext_Enter(context) == 0) {
-    current_context = context;
-  } else {
+void enter_context(PyObject* context, bool copy) {
+  PyObject* entered = copy ? PyContext_Copy(context) : Py_NewRef(context);
+  if (entered != nullptr && PyContext_Enter(entered) < 0) {
     PyErr_Clear();
-    Py_DECREF(context);
+    Py_SETREF(entered, PyContext_Copy(context));
+    if (entered != nullptr && PyContext_Enter(entered) < 0) Py_CLEAR(entered);
   }
+  PyErr_Clear();
+  if (entered != nullptr) current_context = entered;
 }
 
 bool leave_context(PyObject** left) {

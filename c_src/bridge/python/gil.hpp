@@ -79,9 +79,9 @@ class Detach {
   bool is_main_;
 };
 
-// Enters a context, whose reference is taken, for what follows until `leave_context`. nullptr stays in the thread's own.
+// Enters a context, or a copy of it, for what follows until `leave_context`. It is a copy too where some thread is still in it.
 // Attached.
-void enter_context(PyObject* context);
+void enter_context(PyObject* context, bool copy);
 
 // Leaves the context in which the thread is. It is given away if it holds anything, as a new reference in `left`; the thread's
 // own is then replaced by an empty one. False when code has left the thread in some context that is not ours: then a copy is given

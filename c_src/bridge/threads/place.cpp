@@ -11,7 +11,7 @@ constexpr int hub_depth = 8;   // of the callbacks of a hub
 constexpr int deepest = 1000;  // of greenlets: a class of the user's may say anything of its parent
 
 PyObject* number_variable = nullptr;
-std::atomic<PyObject*> hub_code{nullptr};    // of the function that gevent's hub runs
+std::atomic<PyObject*> hub_code{nullptr};  // of the function that gevent's hub runs
 std::atomic<PyObject*> exit_class{nullptr};
 std::atomic<PyObject*> getcurrent{nullptr};  // greenlet's, once somebody has imported it; kept for ever
 

@@ -261,10 +261,7 @@ void ThreadPool::begin_state(Worker* worker) {
     reset_thread();
   }
   if (worker->context == nullptr) return;
-  PyObject* kept = worker->context.get();
-  PyObject* context = worker->copy_context ? PyContext_Copy(kept) : Py_NewRef(kept);
-  PyErr_Clear();
-  enter_context(context);
+  enter_context(worker->context.get(), worker->copy_context);
   if (worker->initial) copy_decimal_context();
 }
 
