@@ -158,12 +158,14 @@ defmodule Stress do
     ^expected = eval!(code, %{"f" => f})
   end
 
-  # Inner or outer, whichever is first: gevent tells of it on standard error.
+  # Inner or outer, whichever is first: gevent tells of it on standard error. In a process of its own: gevent raises the
+  # interrupt of a greenlet that is left in whatever the thread, which is the process's, evaluates next.
   defp act(:greenlets_timeout) do
-    f = fn _ -> gives_up(fn -> eval!("import gevent\ngevent.sleep(60)", %{}, timeout: :rand.uniform(20)) end) end
-    code = "import gevent\ngevent.joinall([gevent.spawn(f, n) for n in range(3)])\nNone"
-    silent = [stderr_device: silent()]
-    gives_up(fn -> eval!(code, %{"f" => f}, [timeout: :rand.uniform(40)] ++ silent) end)
+    in_process(fn ->
+      f = fn _ -> gives_up(fn -> eval!("import gevent\ngevent.sleep(60)", %{}, timeout: :rand.uniform(20)) end) end
+      code = "import gevent\ngevent.joinall([gevent.spawn(f, n) for n in range(3)])\nNone"
+      gives_up(fn -> eval!(code, %{"f" => f}, timeout: :rand.uniform(40), stderr_device: silent()) end)
+    end)
   end
 
   # What this process has left, or nothing, on the thread and in the context.
@@ -180,10 +182,7 @@ defmodule Stress do
     if seen not in [[me, me, 5], [me, nil, 5], [nil, nil, 28]], do: raise("#{me} has found #{inspect(seen)}")
   end
 
-  defp act(:left_state) do
-    {pid, monitor} = spawn_monitor(fn -> act(:own_state) end)
-    receive do: ({:DOWN, ^monitor, :process, ^pid, :normal} -> :ok)
-  end
+  defp act(:left_state), do: in_process(fn -> act(:own_state) end)
 
   # Code that exits or ends the loop's run: whoever awaits it is told, and the next await has a loop.
   defp act(:exit_in_task) do
@@ -275,6 +274,16 @@ defmodule Stress do
     end
 
     drop_messages()
+  end
+
+  # One that ends with it.
+  defp in_process(fun) do
+    {pid, monitor} = spawn_monitor(fun)
+
+    receive do
+      {:DOWN, ^monitor, :process, ^pid, :normal} -> :ok
+      {:DOWN, ^monitor, :process, ^pid, reason} -> raise "it ended with #{inspect(reason)}"
+    end
   end
 
   defp gives_up(fun) do

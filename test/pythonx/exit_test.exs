@@ -120,7 +120,7 @@ defmodule Pythonx.ExitTest do
       end
 
       pid = spawn_link(halt)
-      Pythonx.eval("begun()\nstay()", %{"begun" => fn -> send(pid, :begun) && nil end})
+      Pythonx.eval("begun()\nstay()", %{"begun" => fn -> tap(nil, fn nil -> send(pid, :begun) end) end})
       """
 
       assert {output, 3} = FreshVM.run(python, code, evaluate, %{"path" => path})

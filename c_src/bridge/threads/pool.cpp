@@ -1,3 +1,4 @@
+// Above 400 lines: the life of a thread, and of a job on it from being handed out to its reply, whose steps follow from each other.
 #include "threads/pool.hpp"
 
 #include <algorithm>
