@@ -238,10 +238,7 @@ PYBIND11_EMBEDDED_MODULE(_pythonx, m, py::mod_gil_not_used()) {
       },
       py::arg("module"), "There are connections of sqlite3 from now on.");
   m.def(
-      "use_greenlets",
-      [](const py::object& module) {
-        use_greenlets(module.attr("getcurrent").ptr(), module.attr("GreenletExit").ptr());
-      },
+      "use_greenlets", [](const py::object& module) { use_greenlets(module.attr("getcurrent").ptr()); },
       py::arg("module"), "There are greenlets from now on.");
   m.def(
       "is_interrupted", [](std::uint64_t number) { return ThreadPool::instance().is_interrupted(number); },

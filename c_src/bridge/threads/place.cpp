@@ -11,8 +11,7 @@ constexpr int hub_depth = 8;   // of the callbacks of a hub
 constexpr int deepest = 1000;  // of greenlets: a class of the user's may say anything of its parent
 
 PyObject* number_variable = nullptr;
-std::atomic<PyObject*> hub_code{nullptr};  // of the function that gevent's hub runs
-std::atomic<PyObject*> exit_class{nullptr};
+std::atomic<PyObject*> hub_code{nullptr};    // of the function that gevent's hub runs
 std::atomic<PyObject*> getcurrent{nullptr};  // greenlet's, once somebody has imported it; kept for ever
 
 std::uint64_t number_in(PyObject* value) {
@@ -43,12 +42,7 @@ bool init_places() {
   return number_variable != nullptr;
 }
 
-void use_greenlets(PyObject* function, PyObject* exit) {
-  exit_class = Py_NewRef(exit);
-  getcurrent = Py_NewRef(function);
-}
-
-PyObject* greenlet_exit() { return exit_class; }
+void use_greenlets(PyObject* function) { getcurrent = Py_NewRef(function); }
 
 bool greenlets_in_use() { return getcurrent.load(std::memory_order_relaxed) != nullptr; }
 

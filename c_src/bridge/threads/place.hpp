@@ -27,12 +27,8 @@ using GreenletId = const void*;
 // Makes the context variable. Called once at boot; false with an exception set.
 bool init_places();
 
-// Takes note of the module greenlet, which has been imported, by its function that returns the current one, and the exception
-// that ends a greenlet silently.
-void use_greenlets(PyObject* getcurrent, PyObject* greenlet_exit);
-
-// That exception, borrowed; nullptr where there are no greenlets.
-PyObject* greenlet_exit();
+// Takes note of the module greenlet, which has been imported, by its function that returns the current one.
+void use_greenlets(PyObject* getcurrent);
 
 // Whether it has been. Needs no GIL.
 bool greenlets_in_use();

@@ -12,7 +12,6 @@
 #include "conversion/pid.hpp"
 #include "python/gil.hpp"
 #include "python/runtime.hpp"
-#include "threads/place.hpp"
 #include "threads/pool.hpp"
 #include "vm/resource.hpp"
 #include "work/event_loop.hpp"
@@ -181,18 +180,6 @@ Term resolve_call(ErlNifEnv* env, Term arguments) {
   return make_tuple(env, atoms.ok, atoms.true_);
 }
 
-namespace {
-
-// Whether the call is of a greenlet that was left by an evaluation which has ended. It is to end silently: gevent raises a
-// KeyboardInterrupt of a greenlet in the thread's main one, which by now is in the next evaluation.
-bool is_left(const CallPtr& call) {
-  if (call->worker == nullptr || greenlet_exit() == nullptr) return false;
-  const Job* job = ThreadPool::instance().current_job();
-  return job == nullptr || !job->is_cancelled();
-}
-
-}  // namespace
-
 PyObject* call_elixir(Term function, bool binaries_as_str, PyObject* arguments) {
   const CallPtr call = begin(function, binaries_as_str, arguments, nullptr);
   if (call == nullptr) return nullptr;
@@ -210,7 +197,7 @@ PyObject* call_elixir(Term function, bool binaries_as_str, PyObject* arguments) 
   }
   if (state == CallState::answered) return take_answer(call, binaries_as_str);
   if (state == CallState::interrupted) {
-    PyErr_SetNone(is_left(call) ? greenlet_exit() : PyExc_KeyboardInterrupt);
+    PyErr_SetNone(PyExc_KeyboardInterrupt);
   } else {
     PyErr_SetString(PyExc_RuntimeError, "the :pythonx application was stopped while Python called Elixir");
   }

@@ -8,6 +8,8 @@ greenlet.
 
 from __future__ import annotations
 
+import sys
+
 import _pythonx
 
 TYPE_CHECKING = False
