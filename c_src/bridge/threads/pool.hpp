@@ -338,7 +338,7 @@ class ThreadPool {
 // How many microseconds have passed since then.
 Term elapsed_us(ErlNifEnv* env, std::chrono::steady_clock::time_point since);
 
-// Registers the resource type by which the pool hears of the death of processes. Called once, when the library is loaded.
+// Registers the resource type by which the pool hears of the death of processes. Called whenever the library is loaded.
 bool open_client_type(ErlNifEnv* env);
 
 // Names the calling thread, for debuggers and the like.

@@ -9,6 +9,7 @@
 #include "python/gil.hpp"
 #include "threads/leavings.hpp"
 #include "threads/pool.hpp"
+#include "vm/resource.hpp"
 
 namespace pythonx {
 namespace {
@@ -18,15 +19,15 @@ constexpr auto main_patience = std::chrono::milliseconds(500);
 
 struct ClientResource {
   ErlNifPid pid;
+
+  // The reference was kept until now: a monitor goes with its resource.
+  void down(ErlNifEnv*) {
+    ThreadPool::instance().client_down(pid);
+    enif_release_resource(this);
+  }
 };
 
-ErlNifResourceType* client_type = nullptr;
-
-// The reference was kept until now: a monitor goes with its resource.
-void down(ErlNifEnv*, void* memory, ErlNifPid*, ErlNifMonitor*) {
-  ThreadPool::instance().client_down(static_cast<ClientResource*>(memory)->pid);
-  enif_release_resource(memory);
-}
+ResourceType<ClientResource> client_type;
 
 // With the pool's mutex held.
 bool is_alive(const ErlNifPid& pid) {
@@ -48,12 +49,7 @@ void copy_decimal_context() {
 
 }  // namespace
 
-bool open_client_type(ErlNifEnv* env) {
-  ErlNifResourceTypeInit init{};
-  init.down = down;
-  client_type = enif_open_resource_type_x(env, "pythonx_client", &init, ERL_NIF_RT_CREATE, nullptr);
-  return client_type != nullptr;
-}
+bool open_client_type(ErlNifEnv* env) { return client_type.open(env, "pythonx_client"); }
 
 // --- Looking for a thread, with the mutex held -----------------------------------------------------------------------
 
@@ -337,8 +333,7 @@ void ThreadPool::share_state() { current_worker()->share = true; }
 
 // Detached.
 void ThreadPool::watch(const ClientPtr& client) {
-  auto* resource = static_cast<ClientResource*>(enif_alloc_resource(client_type, sizeof(ClientResource)));
-  resource->pid = client->pid;
+  ClientResource* resource = client_type.make(client->pid);
   ErlNifMonitor monitor;
   if (enif_monitor_process(nullptr, resource, &resource->pid, &monitor) == 0) return;
   client_down(client->pid);  // It has ended already.
