@@ -25,7 +25,7 @@ PYTHON := $(wildcard priv/python test/python scripts bench examples)
 # Debian keeps ExDoc among the libraries of its own Elixir; another Elixir has to be told.
 EX_DOC := $(foreach app,ex_doc earmark_parser makeup makeup_elixir makeup_erlang nimble_parsec,-pa /usr/lib/elixir/lib/$(app)/ebin)
 
-.PHONY: help setup demo test test-pythons test-otp-25 test-otp-29 test-free-threaded bench bench-memory bench-startup bench-parallel stress chaos fuzz sanitize lint format docs clean
+.PHONY: help setup demo test test-pythons test-otp-25 test-otp-29 test-free-threaded bench bench-memory bench-startup bench-parallel stress chaos fuzz sanitize wheels lint format docs clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
@@ -99,6 +99,11 @@ fuzz: ## random terms and structures through the conversions: 100,000 cases, or 
 sanitize: setup ## run the tests of native code with the address and undefined-behaviour sanitizers
 	scripts/sanitize
 
+# python-zig stands beside the Python that has zig, in whichever place scripts/setup has put or found both.
+wheels: ## build loader, launcher and bridges for all platforms, or those of PLATFORMS and PYTHONS, on this machine
+	scripts/setup wheels
+	$(ENV); "$$(dirname "$$(command -v python-zig)")/python" -B scripts/wheels/build.py
+
 lint: ## check the format and the style of Elixir, C, C++ and Python
 	scripts/setup lint
 	$(ENV); mix format --check-formatted
@@ -120,5 +125,5 @@ docs: ## write the API documentation and the guides to doc/
 	$(ENV); mix compile; elixir $(EX_DOC) -S mix docs --warnings-as-errors
 
 clean: ## delete what was built here; what is cached for the user stays
-	rm -rf _build doc cover deps priv/bridge priv/*.so priv/pythonx_launcher priv/*.key bench/build bench/results .ruff_cache
+	rm -rf _build doc cover deps dist priv/bridge priv/bridge.lock priv/native priv/*.so priv/pythonx_launcher priv/*.key bench/build bench/results .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

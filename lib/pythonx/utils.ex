@@ -11,6 +11,10 @@ defmodule Pythonx.Utils do
   # What the first IP family answers on a machine that only has the other one.
   @unreachable [:nxdomain, :ehostunreach, :enetunreach, :eaddrnotavail, :eafnosupport]
 
+  # Whoever serves files may send long headers, such as policies for browsers: by default OTP takes 10 KiB. Old releases of it
+  # take any, and complain of an option that they do not know, so it is given where the default was not enough.
+  @max_header_size 1_048_576
+
   @doc "The body of a successful GET. Raises a `RuntimeError` for anything else."
   @spec fetch_body!(String.t()) :: binary()
   def fetch_body!(url) do
@@ -52,7 +56,7 @@ defmodule Pythonx.Utils do
     :ok = :httpc.set_options([ipfamily: ip_family], client)
     request = {String.to_charlist(url), [{~c"user-agent", ~c"pythonx"}]}
 
-    case :httpc.request(:get, request, http_options(url), [body_format: :binary], client) do
+    case request(request, http_options(url), client) do
       {:ok, {{_version, 200, _phrase}, _headers, body}} -> {:ok, body}
       {:ok, {{_version, status, _phrase}, _headers, _body}} -> {:error, {:status, status}}
       {:error, reason} -> {:error, reason}
@@ -61,6 +65,14 @@ defmodule Pythonx.Utils do
 
   defp unreachable?(info) do
     Enum.any?(info, &match?({_family, _options, reason} when reason in @unreachable, &1))
+  end
+
+  defp request(request, http_options, client) do
+    with {:error, {:header_too_long, _limit}} <-
+           :httpc.request(:get, request, http_options, [body_format: :binary], client) do
+      options = [body_format: :binary, max_header_size: @max_header_size]
+      :httpc.request(:get, request, http_options, options, client)
+    end
   end
 
   defp http_options(url) do

@@ -57,6 +57,7 @@ def main() -> None:
         "headers": include if os.path.isfile(os.path.join(include, "Python.h")) else "",
         "free_threaded": "t" if sysconfig.get_config_var("Py_GIL_DISABLED") else "",
         "os": os_release(),
+        "libc": c_library(),
     }
     for key, value in answer.items():
         sys.stdout.buffer.write(os.fsencode(f"{key}={value}") + b"\0")
@@ -70,6 +71,14 @@ def os_release() -> str:
     except OSError:
         return sys.platform
     return " ".join(pairs.get(key, "").strip("\"'") for key in ("ID", "ID_LIKE"))
+
+
+def c_library() -> str:
+    """The GNU C library in use and its version, such as `glibc 2.36`. Others do not say what they are."""
+    try:
+        return os.confstr("CS_GNU_LIBC_VERSION") or ""
+    except (AttributeError, OSError, ValueError):
+        return ""
 
 
 if __name__ == "__main__":

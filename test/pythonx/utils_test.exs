@@ -34,6 +34,19 @@ defmodule Pythonx.UtilsTest do
     assert_raise RuntimeError, "failed to fetch nonsense, error: {:no_scheme}", fn -> Utils.fetch_body!("nonsense") end
   end
 
+  test "headers of any size that a server may send, and not without end" do
+    headers = fn size ->
+      "HTTP/1.1 200 OK\r\nx-policy: #{String.duplicate("x", size)}\r\ncontent-length: 4\r\n\r\nbody"
+    end
+
+    # What is too long for OTP's default is asked for once more.
+    url = serve!(for size <- [500_000, 500_000, 2_000_000, 2_000_000], do: fn _ -> headers.(size) end)
+    assert Utils.fetch_body!(url) == "body"
+
+    error = assert_raise RuntimeError, fn -> Utils.fetch_body!(url) end
+    assert error.message =~ "failed to fetch #{url}, error: {:header_too_long, "
+  end
+
   test "follows redirections" do
     target = serve!([ok("there")])
 

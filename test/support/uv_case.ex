@@ -7,7 +7,7 @@ defmodule Pythonx.UvCase do
   import Pythonx.NativeCase
 
   @variables ~w(PYTHONX_CACHE_DIR PYTHONX_UV PYTHONX_UV_MIRROR PYTHONX_INIT_STATE UV_PYTHON_INSTALL_DIR UV_PYTHON_PREFERENCE
-                UV_MANAGED_PYTHON UV_NO_MANAGED_PYTHON)
+                UV_MANAGED_PYTHON UV_NO_MANAGED_PYTHON PYTHONX_NATIVE)
 
   using do
     quote do
@@ -24,6 +24,8 @@ defmodule Pythonx.UvCase do
 
     cache = Path.join(dir, "a cache ż")
     System.put_env("PYTHONX_CACHE_DIR", cache)
+    # Whatever wheels this checkout has.
+    System.put_env("PYTHONX_NATIVE", "compile")
     %{cache: cache, projects: Path.join(cache, "uv/projects"), log: Path.join(dir, "uv.log")}
   end
 

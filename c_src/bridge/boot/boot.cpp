@@ -30,11 +30,21 @@
 #include "threads/reaper.hpp"
 #include "threads/signal_right.hpp"
 #include "threads/signals.hpp"
+#include "vm/exception.hpp"
 #include "work/callback.hpp"
 #include "work/leftovers.hpp"
 #include "work/main_module.hpp"
 #include "work/output.hpp"
 #include "work/source.hpp"
+
+#if ERL_NIF_MAJOR_VERSION == 2 && ERL_NIF_MINOR_VERSION < 17
+// As the headers of OTP 26 declare them. The VM exports its functions, and this one is null where it has none.
+extern "C" __attribute__((weak)) int enif_set_option(ErlNifEnv* env, int option, ...);
+constexpr int ERL_NIF_OPT_ON_HALT = 2;
+#define HAS_ENIF_SET_OPTION (&enif_set_option != nullptr)
+#else
+#define HAS_ENIF_SET_OPTION true
+#endif
 
 namespace py = pybind11;
 
@@ -42,6 +52,9 @@ namespace pythonx {
 namespace {
 
 constexpr auto halt_deadline = std::chrono::milliseconds(2000);
+
+// Whether this VM calls at halt. A library from a wheel was compiled with the headers of an older one, so the VM is asked.
+std::atomic<bool> vm_tells_of_halt{false};
 
 // What the starting call and the main thread tell each other. Leaked: the main thread may outlive the call.
 struct Boot {
@@ -133,7 +146,7 @@ void boot_python_side(const BootConfig& config) {
   for (const std::string& path : config.sys_paths) extra.append(py::str(path));
   boot_module.attr("boot")(extra, interrupt_signal());
   take_signals();
-  if (!vm_tells_of_halt) boot_module.attr("call_after_loading")(py::cpp_function(&halt_at_exit));
+  if (!vm_tells_of_halt.load()) boot_module.attr("call_after_loading")(py::cpp_function(&halt_at_exit));
 }
 
 std::string start(const BootConfig& config) {
@@ -224,6 +237,12 @@ void halt() {
 #ifdef __GLIBC__
   on_exit(leave_without_destructors, nullptr);  // The last to be registered is the first to be called.
 #endif
+}
+
+void ask_vm_for_halt(ErlNifEnv* env) {
+  using Callback = void(void*);
+  Callback* on_halt = [](void*) { contain([] { halt(); }); };
+  if (HAS_ENIF_SET_OPTION && enif_set_option(env, ERL_NIF_OPT_ON_HALT, on_halt) == 0) vm_tells_of_halt = true;
 }
 
 void halt_at_exit() {

@@ -19,8 +19,9 @@ std::string boot(const BootConfig& config);
 // Called by the VM when it halts, for at most about two seconds.
 void halt();
 
-// Before OTP 26 the VM tells nobody that it halts.
-constexpr bool vm_tells_of_halt = ERL_NIF_MAJOR_VERSION > 2 || ERL_NIF_MINOR_VERSION >= 17;
+// Has the VM call halt(). Before OTP 26 it tells nobody that it halts, and boot() has exit() do it. Called while the library is
+// loaded.
+void ask_vm_for_halt(ErlNifEnv* env);
 
 // Has exit() call halt() in its stead. exit() begins with what was registered last, and a library registers its destructors
 // as it is loaded: to come before these, this is called after each.

@@ -186,10 +186,6 @@ std::tuple<long, long> stats() {
   return {static_cast<long>(ThreadPool::instance().thread_count()), static_cast<long>(live_handles())};
 }
 
-void on_halt(void*) {
-  contain([] { halt(); });
-}
-
 bool open_types(ErlNifEnv* env) {
   return open_object_types(env) && open_job_type(env) && open_call_type(env) && open_column_type(env) &&
          open_pending_table_type(env) && open_subinterpreter_types(env);
@@ -223,9 +219,7 @@ int load(ErlNifEnv* env, void**, Term map_set) {
   });
   if (!opened) return 1;
   is_loaded = true;
-#if ERL_NIF_MAJOR_VERSION > 2 || ERL_NIF_MINOR_VERSION >= 17
-  enif_set_option(env, ERL_NIF_OPT_ON_HALT, on_halt);
-#endif
+  ask_vm_for_halt(env);
   return 0;
 }
 

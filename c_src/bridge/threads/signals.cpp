@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <semaphore.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -13,6 +12,7 @@
 
 #include "threads/pool.hpp"
 #include "threads/signal_table.hpp"
+#include "vm/platform.hpp"
 
 namespace pythonx {
 
@@ -25,7 +25,7 @@ using Handler = void (*)(int, siginfo_t*, void*);
 
 struct sigaction interrupt_action;
 std::atomic<int> wakeup_fd{-1};
-sem_t arrivals;
+SignalSemaphore arrivals;
 
 constexpr std::array<int, 3> alarms{SIGALRM, SIGVTALRM, SIGPROF};
 
@@ -51,7 +51,7 @@ void on_signal(int number, siginfo_t* info, void* context) {
     if (called && fd != -1) [[maybe_unused]]
       const ssize_t written = write(fd, &byte, 1);
     trip_interrupt();
-    sem_post(&arrivals);
+    arrivals.post();
   }
   const Handler below = entry.below;
   const bool between_python = own && number != SIGTERM && (called || number == SIGINT);
@@ -168,8 +168,7 @@ int apply(int number, Kind kind, SignalEntry* entry) {
 [[noreturn]] void* relay(void*) {
   name_thread("python_signals");
   for (;;) {
-    while (sem_wait(&arrivals) != 0) {
-    }
+    arrivals.wait();
     ThreadPool::instance().note_signals();
   }
 }
@@ -202,7 +201,7 @@ int interrupt_signal() {
 
 void take_signals() {
   sigaction(interrupt_signal(), nullptr, &interrupt_action);
-  sem_init(&arrivals, 0, 0);
+  arrivals.open();
   hold(SIGINT);
   for (const int number : alarms) hold(number);
 }
@@ -290,7 +289,7 @@ void simulate_signal(int number) {
   if (signal_table.closed) return;
   signal_table[number].due = true;
   trip_interrupt();
-  sem_post(&arrivals);
+  arrivals.post();
 }
 
 int exchange_wakeup_fd(int fd) { return wakeup_fd.exchange(fd); }

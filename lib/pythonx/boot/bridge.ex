@@ -2,16 +2,18 @@ defmodule Pythonx.Boot.Bridge do
   # Finds the library of `Pythonx.NIF` that fits the Python in use, or builds it, once.
   #
   # pybind11 binds the bridge to one minor version of Python and to its kind (with or without the GIL), which the tag names:
-  # cp313, cp314t. A built library is found by a key: the tag and a hash of whatever else it depends on. It is looked for in
-  # priv/bridge (a release, or `mix pythonx.build`), then in the user's cache, and compiled into the cache if it is in neither.
+  # cp313, cp314t. A library is found by a name: the tag and a hash, of whatever it was compiled from or, if it came as a wheel,
+  # of its content. It is looked for in priv/bridge (a release, or `mix pythonx.build`), then in the user's cache. If it is in
+  # neither, it is installed into the cache from a wheel that priv/bridge.lock pins, and compiled where there is none for these
+  # sources or it cannot be had. PYTHONX_NATIVE forces one or the other.
   #
-  # Who builds holds the lock of the tag in the cache, and renames the library into place when it is whole: whoever sees
+  # Who installs or compiles holds the lock of the tag in the cache, and renames the library into place when it is whole: whoever sees
   # it may load it, and a build that is killed leaves nothing that looks like one.
   @moduledoc false
 
-  alias Pythonx.Boot.Bridge.{Compiler, Headers, Store}
+  alias Pythonx.Boot.Bridge.{Choice, Compiler, Headers, Store, Wheels}
   alias Pythonx.Boot.Python
-  alias Pythonx.Host.{Cache, Lock}
+  alias Pythonx.Host.{Cache, Lock, Platform}
 
   # What pybind11 3.1 supports, from where its `PyConfig` does what boot needs.
   @minors 10..15
@@ -27,6 +29,8 @@ defmodule Pythonx.Boot.Bridge do
           | {:source_dir, String.t()}
           | {:uv, String.t() | nil}
           | {:tell_ms, pos_integer()}
+          | {:lock, String.t() | nil}
+          | {:platform, Platform.t() | nil}
 
   @doc false
   # Called by Mix: the sources are not known to it, and a release has the hash of them but not the sources.
@@ -38,12 +42,18 @@ defmodule Pythonx.Boot.Bridge do
   """
   @spec tag(String.t()) :: tag()
   def tag(version) when is_binary(version) do
+    with :error <- find_tag(version) do
+      raise "Pythonx needs CPython 3.#{@minors.first} to 3.#{@minors.last}, this Python is: #{version}"
+    end
+  end
+
+  defp find_tag(version) do
     with [_, minor] <- Regex.run(~r/\A3\.(\d+)\.\d/, version),
          true <- String.to_integer(minor) in @minors,
          false <- version =~ ~r/pypy|graal/i do
       "cp3#{minor}" <> if(version =~ "free-threading build", do: "t", else: "")
     else
-      _ -> raise "Pythonx needs CPython 3.#{@minors.first} to 3.#{@minors.last}, this Python is: #{version}"
+      _ -> :error
     end
   end
 
@@ -55,9 +65,10 @@ defmodule Pythonx.Boot.Bridge do
   end
 
   @doc """
-  Returns the path, without its extension, of the bridge for `tag`, for `:erlang.load_nif/2`. Builds it if there is none.
+  Returns the path, without its extension, of the bridge for `tag`, for `:erlang.load_nif/2`. Installs or compiles it if there
+  is none, and says so on standard error before.
 
-  `python` is an executable of that Python, which knows where its headers are. Says so on standard error before it compiles.
+  `python` is an executable of that Python, which knows where its headers are.
   Raises a `RuntimeError` that tells what is missing.
 
   ## Options
@@ -67,13 +78,22 @@ defmodule Pythonx.Boot.Bridge do
 
     * `:cache_dir`, `:priv_dir`, `:source_dir` - where built libraries and sources are, for tests
 
+    * `:lock` - the file that pins the wheels, or `nil` for none. By default `priv/bridge.lock`, for our own sources
+
+    * `:platform` - another system than this one, for `prebuild!/2`
+
     * `:tell_ms` - how often to say that it still compiles, for tests. Defaults to 10 seconds
 
   """
   @spec ensure!(tag(), String.t(), [option()]) :: String.t()
   def ensure!(tag, python, opts \\ []) do
     opts = defaults(opts)
-    find(tag, known_hash(opts[:source_dir]), opts) || find_or_build!(tag, python, opts)
+    dirs = [opts[:priv_dir], Store.dir(opts[:cache_dir])]
+
+    with nil <- find(dirs, tag, known_hash(opts[:source_dir]), opts) do
+      source_hash = source_hash(opts[:source_dir])
+      find(dirs, tag, source_hash, opts) || make!(tag, python, Store.dir(opts[:cache_dir]), source_hash, opts)
+    end
   end
 
   @doc "The same for the Python that `python` is, which is asked for its tag."
@@ -83,47 +103,69 @@ defmodule Pythonx.Boot.Bridge do
     ensure!(tag, python)
   end
 
-  defp find(tag, source_hash, opts) do
-    name = name(tag, source_hash)
-    prebuilt = Path.join(opts[:priv_dir], name)
-    cached = Path.join(Store.dir(opts[:cache_dir]), name)
+  @doc "Whether the bridge for a Python can be had without its headers: it is there, or a wheel of it is pinned."
+  @spec needs_no_headers?(Python.t(), [option()]) :: boolean()
+  def needs_no_headers?(%Python{} = python, opts \\ []) do
+    opts = defaults(opts)
+    hash = known_hash(opts[:source_dir])
 
-    cond do
-      library?(prebuilt) -> prebuilt
-      library?(cached) && Cache.check_owner!(opts[:cache_dir], cached <> ".so") -> cached
-      true -> nil
+    case python |> version_text() |> find_tag() do
+      :error ->
+        false
+
+      tag ->
+        match?({:ok, _wheel}, wheel(tag, hash, opts)) or
+          find([opts[:priv_dir], Store.dir(opts[:cache_dir])], tag, hash, opts) != nil
     end
   end
 
-  defp find_or_build!(tag, python, opts) do
-    source_hash = source_hash(opts[:source_dir])
+  defp find(dirs, tag, source_hash, opts) do
+    names = names(tag, source_hash, opts)
+    path = Enum.find(for(dir <- dirs, name <- names, do: Path.join(dir, name)), &library?/1)
+    if path && Path.dirname(path) != opts[:priv_dir], do: Cache.check_owner!(opts[:cache_dir], path <> ".so")
+    path
+  end
 
-    with nil <- find(tag, source_hash, opts) do
-      path = Path.join(Store.dir(opts[:cache_dir]), name(tag, source_hash))
-      build!(tag, python, path, opts)
+  # What there may be. For another platform nothing can be compiled here.
+  defp names(tag, source_hash, opts) do
+    compiled = if opts[:choice] != :wheel and opts[:platform] == nil, do: [compiled_name(tag, source_hash)], else: []
+
+    case wheel(tag, source_hash, opts) do
+      {:ok, wheel} -> compiled ++ [Wheels.name(wheel, tag)]
+      _none -> compiled
     end
+  end
+
+  defp wheel(_tag, _source_hash, %{choice: :compile}), do: nil
+
+  defp wheel(tag, source_hash, opts) do
+    opts[:lock]
+    |> Wheels.read_lock!()
+    |> Wheels.fetch(tag, opts[:platform] || Platform.current(), source_hash)
   end
 
   @doc """
-  Builds the bridge for a Python into `priv/bridge`, if it is not there yet. Returns its tag and its path.
+  Puts the bridge for a Python into `priv/bridge`, if it is not there yet. Returns its tag and its path.
   """
   @spec prebuild!(String.t(), [option()]) :: {tag(), String.t()}
   def prebuild!(python, opts \\ []) do
     opts = defaults(opts)
     {tag, _probe} = probe!(python)
-    name = name(tag, source_hash(opts[:source_dir]))
-    path = Path.join(opts[:priv_dir], name)
+    source_hash = source_hash(opts[:source_dir])
     Cache.mkdir!(opts[:priv_dir])
-    unless library?(path), do: copy_cached!(name, path, opts)
-    {tag, build!(tag, python, path, opts) <> ".so"}
+
+    path =
+      find([opts[:priv_dir]], tag, source_hash, opts) || copy_cached!(tag, source_hash, opts) ||
+        make!(tag, python, opts[:priv_dir], source_hash, opts)
+
+    {tag, path <> ".so"}
   end
 
-  defp copy_cached!(name, path, opts) do
-    cached = Path.join(Store.dir(opts[:cache_dir]), name)
-
-    if library?(cached) do
-      Cache.check_owner!(opts[:cache_dir], cached <> ".so")
+  defp copy_cached!(tag, source_hash, opts) do
+    if cached = find([Store.dir(opts[:cache_dir])], tag, source_hash, opts) do
+      path = Path.join(opts[:priv_dir], Path.basename(cached))
       Cache.write_atomically!(path <> ".so", File.read!(cached <> ".so"), 0o755)
+      path
     end
   end
 
@@ -137,14 +179,22 @@ defmodule Pythonx.Boot.Bridge do
   end
 
   defp defaults(opts) do
-    defaults = [cache_dir: Cache.base_dir(), priv_dir: priv_dir(), source_dir: @source_dir, uv: nil, tell_ms: 10_000]
-    Keyword.validate!(opts, defaults)
+    source_dir = Keyword.get(opts, :source_dir, @source_dir)
+
+    [cache_dir: Cache.base_dir(), priv_dir: Path.join(priv_dir(), "bridge"), uv: nil, tell_ms: 10_000, platform: nil]
+    |> Keyword.merge(
+      source_dir: source_dir,
+      lock: if(source_dir == @source_dir, do: Path.join(priv_dir(), "bridge.lock"))
+    )
+    |> then(&Keyword.validate!(opts, &1))
+    |> Map.new()
+    |> Map.put(:choice, Choice.get!())
   end
 
-  defp priv_dir, do: :pythonx |> Application.app_dir("priv") |> Path.join("bridge")
+  defp priv_dir, do: Application.app_dir(:pythonx, "priv")
 
   # The version of the compiler is not part of it: the machine that runs a release has none.
-  defp name(tag, source_hash) do
+  defp compiled_name(tag, source_hash) do
     platform = [:erlang.system_info(:system_architecture), :erlang.system_info(:nif_version)]
     hash = :crypto.hash(:sha256, :erlang.term_to_binary({source_hash, Headers.pybind11_version(), tag, platform}))
     "#{tag}-#{hash |> binary_part(0, 8) |> Base.encode16(case: :lower)}"
@@ -160,34 +210,76 @@ defmodule Pythonx.Boot.Bridge do
 
   defp library?(path), do: File.regular?(path <> ".so")
 
-  defp build!(tag, python, path, opts) do
-    # In the cache for priv as well, which a release copies as it is.
-    dir = Store.dir(opts[:cache_dir])
-    Store.prepare!(opts[:cache_dir], dir)
-    waiting = fn -> say("waiting for another process that compiles the bridge for #{describe(tag)}") end
+  # Under the lock in the cache for priv as well, which a release copies as it is.
+  defp make!(tag, python, dir, source_hash, opts) do
+    cache = Store.dir(opts[:cache_dir])
+    Store.prepare!(opts[:cache_dir], cache)
+    waiting = fn -> say("waiting for another process that compiles or installs the bridge for #{describe(tag)}") end
 
     Lock.with_lock(
-      Path.join(dir, "#{tag}.lock"),
-      fn ->
-        if not library?(path), do: build_locked!(tag, python, path, opts)
-        path
-      end,
+      Path.join(cache, "#{tag}.lock"),
+      fn -> find([dir], tag, source_hash, opts) || make_locked!(tag, python, dir, source_hash, opts) end,
       on_wait: waiting
     )
   end
 
-  defp build_locked!(tag, python, path, opts) do
+  defp make_locked!(tag, python, dir, source_hash, opts) do
+    with {:ok, wheel} <- wheel(tag, source_hash, opts),
+         path = Path.join(dir, Wheels.name(wheel, tag)),
+         say("installing #{wheel.file}, which connects Elixir with #{describe(tag)}"),
+         :ok <- Wheels.install(wheel, path <> ".so", python, opts[:platform], opts[:uv]) do
+      Store.prune(dir, tag)
+      path
+    else
+      {:error, reason} -> compile!(tag, python, Path.join(dir, compiled_name(tag, source_hash)), reason, opts)
+      nil -> compile!(tag, python, Path.join(dir, compiled_name(tag, source_hash)), nil, opts)
+    end
+  end
+
+  defp compile!(tag, _python, _path, no_wheel, %{choice: choice, platform: platform})
+       when choice == :wheel or platform != nil do
+    reason = no_wheel || "there is no priv/bridge.lock, which make wheels writes, to say which wheels there are"
+
+    if platform,
+      do:
+        raise(
+          "Pythonx has no bridge for #{describe(tag)} yet, and none for #{platform} can be compiled here, but #{reason}"
+        ),
+      else: raise("Pythonx has no bridge for #{describe(tag)} yet, and PYTHONX_NATIVE is wheel, but #{reason}")
+  end
+
+  defp compile!(tag, python, path, no_wheel, opts) do
+    includes = naming_both_ways(no_wheel, fn -> requirements!(tag, python, no_wheel, opts) end)
+    telling(tag, opts[:tell_ms], fn -> Compiler.compile!(opts[:source_dir], path <> ".so", includes, tag) end)
+    Store.prune(Path.dirname(path), tag)
+    path
+  end
+
+  defp requirements!(tag, python, no_wheel, opts) do
     if Compiler.sources(opts[:source_dir]) == [], do: raise(no_sources(tag))
     {python_tag, probe} = probe!(python)
     check_tag!(tag, python_tag, python)
-    includes = includes!(probe, python, fn -> say(announcement(tag)) end, opts)
-    telling(tag, opts[:tell_ms], fn -> Compiler.compile!(opts[:source_dir], path <> ".so", includes, tag) end)
-    Store.prune(Path.dirname(path), tag)
+    _programs = Compiler.programs!(tag)
+    includes!(probe, python, fn -> say(announcement(tag, no_wheel)) end, opts)
   end
 
-  defp announcement(tag) do
-    "compiling the C++ code that connects Elixir with #{describe(tag)}. That is done once and takes a minute or two " <>
-      "on a small machine"
+  defp naming_both_ways(nil, fun), do: fun.()
+
+  defp naming_both_ways(no_wheel, fun) do
+    fun.()
+  rescue
+    error in RuntimeError ->
+      both = "#{error.message}. It comes as a wheel too, which needs none of this, but #{no_wheel}. #{wheel_hint()}"
+      reraise %{error | message: both}, __STACKTRACE__
+  end
+
+  defp wheel_hint, do: "PYTHONX_NATIVE_FIND_LINKS can name a folder that has it"
+
+  defp announcement(tag, no_wheel) do
+    reason = if no_wheel, do: ", as #{no_wheel}", else: ""
+
+    "compiling the C++ code that connects Elixir with #{describe(tag)}#{reason}. That is done once and takes a minute or " <>
+      "two on a small machine"
   end
 
   # Who waits sees that it goes on. The process that says so ends with the one that compiles, however that ends.

@@ -11,7 +11,7 @@ defmodule Pythonx.Boot.Python do
   @oldest_minor 10
 
   @enforce_keys [:implementation, :version, :executable, :prefix, :libpython, :headers, :free_threaded, :os]
-  defstruct @enforce_keys
+  defstruct @enforce_keys ++ [:libc]
 
   @typedoc """
   All paths are absolute, with symbolic links resolved in `executable` and `prefix`.
@@ -21,6 +21,7 @@ defmodule Pythonx.Boot.Python do
     * `libpython` - the shared library, or `nil`
     * `headers` - the folder of Python.h, or `nil`
     * `os` - the ids of the distribution, such as `"ubuntu debian"`
+    * `libc` - the GNU C library and its version, such as `"glibc 2.36"`, or `nil`
   """
   @type t :: %__MODULE__{
           implementation: String.t(),
@@ -30,7 +31,8 @@ defmodule Pythonx.Boot.Python do
           libpython: String.t() | nil,
           headers: String.t() | nil,
           free_threaded: boolean(),
-          os: String.t()
+          os: String.t(),
+          libc: String.t() | nil
         }
 
   @doc "Asks a Python about itself. The error is a sentence."
@@ -69,7 +71,8 @@ defmodule Pythonx.Boot.Python do
          libpython: values["libpython"],
          headers: values["headers"],
          free_threaded: Map.has_key?(values, "free_threaded"),
-         os: Map.get(values, "os", "")
+         os: Map.get(values, "os", ""),
+         libc: values["libc"]
        }}
     else
       _missing -> :error

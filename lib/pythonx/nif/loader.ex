@@ -8,6 +8,7 @@ defmodule Pythonx.NIF.Loader do
   # of the VM: when this module is loaded again, it finds the same one.
   @moduledoc false
 
+  alias Pythonx.Host.Native
   alias Pythonx.NIF.Library
 
   @on_load :resume
@@ -61,7 +62,7 @@ defmodule Pythonx.NIF.Loader do
   defp library_path do
     case :code.priv_dir(:pythonx) do
       {:error, :bad_name} -> {:error, failure("the priv directory of :pythonx is not in the code path")}
-      priv -> {:ok, :filename.join(priv, ~c"pythonx_loader")}
+      priv -> {:ok, priv |> List.to_string() |> Native.path(:loader) |> Path.rootname(".so") |> String.to_charlist()}
     end
   end
 

@@ -2,6 +2,8 @@ defmodule Pythonx.Pool.Command do
   # The command line and the environment of a worker: the launcher, which runs a VM, which loads the same code as this one.
   @moduledoc false
 
+  alias Pythonx.Host.Native
+
   # Each of these libraries would start as many threads as there are cores, in each worker.
   @thread_variables ~w(OMP_NUM_THREADS OPENBLAS_NUM_THREADS MKL_NUM_THREADS BLIS_NUM_THREADS NUMEXPR_NUM_THREADS
                        VECLIB_MAXIMUM_THREADS RAYON_NUM_THREADS POLARS_MAX_THREADS)
@@ -25,7 +27,7 @@ defmodule Pythonx.Pool.Command do
   end
 
   defp launcher do
-    path = Application.app_dir(:pythonx, "priv/pythonx_launcher")
+    path = :pythonx |> Application.app_dir("priv") |> Native.path(:launcher)
     if File.exists?(path), do: path, else: raise("the program #{path} is missing, which mix compile builds")
   end
 

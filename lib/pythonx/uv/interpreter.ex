@@ -6,14 +6,16 @@ defmodule Pythonx.Uv.Interpreter do
   #   1. the one uv would take: a managed one that is installed, else one of the system
   #   2. another one of the system, if that one has no shared libpython or no headers to compile the bridge with
   #   3. a managed one, downloaded
-  #   4. the first one after all, if only its headers are missing: the bridge may be compiled already
+  #   4. the first one after all, if only its headers are missing
+  #
+  # Headers count only where the bridge for that Python would have to be compiled.
   #
   # An environment in priv, which a release takes along, has its Python there too: a managed one, or a copy of one of the
   # system.
   @moduledoc false
 
+  alias Pythonx.Boot.{Bridge, Python}
   alias Pythonx.Boot.Bridge.Headers
-  alias Pythonx.Boot.Python
   alias Pythonx.Host.Cache
   alias Pythonx.Uv.{Command, Paths, Private, Project, SystemCopy}
 
@@ -61,7 +63,7 @@ defmodule Pythonx.Uv.Interpreter do
     Private.adopt_python(project, &find(job, preference: "only-managed", python_dir: &1))
 
     with {:ok, python} <- find(job, preference: "only-managed") do
-      if Python.embeddable(python) == :fully, do: {:ok, python}, else: {:error, nil}
+      if embeddable(python) == :fully, do: {:ok, python}, else: {:error, nil}
     end
   end
 
@@ -73,7 +75,7 @@ defmodule Pythonx.Uv.Interpreter do
 
   # The bridge is compiled for it at once, hence it needs headers.
   defp buildable(python, job) do
-    case Python.embeddable(python) do
+    case embeddable(python) do
       :fully ->
         {:ok, python}
 
@@ -85,7 +87,7 @@ defmodule Pythonx.Uv.Interpreter do
   end
 
   defp judge(python, job) do
-    case Python.embeddable(python) do
+    case embeddable(python) do
       :fully -> {:ok, python}
       verdict -> with({:error, _reason} <- replace(python, job), do: last_resort(python, verdict))
     end
@@ -99,6 +101,11 @@ defmodule Pythonx.Uv.Interpreter do
       IO.puts("#{python.executable} cannot be embedded as it is, looking for a Python that uv manages")
       download(job)
     end
+  end
+
+  defp embeddable(python) do
+    verdict = Python.embeddable(python)
+    if verdict == :without_headers and Bridge.needs_no_headers?(python), do: :fully, else: verdict
   end
 
   # Where uv looks is given by the preference, the folder of the managed Pythons and the PATH.
@@ -166,7 +173,7 @@ defmodule Pythonx.Uv.Interpreter do
     folders = user_path() |> String.split(path_separator(), trim: true) |> Enum.uniq()
     paths = for folder <- folders, name <- list(folder), name =~ ~r/\Apython3\.\d+t?\z/, do: Path.join(folder, name)
 
-    for(path <- paths, {:ok, other} <- [Python.probe(path)], Python.embeddable(other) == :fully, do: other)
+    for(path <- paths, {:ok, other} <- [Python.probe(path)], embeddable(other) == :fully, do: other)
     |> Enum.reject(&(&1.executable == python.executable))
     |> Enum.uniq_by(& &1.executable)
   end

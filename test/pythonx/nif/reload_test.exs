@@ -6,6 +6,7 @@ defmodule Pythonx.NIF.ReloadTest do
   import Pythonx.NativeCase
 
   alias Pythonx.FreshVM
+  alias Pythonx.Host.Native
   alias Pythonx.NIF.Loader
 
   @moduletag :tmp_dir
@@ -158,7 +159,7 @@ defmodule Pythonx.NIF.ReloadTest do
       for sub <- ["ebin", "priv"], do: File.mkdir_p!(Path.join(app, sub))
       File.cp_r!(Application.app_dir(:pythonx, "ebin"), Path.join(app, "ebin"))
       library = Path.join(app, "priv/pythonx_loader.so")
-      File.cp!(Application.app_dir(:pythonx, "priv/pythonx_loader.so"), library)
+      File.cp!(:pythonx |> Application.app_dir("priv") |> Native.path(:loader), library)
       vm = start_vm!()
       true = :peer.call(vm, :code, :add_patha, [app |> Path.join("ebin") |> String.to_charlist()])
       {:ok, _started} = :peer.call(vm, :application, :ensure_all_started, [:elixir])

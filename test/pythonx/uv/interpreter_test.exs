@@ -53,6 +53,21 @@ defmodule Pythonx.Uv.InterpreterTest do
     assert {{:ok, %{executable: ^second}}, ""} = choose(context, first)
   end
 
+  test "the first one without headers, where they are not needed, as its bridge is there", context do
+    # That of this suite, whose file only has to be there.
+    System.delete_env("PYTHONX_NATIVE")
+    {loaded, _identity} = :persistent_term.get({Pythonx.NIF.Library, Pythonx.NIF})
+    name = loaded |> to_string() |> Path.basename()
+    place = Pythonx.Boot.Bridge.Store.dir(context.cache)
+    File.mkdir_p!(place)
+    File.write!(Path.join(place, name <> ".so"), "")
+
+    [_, minor, threads] = Regex.run(~r/\Acp3(\d+)(t?)-/, name)
+    first = python!(context, "first", %{headers: "", version: "3.#{minor}.0", free_threaded: threads})
+    _second = python!(context, "pyenv/versions/3.13.0")
+    assert {{:ok, %{executable: ^first, headers: nil}}, ""} = choose(context, first)
+  end
+
   test "else one that uv downloads", context do
     first = python!(context, "first", %{libpython: ""})
     downloaded = python!(context, "downloaded")

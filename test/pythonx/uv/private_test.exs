@@ -3,6 +3,7 @@ defmodule Pythonx.Uv.PrivateTest do
   # application is a copy of this one, or the tests would fill our own priv.
   use Pythonx.UvCase, async: false
 
+  alias Pythonx.Host.Native
   alias Pythonx.Uv
 
   setup context do
@@ -26,10 +27,8 @@ defmodule Pythonx.Uv.PrivateTest do
     File.mkdir_p!(Path.join(folder, "priv"))
     File.cp_r!(Application.app_dir(:pythonx, "ebin"), Path.join(folder, "ebin"))
 
-    for path <- Path.wildcard(Application.app_dir(:pythonx, "priv/pythonx_loader.*")) do
-      File.cp!(path, Path.join([folder, "priv", Path.basename(path)]))
-    end
-
+    loader = :pythonx |> Application.app_dir("priv") |> Native.path(:loader)
+    File.cp!(loader, Path.join([folder, "priv", Path.basename(loader)]))
     folder
   end
 
@@ -80,7 +79,7 @@ defmodule Pythonx.Uv.PrivateTest do
 
   test "starts after being moved, with nothing else there, and so do programs that Python starts", context do
     assert fetch(context.vm) == :ok
-    moved = release!(context, "moved ż/lib/pythonx-0.4.10")
+    moved = release!(context, "moved ż/lib/pythonx-0.4.11")
     File.rm_rf!(Path.join(context.tmp_dir, "build"))
     File.rm_rf!(Path.join(context.tmp_dir, "pythons"))
     System.put_env(%{"PYTHONX_UV" => "/nowhere/uv", "PYTHONX_CACHE_DIR" => Path.join(context.tmp_dir, "empty")})
@@ -107,7 +106,7 @@ defmodule Pythonx.Uv.PrivateTest do
 
   test "where it cannot be written, the base Python stands in", context do
     assert fetch(context.vm) == :ok
-    moved = release!(context, "read-only/lib/pythonx-0.4.10")
+    moved = release!(context, "read-only/lib/pythonx-0.4.11")
     venv = Path.join(moved, "priv/uv/project/.venv")
 
     vm = start_vm_of!(moved)

@@ -8,7 +8,8 @@ defmodule Pythonx.Boot.Bridge.Compiler do
   alias Pythonx.Host.{Cache, Program}
 
   # What else lies in the folder of the sources, such as the files of editors, makes no difference.
-  @extensions ~w(.cpp .hpp .h .inc)
+  @extensions ~w(.c .cpp .hpp .h .inc)
+  @names ~w(Makefile pybind11.txt)
   @tail_lines 20
 
   # Without the settings of a make that may have started us; with messages in English, of which one is looked for below.
@@ -29,17 +30,21 @@ defmodule Pythonx.Boot.Bridge.Compiler do
   end
 
   defp source(dir, path) do
-    if Path.basename(path) == "Makefile" or Path.extname(path) in @extensions,
+    if Path.basename(path) in @names or Path.extname(path) in @extensions,
       do: [path],
       else: sources_in(dir, path)
   end
 
-  @doc "A hash of the names and contents of the sources in a folder."
-  @spec source_hash(String.t()) :: binary()
+  @doc "A hash of the names and contents of the sources in a folder: that of what `sha256sum` prints of them, as text."
+  @spec source_hash(String.t()) :: String.t()
   def source_hash(dir) do
-    files = for path <- sources(dir), do: {path, File.read!(Path.join(dir, path))}
-    :crypto.hash(:sha256, :erlang.term_to_binary(files))
+    sums = for path <- sources(dir), do: "#{dir |> Path.join(path) |> File.read!() |> sha256()}  #{path}\n"
+    sha256(sums)
   end
+
+  @doc "The SHA-256 of data, as text."
+  @spec sha256(iodata()) :: String.t()
+  def sha256(data), do: :crypto.hash(:sha256, data) |> Base.encode16(case: :lower)
 
   @doc "Compiles the sources in `source_dir` into the library `path` with the tag in its name."
   @spec compile!(String.t(), String.t(), includes(), String.t()) :: :ok
@@ -56,7 +61,9 @@ defmodule Pythonx.Boot.Bridge.Compiler do
     end
   end
 
-  defp programs!(tag) do
+  @doc "The programs that it takes. Raises a `RuntimeError` that says which are missing."
+  @spec programs!(String.t()) :: %{make: String.t(), cxx: String.t()}
+  def programs!(tag) do
     # BSDs call GNU make gmake.
     make = Enum.find_value(["gmake", "make"], &System.find_executable/1)
     cxx = find_cxx(System.get_env("CXX", ""))

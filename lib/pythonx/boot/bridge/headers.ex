@@ -7,9 +7,11 @@ defmodule Pythonx.Boot.Bridge.Headers do
   alias Pythonx.Host.{Cache, Program}
   alias Pythonx.Uv
 
-  @pybind11_version "3.1.0"
-  # Of pybind11-3.1.0-py3-none-any.whl on PyPI. Who changes the version changes this: pip download --no-deps pybind11==...
-  @pybind11_sha256 "b8488090f8acffbcb6b5d6a85571a6827a0a2981ffb75e5a0b27b87c4a6b7dd0"
+  # One line for pip: the version, and the hash of its wheel on PyPI. Who changes it takes the hash from: pip download --no-deps
+  @requirement_file Path.expand("../../../../c_src/bridge/pybind11.txt", __DIR__)
+  @external_resource @requirement_file
+  @requirement File.read!(@requirement_file)
+  @pybind11_version ~r/\Apybind11==(\S+) --hash/ |> Regex.run(@requirement) |> List.last()
 
   @doc "The folder of `Python.h`: `PYTHONX_PYTHON_INCLUDE`, or where the Python says."
   @spec python!(Python.t()) :: String.t()
@@ -90,7 +92,7 @@ defmodule Pythonx.Boot.Bridge.Headers do
   # uv wrote before the disk was full, and calls that a success.
   defp download!(temporary, python, uv) do
     requirements = Path.join(temporary, "requirements.txt")
-    Cache.write!(requirements, "pybind11==#{@pybind11_version} --hash=sha256:#{@pybind11_sha256}\n")
+    Cache.write!(requirements, @requirement)
 
     with {:error, by_uv} <- by_uv(uv, python, Path.join(temporary, "uv"), requirements),
          {:error, by_pip} <- by_pip(python, Path.join(temporary, "pip"), requirements) do
