@@ -1,10 +1,20 @@
 # Everything at once, at random, from many processes: evaluations, callbacks, streams, awaits, timeouts, kills, dropped
-# handles. At the end nothing may run, no answer may be missing, and threads and handles must be back where they were.
+# handles, greenlets, exits in tasks, alarms, signal handlers that are reset, and state that is left behind and looked for. At
+# the end nothing may run, no answer may be missing, and threads and handles must be back where they were.
 #
 #     make stress                     ten minutes
 #     STRESS_SECONDS=20 make stress   as in CI
 
-unless Pythonx.NIF.initialized?(), do: Pythonx.uv_init(:minimal)
+unless Pythonx.NIF.initialized?() do
+  Pythonx.uv_init("""
+  [project]
+  name = "stress"
+  version = "0.0.0"
+  requires-python = "==3.13.*"
+  dependencies = ["gevent==26.9.0", "greenlet==3.5.6"]
+  """)
+end
+
 Logger.configure(level: :error)
 
 defmodule Stress do
@@ -39,7 +49,7 @@ defmodule Stress do
   defp kinds,
     do:
       ~w(eval call callback nested raise stream iterator await await_timeout await_killed timeout convert kill kill_callback
-         drop thread thread_killed)a
+         drop thread thread_killed greenlets greenlets_timeout own_state left_state exit_in_task alarm handlers_reset)a
 
   defp work(n, deadline, counts) do
     if System.monotonic_time(:second) < deadline do
@@ -137,11 +147,143 @@ defmodule Stress do
     killed(fn -> eval!("f()", %{"f" => f}) end)
   end
 
+  defp act(:greenlets) do
+    x = :rand.uniform(1_000_000)
+    f = fn n -> eval!("import gevent\ngevent.sleep(0.001 * n)\nx + n", %{"n" => n, "x" => x}) end
+
+    code =
+      "import gevent\ntasks = [gevent.spawn(f, n) for n in (3, 1, 2)]\ngevent.joinall(tasks)\n[t.value for t in tasks]"
+
+    expected = [x + 3, x + 1, x + 2]
+    ^expected = eval!(code, %{"f" => f})
+  end
+
+  # Inner or outer, whichever is first: gevent tells of it on standard error. In a process of its own: gevent raises the
+  # interrupt of a greenlet that is left in whatever the thread, which is the process's, evaluates next.
+  defp act(:greenlets_timeout) do
+    in_process(fn ->
+      f = fn _ -> gives_up(fn -> eval!("import gevent\ngevent.sleep(60)", %{}, timeout: :rand.uniform(20)) end) end
+      code = "import gevent\ngevent.joinall([gevent.spawn(f, n) for n in range(3)])\nNone"
+      gives_up(fn -> eval!(code, %{"f" => f}, timeout: :rand.uniform(40), stderr_device: silent()) end)
+    end)
+  end
+
+  # What this process has left, or nothing, on the thread and in the context.
+  defp act(:own_state) do
+    me = inspect(self())
+
+    seen =
+      eval!(
+        "seen = [v.get(), getattr(local, 'x', None), decimal.getcontext().prec]\n" <> leave(),
+        Map.put(state(), "x", me)
+      )
+
+    # Its thread may be busy with what it has given up.
+    if seen not in [[me, me, 5], [me, nil, 5], [nil, nil, 28]], do: raise("#{me} has found #{inspect(seen)}")
+  end
+
+  defp act(:left_state), do: in_process(fn -> act(:own_state) end)
+
+  # Code that exits or ends the loop's run: whoever awaits it is told, and the next await has a loop.
+  defp act(:exit_in_task) do
+    how =
+      Enum.random(["sys.exit(3)", "raise KeyboardInterrupt", "raise SystemExit", "asyncio.get_running_loop().stop()"])
+
+    {_, %{"f" => f}} = Pythonx.eval("import asyncio, sys\nasync def f():\n  await asyncio.sleep(0)\n  " <> how, %{})
+
+    try do
+      f |> Pythonx.call([]) |> Pythonx.await(timeout: 5000)
+    rescue
+      error in [Pythonx.Error, RuntimeError] -> error
+    end
+  end
+
+  # The timer is one for all: this process's may be another's by the time it is due. It ends whoever has set it, or nobody.
+  defp act(:alarm) do
+    code = """
+    import signal, time
+    class Alarm(Exception): pass
+    def handler(*_): raise Alarm()
+    old = signal.signal(signal.SIGALRM, handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.002)
+        time.sleep(0.02)
+    except Alarm: pass
+    finally:
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        except Alarm: pass
+    """
+
+    try do
+      eval!(code <> "\nNone", %{}, timeout: 20_000)
+    rescue
+      error in Pythonx.Error -> true = List.last(error.lines) =~ "Alarm"
+    end
+  end
+
+  # As servers and test runners do: take the handlers, send one signal, give them back or set them to the default.
+  defp act(:handlers_reset) do
+    code = """
+    import signal
+    numbers = [signal.SIGINT, signal.SIGUSR2, signal.SIGWINCH, signal.SIGCHLD, signal.SIGPIPE]
+    old = {number: signal.signal(number, lambda *_: None) for number in numbers}
+    signal.raise_signal(signal.SIGUSR2)
+    for number, handler in old.items():
+        signal.signal(number, handler if keep else signal.SIG_DFL if number == signal.SIGCHLD else signal.SIG_IGN)
+    """
+
+    nil = eval!(code <> "\nNone", %{"keep" => :rand.uniform(2) == 1})
+  end
+
   defp act(:drop), do: for(n <- 1..200, do: Pythonx.encode!([n])) |> length()
 
   defp act(:thread) do
     code = "import threading\nr = []\nt = threading.Thread(target=lambda: r.append(f(x)))\nt.start(); t.join()\nr[0]"
     7 = eval!(code, %{"f" => & &1, "x" => 7})
+  end
+
+  defp leave, do: "v.set(x.decode()); local.x = x.decode(); decimal.getcontext().prec = 5\nseen"
+
+  # Made once, in a process that leaves nothing of its own.
+  defp state do
+    :persistent_term.get(__MODULE__, nil) ||
+      Task.await(
+        Task.async(fn ->
+          code =
+            "import contextvars, decimal, threading\nv = contextvars.ContextVar('v', default=None)\nlocal = threading.local()"
+
+          {_, globals} = Pythonx.eval(code, %{})
+          :persistent_term.put(__MODULE__, globals)
+          globals
+        end)
+      )
+  end
+
+  # A device that nobody reads.
+  defp silent do
+    :persistent_term.get({__MODULE__, :silent}, nil) ||
+      spawn(&drop_messages/0) |> tap(&:persistent_term.put({__MODULE__, :silent}, &1))
+  end
+
+  defp drop_messages do
+    receive do
+      {:io_request, from, ref, _request} -> send(from, {:io_reply, ref, :ok})
+      _other -> :ok
+    end
+
+    drop_messages()
+  end
+
+  # One that ends with it.
+  defp in_process(fun) do
+    {pid, monitor} = spawn_monitor(fun)
+
+    receive do
+      {:DOWN, ^monitor, :process, ^pid, :normal} -> :ok
+      {:DOWN, ^monitor, :process, ^pid, reason} -> raise "it ended with #{inspect(reason)}"
+    end
   end
 
   defp gives_up(fun) do

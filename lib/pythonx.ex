@@ -20,8 +20,8 @@ defmodule Pythonx do
 
   There is one main interpreter in each operating system process; `Pythonx.Interpreter` adds others for pure Python.
   Python runs on threads of its own, never on a scheduler
-  of the VM, so code that blocks or recurses deeply harms nobody else. Each Elixir process is served by the same
-  Python thread as long as that one is free, so what Python ties to a thread stays usable from call to call. Threads
+  of the VM, so code that blocks or recurses deeply harms nobody else. What code leaves in context variables, or on its
+  thread, belongs to the Elixir process that it ran for: each has its own, from call to call until it ends. Threads
   share Python's global interpreter lock: Python code of several processes takes turns.
   """
 

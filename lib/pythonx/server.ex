@@ -6,7 +6,7 @@ defmodule Pythonx.Server do
       Pythonx.Server.call(server, :predict, ["so good"])
 
   The state is a Python object: an instance of a class, or a module. Its methods are called by name, one at a time, by
-  this process, and so always on the same Python thread as long as that one is free. Arguments, results and options are
+  this process, and so on the same Python thread, with the context variables that they set. Arguments, results and options are
   those of `Pythonx.call/4`, but results are decoded by default.
 
   A Python exception in a call is raised in the caller as `Pythonx.Error`. The server goes on, with the object as the

@@ -113,11 +113,14 @@ defmodule Pythonx.ExitTest do
       File.rm!(path)
 
       evaluate = """
-      parent = self()
-      spawn(fn -> Pythonx.eval("begun()\nstay()", %{"begun" => fn -> tap(nil, fn nil -> send(parent, :begun) end) end}) end)
-      receive do: (:begun -> :ok)
-      true = hd(Pythonx.running()).main_thread
-      System.halt(3)
+      halt = fn ->
+        receive do: (:begun -> :ok)
+        true = hd(Pythonx.running()).main_thread
+        System.halt(3)
+      end
+
+      pid = spawn_link(halt)
+      Pythonx.eval("begun()\nstay()", %{"begun" => fn -> tap(nil, fn nil -> send(pid, :begun) end) end})
       """
 
       assert {output, 3} = FreshVM.run(python, code, evaluate, %{"path" => path})

@@ -24,6 +24,7 @@
 #include "python/gil.hpp"
 #include "python/package.hpp"
 #include "tables/table.hpp"
+#include "threads/leavings.hpp"
 #include "threads/place.hpp"
 #include "threads/pool.hpp"
 #include "threads/reaper.hpp"
@@ -177,6 +178,7 @@ void* main_thread(void* memory) {
     for (;;) pause();
   }
   adopt_thread_state(PyThreadState_Get());
+  note_thread_as_booted();
   find_signal_right();
   PyEval_SaveThread();
   set_booted(&boot->config);

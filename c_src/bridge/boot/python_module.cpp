@@ -11,6 +11,7 @@
 #include "memory/view.hpp"
 #include "python/runtime.hpp"
 #include "tables/table.hpp"
+#include "threads/leavings.hpp"
 #include "threads/place.hpp"
 #include "threads/pool.hpp"
 #include "work/callback.hpp"
@@ -226,6 +227,16 @@ PYBIND11_EMBEDDED_MODULE(_pythonx, m, py::mod_gil_not_used()) {
       "use_hub",
       [](const py::object& module) { use_hub(module.attr("Hub").attr("run").attr("__code__").ptr()); },
       py::arg("module"), "There are hubs of gevent from now on.");
+  m.def(
+      "use_hub",
+      [](const py::object& module) { use_hub(module.attr("Hub").attr("run").attr("__code__").ptr()); },
+      py::arg("module"), "There are hubs of gevent from now on.");
+  m.def(
+      "watch_sqlite",
+      [](const py::object&) {
+        if (!watch_sqlite()) throw py::error_already_set();
+      },
+      py::arg("module"), "There are connections of sqlite3 from now on.");
   m.def(
       "use_greenlets", [](const py::object& module) { use_greenlets(module.attr("getcurrent").ptr()); },
       py::arg("module"), "There are greenlets from now on.");

@@ -13,18 +13,20 @@ namespace {
 
 // A plain pointer: a thread_local with a destructor would run at thread exit, where Python may not be entered.
 thread_local PyThreadState* thread_state = nullptr;
-thread_local PyObject* thread_context = nullptr;
+thread_local PyObject* own_context =
+    nullptr;  // nullptr: it could not be entered, Python has made a nameless one
+thread_local PyObject* current_context = nullptr;  // the same, or another that was entered after it
 
 // Of a scheduler.
 thread_local TryAttach* current_attempt = nullptr;
 
-// Enters a context for the thread's life (takes the reference). Without one the thread has Python's nameless one.
-void enter_context(PyObject* context) {
+// Takes the reference.
+void begin_own_context(PyObject* context) {
   if (context == nullptr || PyContext_Enter(context) < 0) {
     PyErr_Clear();
     Py_CLEAR(context);
   }
-  thread_context = context;
+  own_context = current_context = context;
 }
 
 void make_thread_state() {
@@ -35,7 +37,7 @@ void make_thread_state() {
 void attach_thread() {
   if (thread_state == nullptr) make_thread_state();
   PyEval_RestoreThread(thread_state);
-  if (thread_context == nullptr) enter_context(PyContext_New());
+  if (current_context == nullptr) begin_own_context(PyContext_New());
 }
 
 #ifndef Py_GIL_DISABLED
@@ -182,11 +184,49 @@ bool is_attached() {
 void adopt_thread_state(PyThreadState* state) {
   thread_state = state;
   ++gil_counts.own_states;
-  enter_context(PyContext_CopyCurrent());
+  begin_own_context(PyContext_New());
   find_gil();
 }
 
-ContextLoan::ContextLoan() : context_(thread_context) {
+void enter_context(PyObject* context, bool copy) {
+  PyObject* entered = copy ? PyContext_Copy(context) : Py_NewRef(context);
+  if (entered != nullptr && PyContext_Enter(entered) < 0) {
+    PyErr_Clear();
+    Py_SETREF(entered, PyContext_Copy(context));
+    if (entered != nullptr && PyContext_Enter(entered) < 0) Py_CLEAR(entered);
+  }
+  PyErr_Clear();
+  if (entered != nullptr) current_context = entered;
+}
+
+bool leave_context(PyObject** left) {
+  PyObject* context = current_context;
+  const bool own = context == own_context;
+  *left = nullptr;
+  if (own && context != nullptr && PyObject_Size(context) == 0) return true;
+  if (context == nullptr) {
+    current_context = own_context;
+    return false;
+  }
+  if (PyContext_Exit(context) < 0) {
+    PyErr_Clear();
+    // It stays entered, and a context can be entered once only.
+    if (PyObject_Size(context) > 0) *left = PyContext_Copy(context);
+    PyErr_Clear();
+    begin_own_context(PyContext_New());  // on top of what there is
+    return false;
+  }
+  current_context = own_context;
+  if (own) begin_own_context(PyContext_New());
+  if (PyObject_Size(context) > 0) {
+    *left = context;
+  } else {
+    Py_DECREF(context);
+  }
+  return true;
+}
+
+ContextLoan::ContextLoan() : context_(current_context) {
 #if PY_VERSION_HEX >= 0x030B0000
   lent_ = context_ != nullptr && PyContext_Exit(context_) == 0;
   if (!lent_) PyErr_Clear();
@@ -199,7 +239,14 @@ ContextLoan::~ContextLoan() {
   PyErr_Fetch(&type, &value, &traceback);
   if (type != nullptr || PyContext_Enter(context_) < 0) {
     PyErr_Clear();
-    enter_context(PyContext_Copy(context_));
+    const bool own = context_ == own_context;
+    PyObject* copy = PyContext_Copy(context_);
+    if (copy == nullptr || PyContext_Enter(copy) < 0) {
+      PyErr_Clear();
+      Py_CLEAR(copy);
+    }
+    current_context = copy;
+    if (own) own_context = copy;
     Py_DECREF(context_);
   }
   PyErr_Restore(type, value, traceback);
@@ -212,8 +259,9 @@ void discard_thread_state() {
   line().enter();
   PyEval_RestoreThread(thread_state);
   line().leave();
-  if (thread_context != nullptr && PyContext_Exit(thread_context) < 0) PyErr_Clear();
-  Py_CLEAR(thread_context);
+  if (own_context != nullptr && PyContext_Exit(own_context) < 0) PyErr_Clear();
+  Py_CLEAR(own_context);
+  current_context = nullptr;
   PyThreadState_Clear(thread_state);
   --gil_counts.own_states;
   PyThreadState_DeleteCurrent();

@@ -20,8 +20,9 @@
 // others. Long walks let schedulers in, as CPython gives the GIL only to those who have asked it for 5 ms (Handoff).
 // Whether the GIL is free is read where CPython keeps it, which no function tells: see python/gil_watch.cpp.
 //
-// A thread's context (of context variables) is a Context that it enters at its first attach and leaves at its end, not the
-// nameless one that Python would make: only one that has a name can be lent, see ContextLoan.
+// A thread is always in a Context (of context variables) that it has entered: one of its own, from its first attach to its end,
+// or that of the process that it works for. Not the nameless one that Python would make: only a Context can be lent (see
+// ContextLoan), and given to the process in the end.
 #pragma once
 
 #include <Python.h>
@@ -77,6 +78,15 @@ class Detach {
   PyThreadState* state_;
   bool is_main_;
 };
+
+// Enters a context, or a copy of it, for what follows until `leave_context`. It is a copy too where some thread is still in it.
+// Attached.
+void enter_context(PyObject* context, bool copy);
+
+// Leaves the context in which the thread is. It is given away if it holds anything, as a new reference in `left`; the thread's
+// own is then replaced by an empty one. False when code has left the thread in some context that is not ours: then a copy is given
+// away. Attached.
+bool leave_context(PyObject** left);
 
 // Lends the calling thread's context to another thread for a scope, while this one waits for it. Attached.
 //

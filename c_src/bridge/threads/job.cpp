@@ -76,7 +76,7 @@ Term make_observed(ErlNifEnv* env, Term reply, std::chrono::nanoseconds queued,
   return make_tuple(env, atoms.observed, reply, times);
 }
 
-bool open_job_type(ErlNifEnv* env) { return job_type.open(env, "pythonx_job"); }
+bool open_job_type(ErlNifEnv* env) { return job_type.open(env, "pythonx_job") && open_client_type(env); }
 
 // True when the job has ended and its reply is ours to take.
 bool linger(Job* job, bool awake) {

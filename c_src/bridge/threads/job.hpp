@@ -74,6 +74,9 @@ class Job {
   // Whether Python's main thread, the one that signals reach, may run it.
   virtual bool may_run_on_main() const { return true; }
 
+  // Whether what it leaves behind is its process's, to be found by that one's next job.
+  virtual bool keeps_state() const { return true; }
+
   bool is_cancelled() const { return cancelled_; }
   bool is_done() const { return state_ == State::done; }
   std::uint64_t thread_id() const { return thread_id_; }  // 0 before it has started

@@ -83,6 +83,14 @@ PyFrameObject* hub_frame(PyFrameObject* innermost) {
   return nullptr;
 }
 
+void destroy_hub() {
+  if (!greenlets_in_use()) return;
+  PyObject* module = PyImport_ImportModule("pythonx._greenlets");
+  if (module != nullptr) Py_XDECREF(PyObject_CallMethod(module, "destroy_hub", nullptr));
+  Py_XDECREF(module);
+  PyErr_Clear();
+}
+
 JobNumber::JobNumber(std::uint64_t number) {
   if (PyContextVar_Get(number_variable, Py_None, &previous_) < 0) PyErr_Clear();
   PyObject* value = PyLong_FromUnsignedLongLong(number);

@@ -46,6 +46,9 @@ bool hubs_in_use();
 // nullptr. Runs no Python code, and so keeps the GIL.
 PyFrameObject* hub_frame(PyFrameObject* innermost);
 
+// Destroys what gevent has made for the calling thread, which does not go on as it was.
+void destroy_hub();
+
 // Sets the number in the calling thread's context for a scope.
 class JobNumber {
  public:

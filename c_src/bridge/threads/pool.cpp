@@ -1,3 +1,4 @@
+// Above 400 lines: the life of a thread, and of a job on it from being handed out to its reply, whose steps follow from each other.
 #include "threads/pool.hpp"
 
 #include <algorithm>
@@ -9,6 +10,7 @@
 #include "python/gil.hpp"
 #include "python/pause.hpp"
 #include "python/runtime.hpp"
+#include "threads/leavings.hpp"
 #include "vm/exception.hpp"
 
 namespace pythonx {
@@ -72,22 +74,9 @@ bool ThreadPool::submit(Job* job) {
   return awake;
 }
 
-Worker* ThreadPool::pick(const Job* job) {
-  const auto found = affinity_.find(key_of(job->caller_));
-  const auto suits = [job](const Worker* worker) {
-    return worker->idle && (!worker->is_main || job->may_run_on_main());
-  };
-  if (found != affinity_.end() && suits(found->second)) return found->second;
-  if (main_ != nullptr && suits(main_)) return main_;
-  const auto last = std::find_if(idle_.rbegin(), idle_.rend(), suits);
-  if (last != idle_.rend()) return *last;
-  return may_spawn() ? spawn() : nullptr;
-}
-
 void ThreadPool::assign(Worker* worker, Job* job) {
-  affinity_.try_emplace(key_of(job->caller_), worker);  // First: it may find no memory.
+  adopt(worker, job);  // First: it may find no memory.
   if (worker->idle) take_from_idle(worker);
-  if (affinity_.size() > affinity_limit_) forget_dead_callers();
   worker->jobs.push_back(job);
   worker->inbox = job;
   worker->wake.notify_one();
@@ -107,23 +96,13 @@ Worker* ThreadPool::spawn() {
 
 void ThreadPool::make_idle(Worker* worker) {
   worker->idle = true;
+  worker->idle_since = std::chrono::steady_clock::now();
   idle_.push_back(worker);
 }
 
 void ThreadPool::take_from_idle(Worker* worker) {
   worker->idle = false;
   idle_.erase(std::find(idle_.rbegin(), idle_.rend(), worker).base() - 1);
-}
-
-void ThreadPool::forget_dead_callers() {
-  ErlNifEnv* env = enif_alloc_env();
-  for (auto it = affinity_.begin(); it != affinity_.end();) {
-    ErlNifPid pid{static_cast<Term>(it->first)};
-    it = enif_is_process_alive(env, &pid) ? std::next(it) : affinity_.erase(it);
-  }
-  enif_free_env(env);
-  // With that many processes alive, the next look is to be as rare.
-  affinity_limit_ = std::max(affinity_limit_, 2 * affinity_.size());
 }
 
 // --- The life of a thread ------------------------------------------------------------------------------------------
@@ -151,11 +130,17 @@ void ThreadPool::serve(Worker* worker) {
   name_thread(worker->is_main ? "python_main" : "python_worker");
   worker->python_id = PyThread_get_thread_ident();
   this_worker = worker;
+  worker->c_state = worker->c_state_at_rest = c_state_of_thread();
   announce(worker, atoms.started);
   Job* job = await_job(worker);
   while (job != nullptr) {
     Job* next = run(worker, job);
     job = next == nullptr ? await_job(worker) : next;
+  }
+  give_up_jobs(worker);
+  if (greenlets_in_use() && worker->state != nullptr) {
+    const Attach attached;
+    destroy_hub();
   }
   discard_thread_state();
   announce(worker, atoms.retired);
@@ -173,27 +158,12 @@ void ThreadPool::announce(const Worker* worker, Term what) {
   enif_free_env(env);
 }
 
-// With the mutex held.
-void ThreadPool::remove(Worker* worker, Job* job) {
-  worker->jobs.erase(std::find(worker->jobs.begin(), worker->jobs.end(), job));
-}
-
-// With the mutex held. The job that a greenlet of the thread works for, see place.hpp.
-Job* ThreadPool::last_of(const Worker* worker, const std::vector<GreenletId>& lineage) {
-  for (const GreenletId greenlet : lineage) {
-    const auto in_it = [greenlet](const Job* job) { return job->greenlet_ == greenlet; };
-    const auto found = std::find_if(worker->jobs.rbegin(), worker->jobs.rend(), in_it);
-    if (found != worker->jobs.rend()) return *found;
-  }
-  return nullptr;
-}
-
-Job* ThreadPool::current_job() {
-  Worker* worker = current_worker();
-  if (worker == nullptr) return nullptr;
-  const std::vector<GreenletId> lineage = greenlet_lineage();
-  std::lock_guard<std::mutex> lock(mutex_);
-  return last_of(worker, lineage);
+// With the mutex held. False for a job that was given up with what its thread has left.
+bool ThreadPool::remove(Worker* worker, Job* job) {
+  const auto found = std::find(worker->jobs.begin(), worker->jobs.end(), job);
+  if (found == worker->jobs.end()) return false;
+  worker->jobs.erase(found);
+  return true;
 }
 
 // The first job in line that the thread may run, or nullptr.
@@ -207,48 +177,66 @@ Job* ThreadPool::take_waiting(const Worker* worker) {
   return job;
 }
 
-// The next job in line, or nullptr after making the thread idle.
+// The next job in line, or nullptr after making the thread idle, unless it is to end.
 Job* ThreadPool::next_or_idle(Worker* worker, Job* ended) {
   std::lock_guard<std::mutex> lock(mutex_);
   remove(worker, ended);
+  settle(worker);
+  end_if_left(worker);
+  if (worker->ending) return nullptr;
   Job* job = take_waiting(worker);
   if (job == nullptr) {
     make_idle(worker);
     return nullptr;
   }
+  adopt(worker, job);
   worker->jobs.push_back(job);
-  affinity_.try_emplace(key_of(job->caller_), worker);
   return job;
 }
 
-// Waits for a job; nullptr when the thread is to end. A thread is idle, or has a job in its inbox, when this is called.
+// Waits for a job; nullptr when the thread is to end. A thread is idle, has a job in its inbox, or is to end, when this is
+// called.
 Job* ThreadPool::await_job(Worker* worker) {
   spin(worker);
   if (Job* job = worker->inbox.exchange(nullptr)) return job;
+  const std::uint64_t c_state = c_state_of_thread();
   std::unique_lock<std::mutex> lock(mutex_);
+  if (worker->inbox == nullptr) note_rest(worker, c_state);
   while (worker->inbox == nullptr) {
-    if (worker->end_left) {
-      worker->end_left = false;
-      take_from_idle(worker);
-      lock.unlock();
-      end_left_jobs(worker);
-      lock.lock();
-      make_idle(worker);
-      continue;
-    }
-    if (worker->is_main) {
-      if (farewell_ != nullptr) {
-        say_farewell(lock);
-        continue;  // A job may have come meanwhile.
-      }
-      worker->wake.wait(lock);
-    } else if (worker->wake.wait_for(lock, limits_.idle_time) == std::cv_status::timeout &&
-               worker->inbox == nullptr && may_retire(worker)) {
+    if (worker->ending) {
       retire(worker);
       return nullptr;
     }
+    if (worker->reset || worker->end_left) {
+      tidy_up(worker, lock);
+    } else if (worker->is_main && farewell_ != nullptr) {
+      say_farewell(lock);
+    } else if (worker->is_main) {
+      worker->wake.wait(lock);
+    } else if (worker->wake.wait_for(lock, limits_.idle_time) == std::cv_status::timeout &&
+               worker->inbox == nullptr && is_given_up(worker)) {
+      worker->ending = true;
+    }
   }
   return worker->inbox.exchange(nullptr);
+}
+
+// What ends greenlets may run code of users, so the thread is not idle meanwhile. The rest takes some microseconds.
+void ThreadPool::tidy_up(Worker* worker, std::unique_lock<std::mutex>& lock) {
+  const bool reset = std::exchange(worker->reset, false);
+  const bool greenlets = !worker->jobs.empty();
+  worker->end_left = false;
+  if (greenlets) take_from_idle(worker);
+  lock.unlock();
+  if (reset && greenlets) give_up_jobs(worker);
+  if (!reset && greenlets) end_left_jobs(worker);
+  if (reset) {
+    const Attach attached;
+    destroy_hub();
+    reset_thread();
+  }
+  lock.lock();
+  if (greenlets) make_idle(worker);
 }
 
 // A caller that evaluates in a loop is back within microseconds, less than it takes to sleep and be woken. One thread
@@ -266,27 +254,11 @@ void ThreadPool::spin(Worker* worker) {
   spinner_ = false;
 }
 
-// A thread stays while a living process is tied to it: its connections and thread-locals are still wanted.
-bool ThreadPool::may_retire(Worker* worker) {
-  ErlNifEnv* env = enif_alloc_env();
-  bool wanted = false;
-  for (auto it = affinity_.begin(); it != affinity_.end() && !wanted;) {
-    ErlNifPid pid{static_cast<Term>(it->first)};
-    if (it->second != worker) {
-      ++it;
-    } else if (enif_is_process_alive(env, &pid)) {
-      wanted = true;
-    } else {
-      it = affinity_.erase(it);
-    }
-  }
-  enif_free_env(env);
-  return !wanted;
-}
-
 void ThreadPool::retire(Worker* worker) {
-  take_from_idle(worker);
+  if (worker->idle) take_from_idle(worker);
+  disown(worker);
   workers_.erase(std::find(workers_.begin(), workers_.end(), worker));
+  serve_waiting();
 }
 
 // --- The life of a job ---------------------------------------------------------------------------------------------
@@ -294,6 +266,15 @@ void ThreadPool::retire(Worker* worker) {
 // Returns the next job in line, if there is one. The thread is free before the reply is sent: a caller that comes
 // back at once must find its own thread idle, or it would be given another.
 Job* ThreadPool::run(Worker* worker, Job* job) {
+  if (std::exchange(worker->unchecked, false) && c_state_of_thread() != worker->c_state) {
+    pass_on(worker, job);
+    return nullptr;
+  }
+  if (worker->reset || worker->renew) give_up_jobs(worker);
+  if (std::exchange(worker->renew, false)) {
+    worker->state = nullptr;
+    discard_thread_state();
+  }
   const Term reply = perform(worker, job);
   const bool left = leaves_interrupted(worker, job);
   if (left) {
@@ -307,43 +288,18 @@ Job* ThreadPool::run(Worker* worker, Job* job) {
   } else {
     deliver(job, reply);
   }
+  if (const ClientPtr client = std::exchange(worker->to_watch, nullptr)) watch(client);
   return next;
-}
-
-// Whether jobs of greenlets are left that are to end, and nothing of the thread's goes on with them.
-bool ThreadPool::leaves_interrupted(Worker* worker, const Job* ended) {
-  if (!greenlets_in_use()) return false;
-  std::lock_guard<std::mutex> lock(mutex_);
-  const auto interrupted = [ended](const Job* job) { return job != ended && job->cancelled_; };
-  return std::any_of(worker->jobs.begin(), worker->jobs.end(), interrupted);
-}
-
-// Throws KeyboardInterrupt into the greenlets of such jobs, once into each. Detached, on a thread that runs nothing.
-void ThreadPool::end_left_jobs(Worker* worker) {
-  const Attach attached;
-  for (std::uint64_t last = 0;;) {
-    PyObject* greenlet;
-    {
-      std::lock_guard<std::mutex> lock(mutex_);
-      const auto next = [last](const Job* job) { return job->number_ > last && job->cancelled_; };
-      const auto found = std::find_if(worker->jobs.begin(), worker->jobs.end(), next);
-      if (found == worker->jobs.end()) return;
-      last = (*found)->number_;
-      greenlet = static_cast<PyObject*>(const_cast<void*>((*found)->greenlet_));
-    }
-    if (greenlet == nullptr) continue;
-    Py_INCREF(greenlet);
-    Py_XDECREF(PyObject_CallMethod(greenlet, "throw", "O", PyExc_KeyboardInterrupt));
-    PyErr_Clear();  // What the greenlet ends with is raised in its parent.
-    Py_DECREF(greenlet);
-  }
 }
 
 Term ThreadPool::perform(Worker* worker, Job* job) {
   if (!start(worker, job)) return cancelled_reply(job);
-  Attach attached(Attach::in_line);
+  const Attach attached(Attach::in_line);
   worker->state = PyThreadState_Get();
-  return run_attached(worker, job);
+  begin_state(worker);
+  const Term reply = run_attached(worker, job);
+  end_state(worker, job);
+  return reply;
 }
 
 Term ThreadPool::run_attached(Worker* worker, Job* job) {
@@ -428,24 +384,6 @@ void ThreadPool::send_reply(Job* job) {
 }
 
 // --- Halt ----------------------------------------------------------------------------------------------------------
-
-void ThreadPool::shut_down() {
-  std::vector<Job*> jobs;
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    shut_down_ = true;
-    for (Worker* worker : workers_) {
-      for (Job* job : worker->jobs) {
-        job->retain();
-        jobs.push_back(job);
-      }
-    }
-  }
-  for (Job* job : jobs) {
-    cancel(job, true);
-    job->release();
-  }
-}
 
 bool ThreadPool::run_last(void (*farewell)()) {
   std::lock_guard<std::mutex> lock(mutex_);

@@ -4,9 +4,37 @@
 // deep data, and there are only as many of them as cores. Each thread has a stack of 16 MiB and one thread state for
 // life. One of them initialised Python and so is its main thread, the only one that signals reach.
 //
-// A process gets the thread that served it first whenever that one is free, which is the main thread if that was free then,
-// so that what Python ties to a thread (sqlite3 connections, threading.local) works from one evaluation to the next.
-// Threads are added when all are busy and retire when idle, unless a living process is tied to them.
+// Whose state is whose. What code leaves behind is its process's own: seen by that process's next evaluation and by nobody
+// else's. Python keeps it in two places.
+//
+//   * Context variables (the decimal context and numpy's error state are some) belong to the process. A thread has an empty
+//     context of its own, in which most jobs run. One in which something was set becomes the process's: its later jobs are
+//     run in it, on whatever thread, and it is dropped when the process ends. A job that begins while an earlier one of its
+//     process, which was given up, is still in the context gets a copy, and that is the process's from then on.
+//   * Everything else (threading.local, sqlite3's connections, event loops, trace functions, variables of C libraries) is
+//     the thread's. So a thread belongs to one living process, from that one's first evaluation to its death, and is given to
+//     no other meanwhile; but for who has evaluated once and left nothing: most such processes have ended, or will without
+//     coming back. A process whose thread is still busy with what it gave up gets a second one.
+//
+// At most `own_threads` belong to somebody. The processes that come when so many live share what there is beyond, and get the
+// threads of others on which nothing is left. They have their context variables all the same, but may not find the rest again.
+//
+// When its process has ended, or has not got it for its own, a thread with something left on it ends, and others are started:
+// it is renewed. What tells is the thread state and, at rest, the memory of C code's thread-locals (leavings.hpp). Where
+// nothing is left, which is so after most evaluations, the thread serves others: that is as fast as it ever was. The system
+// tells of the death of a process that has left something; of one that has not it is seen when a thread is looked for.
+//
+// Python's main thread can be no other, so it is reset when its process has ended: what Python itself ties to it is taken
+// away. It is what every new process gets first, since signals, GUIs and what asks for the main thread work on it
+// alone. For that reason it is not kept for a process that has left nothing on it and has been away for half a second.
+//
+// The job of an Elixir function's process runs on top of the one that waits for it: in its context, on its thread.
+//
+// A thread that waits for Elixir code is not counted among the `max_threads`: it may be waiting for what waits for a thread.
+// When there are as many, or the system grants no more, an idle thread is taken from its process: one on which nothing is
+// left, or else the one that was idle for longest, whose thread state is then replaced.
+//
+// Threads are added when none is free, and retire when idle for a while, unless they belong to a living process.
 #pragma once
 
 #include <pthread.h>
@@ -14,6 +42,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <unordered_map>
@@ -23,6 +52,23 @@
 #include "threads/job.hpp"
 
 namespace pythonx {
+
+struct Worker;
+
+// A context of context variables, kept by its process, and by the jobs that are to begin in it: another may replace it meanwhile.
+using ContextPtr = std::shared_ptr<PyObject>;
+
+// An Elixir process to which something belongs: threads, a context. Belongs to the pool's mutex.
+struct Client {
+  ErlNifPid pid;
+  std::vector<Worker*> threads;
+  ContextPtr context;
+  Worker* in_context = nullptr;  // the thread of the last job to begin, until that has ended
+  bool watched = false;          // the system tells of its death
+  bool dead = false;
+};
+
+using ClientPtr = std::shared_ptr<Client>;
 
 // A thread of the bridge. All fields belong to the pool's mutex, but for reading the atomic ones.
 struct Worker {
@@ -40,10 +86,40 @@ struct Worker {
   bool end_left = false;        // it is idle, but for greenlets that it has left, whose jobs are to end
   bool exception_sent = false;  // an interrupt may be pending in Python; belongs to the GIL
   std::atomic<PyThreadState*> state{nullptr};  // once it has attached
+  std::vector<CallPtr> calls;                  // from it to Elixir, whose answers it waits for
+
+  ClientPtr owner;
+  ClientPtr client;      // whose job it is at, if something belongs to that one
+  bool left = false;     // something is left on it, by what CPython knows
+  bool touched = false;  // or by what C code does; as of when it last came to rest
+  bool rested = false;   // it has come to rest since its last job, so that `touched` is true to fact
+  // When it was new; of the main thread, when its owner got it, or at its first rest after that, if it had none before.
+  std::uint64_t c_state = 0;
+  bool baseline = true;  // it is that
+  std::uint64_t c_state_at_rest = 0;
+  bool settled = false;    // its owner has come back to it
+  bool unchecked = false;  // its next job is a new owner's, and it has not rested since the last
+  ErlNifPid before{};      // then the owner before
+  bool handed_on = true;   // its next job is the first for its owner
+  bool reset = false;      // of the main thread, before its next job or when it is idle
+  bool renew = false;      // its thread state, before its next job
+  bool ending = false;     // it is to retire
+
+  // For the job in hand; these belong to the thread.
+  ContextPtr context;  // of its process
+  bool copy_context = false;
+  bool initial = false;  // the context is the one that every process begins with
+  bool share = false;    // see share_state
+  bool ran = false;
+  bool left_something = false;
+  ClientPtr to_watch;
+
+  std::chrono::steady_clock::time_point idle_since{};
 };
 
 struct PoolLimits {
   std::size_t max_threads = 2048;
+  std::size_t own_threads = 256;
   std::chrono::milliseconds idle_time{5000};
 };
 
@@ -89,6 +165,13 @@ class ThreadPool {
 
   std::size_t thread_count();
 
+  // A process to which something belongs has ended.
+  void client_down(const ErlNifPid& pid);
+
+  // What the process of the calling thread's job has set of context variables is what all others begin with from now on, and
+  // its thread is free for them. For a VM that has nothing else to do than what this process prepares.
+  static void share_state();
+
   // Calls from Python to Elixir (pool_calls.cpp). The first end of a call counts: an answer, or one of the others.
   void host(const CallPtr& call, const ErlNifPid& handler);
   bool answer(const CallPtr& call, ErlNifEnv* env, Term answer);  // takes `env` when it returns true
@@ -116,19 +199,43 @@ class ThreadPool {
  private:
   ThreadPool() = default;
 
+  // pool_owners.cpp
   Worker* pick(const Job* job);
+  Worker* pick_own(const Client* client, const Job* job);
+  Worker* pick_free(const Job* job);
+  Worker* pick_shared();
+  Worker* take_from_owner(const Job* job);
+  bool is_given_up(const Worker* worker);
+  bool main_is_free();
+  ClientPtr find_client(const ErlNifPid& pid);
+  ClientPtr make_client(const ErlNifPid& pid);
+  void adopt(Worker* worker, const Job* job);
+  ClientPtr own(Worker* worker, ClientPtr client, const ErlNifPid* pid);
+  static bool is_forgotten(const Client* client, std::size_t threads);
+  void disown(Worker* worker);
+  void end(Worker* worker);
+  void end_if_left(Worker* worker);
+  void start_spare();
+  void note_rest(Worker* worker, std::uint64_t c_state);
+  void begin_state(Worker* worker);
+  void end_state(Worker* worker, const Job* job);
+  void settle(Worker* worker);
+  void pass_on(Worker* worker, Job* job);
+  void watch(const ClientPtr& client);
+  void give_up_jobs(Worker* worker);
   Job* take_waiting(const Worker* worker);
   Worker* spawn();
   void assign(Worker* worker, Job* job);
   void serve(Worker* worker);
   void announce(const Worker* worker, Term what);
   Job* next_or_idle(Worker* worker, Job* ended);
+  void serve_waiting();
   Job* await_job(Worker* worker);
+  void tidy_up(Worker* worker, std::unique_lock<std::mutex>& lock);
   void say_farewell(std::unique_lock<std::mutex>& lock);
   void spin(Worker* worker);
   bool leaves_interrupted(Worker* worker, const Job* ended);
-  void end_left_jobs(Worker* worker);
-  bool may_retire(Worker* worker);
+  void end_left_jobs(Worker* worker, bool all = false);
   void retire(Worker* worker);
   Job* run(Worker* worker, Job* job);
   bool start(Worker* worker, Job* job);
@@ -140,22 +247,19 @@ class ThreadPool {
   void send_reply(Job* job);
   void make_idle(Worker* worker);
   void take_from_idle(Worker* worker);
-  void forget_dead_callers();
   static std::uint64_t key_of(const ErlNifPid& pid) { return static_cast<std::uint64_t>(pid.pid); }
   Call* host_of(const ErlNifPid& caller);
   static void tell(Call* call);
   void spin_for_news(const Call* call);
-  void begin_away();
-  void end_away() { --away_; }
   // Threads that wait for Elixir do not count: what they wait for may need one itself.
-  bool may_spawn() const { return workers_.size() < limits_.max_threads + away_; }
+  bool may_spawn() const { return workers_.size() - blocked_ < limits_.max_threads; }
   void run_handlers(const CallPtr& call);
   Job* begin_wait(const CallPtr& call);
   static void end_wait(Job* job, const CallPtr& call);
   void interrupt_call(const CallPtr& call);
   void run_nested(const CallPtr& call, Job* job);
   Term run_attached(Worker* worker, Job* job);
-  static void remove(Worker* worker, Job* job);
+  static bool remove(Worker* worker, Job* job);
   static Job* last_of(const Worker* worker, const std::vector<GreenletId>& lineage);
   static bool may_run(const Job* job);
   bool runs(const Job* job);
@@ -200,11 +304,12 @@ class ThreadPool {
   PoolLimits limits_;
   std::vector<Worker*> workers_;
   std::vector<Worker*> idle_;  // the one that served last is at the back
-  std::size_t away_ = 0;       // how many wait for an answer of Elixir's
   Worker* main_ = nullptr;
   std::deque<Job*> waiting_;
-  std::unordered_map<std::uint64_t, Worker*> affinity_;
-  std::size_t affinity_limit_ = 65536;
+  std::unordered_map<std::uint64_t, ClientPtr> clients_;  // those that live, or are not known to have ended
+  std::size_t owned_ = 0;                                 // threads that belong to somebody
+  std::size_t blocked_ = 0;                               // threads that wait for Elixir
+  ContextPtr initial_context_;  // what every process begins with a copy of; see share_state
   std::unordered_map<std::uint64_t, CallPtr> hosts_;  // by handler: the calls whose threads serve it
   std::uint64_t next_id_ = 0;
   std::uint64_t next_number_ = 0;
@@ -232,6 +337,9 @@ class ThreadPool {
 
 // How many microseconds have passed since then.
 Term elapsed_us(ErlNifEnv* env, std::chrono::steady_clock::time_point since);
+
+// Registers the resource type by which the pool hears of the death of processes. Called whenever the library is loaded.
+bool open_client_type(ErlNifEnv* env);
 
 // Names the calling thread, for debuggers and the like.
 void name_thread(const char* name);

@@ -69,11 +69,12 @@ bool ThreadPool::end_call(const CallPtr& call, CallState state) {
 // something, to be resumed by a later job when that which has begun the call has ended: it is for that one that it waits then.
 CallState ThreadPool::await_answer(const CallPtr& call) {
   Job* job = begin_wait(call);
+  Worker* worker = call->worker;
   CallState state;
   spin_for_news(call.get());
   {
     std::unique_lock<std::mutex> lock(mutex_);
-    if (call->worker != nullptr) begin_away();
+    if (worker != nullptr) worker->calls.push_back(call);
     for (;;) {
       if (!call->inbox.empty()) {
         Job* inner = call->inbox.front();
@@ -91,29 +92,21 @@ CallState ThreadPool::await_answer(const CallPtr& call) {
         run_handlers(call);
         lock.lock();
       } else if (call->state == CallState::open) {
+        if (worker != nullptr) ++blocked_;
+        serve_waiting();
         call->wake.wait(lock);
+        if (worker != nullptr) --blocked_;
       } else {
         break;
       }
     }
-    if (call->worker != nullptr) end_away();
     call->closed = true;
+    if (worker != nullptr) worker->calls.erase(std::find(worker->calls.begin(), worker->calls.end(), call));
     if (call->hosted) hosts_.erase(key_of(call->handler));
     state = call->state;
   }
   end_wait(job, call);
   return state;
-}
-
-// With the mutex held. Another thread may take the place of this one, for a job that is in line.
-void ThreadPool::begin_away() {
-  ++away_;
-  if (waiting_.empty() || !may_spawn()) return;
-  Worker* worker = spawn();
-  if (worker == nullptr) return;
-  Job* next = waiting_.front();
-  waiting_.pop_front();
-  assign(worker, next);
 }
 
 // Runs the handlers of signals, of which one may raise: then the wait is over.
@@ -184,11 +177,14 @@ void ThreadPool::run_nested(const CallPtr& call, Job* job) {
   } else {
     reply = cancelled_reply(job);
   }
+  bool given_up;
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    remove(worker, job);
+    given_up = !remove(worker, job);
     call->serving = false;  // before the reply: the handler may be back at once
   }
+  // It has got its reply then: see give_up_jobs.
+  if (given_up) return job->release();
   deliver(job, reply);
 }
 

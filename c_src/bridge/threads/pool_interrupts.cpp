@@ -113,6 +113,24 @@ bool ThreadPool::interrupt(const ErlNifPid& pid) {
   return any;
 }
 
+void ThreadPool::shut_down() {
+  std::vector<Job*> jobs;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    shut_down_ = true;
+    for (Worker* worker : workers_) {
+      for (Job* job : worker->jobs) {
+        job->retain();
+        jobs.push_back(job);
+      }
+    }
+  }
+  for (Job* job : jobs) {
+    cancel(job, true);
+    job->release();
+  }
+}
+
 void ThreadPool::serve_interrupts() {
   std::vector<Cancelled> active;
   for (;;) {
@@ -225,19 +243,6 @@ void ThreadPool::end_wait_in_c(Cancelled* cancelled) {
 // Whether a job's thread can be at it: one that waits for Elixir it can have left only for another greenlet.
 bool ThreadPool::may_run(const Job* job) { return job->calls_.empty() || greenlets_in_use(); }
 
-// Attached, with the job's mutex held: whether its thread is at this job rather than at another. That of a thread without
-// greenlets is the last.
-bool ThreadPool::runs(const Job* job) {
-  if (job->state_ != Job::State::running || !may_run(job)) return false;
-  const Worker* worker = job->worker_;
-  const std::uint64_t number = greenlets_in_use() ? job_number_of(worker->state) : 0;
-  std::lock_guard<std::mutex> lock(mutex_);
-  if (!greenlets_in_use()) return worker->jobs.back() == job;
-  const auto numbered = [number](const Job* other) { return other->number_ == number; };
-  const auto found = std::find_if(worker->jobs.begin(), worker->jobs.end(), numbered);
-  return number == 0 || found == worker->jobs.end() ? last_of(worker, {nullptr}) == job : *found == job;
-}
-
 // Attached, with the job's mutex held: whether an exception that was sent to it has not been taken.
 bool ThreadPool::waits_below_exception(const Job* job) {
   if (!runs(job)) return false;
@@ -291,79 +296,6 @@ void ThreadPool::raise_on_worker(Job* job) {
   if (put_off(job)) return;
   job->worker_->exception_sent = true;
   send_exception(job->worker_);
-}
-
-// True for a job in a greenlet that its thread has left for good, for all that is known: it is idle, and is told to end it.
-bool ThreadPool::wake_idle(Job* job) {
-  if (!greenlets_in_use()) return false;
-  std::lock_guard<std::mutex> lock(job->mutex);
-  if (job->state_ != Job::State::running) return false;
-  std::lock_guard<std::mutex> pool_lock(mutex_);
-  Worker* worker = job->worker_;
-  if (!worker->idle) return false;
-  worker->end_left = true;
-  worker->wake.notify_one();
-  return true;
-}
-
-// Where the thread waits in the hub of gevent, has that throw the interrupt into the job's greenlet, which waits for it: see
-// priv/python/pythonx/_greenlets.py. False where it does not. Attached.
-bool ThreadPool::throw_in_hub([[maybe_unused]] Job* job) {
-#ifdef Py_GIL_DISABLED
-  return false;  // Frames of a thread that runs cannot be read.
-#else
-  if (!greenlets_in_use()) return false;
-  PyThreadState* state;
-  PyObject* greenlet;
-  std::uint64_t number;
-  {
-    std::lock_guard<std::mutex> lock(job->mutex);
-    if (job->state_ != Job::State::running || job->worker_->state == nullptr) return false;
-    state = job->worker_->state;
-    std::lock_guard<std::mutex> pool_lock(mutex_);
-    if (last_of(job->worker_, {job->greenlet_}) != job || job->in_hub_ > put_off_limit(Safety::risky))
-      return false;
-    if (job->number_ == 0) job->number_ = ++next_number_;
-    number = job->number_;
-    greenlet =
-        job->greenlet_ == nullptr ? Py_None : static_cast<PyObject*>(const_cast<void*>(job->greenlet_));
-  }
-  PyFrameObject* innermost = PyThreadState_GetFrame(state);
-  auto* frame = reinterpret_cast<PyObject*>(hub_frame(innermost));
-  Py_XDECREF(reinterpret_cast<PyObject*>(innermost));
-  if (frame == nullptr) return false;
-  ++job->in_hub_;
-  Py_INCREF(greenlet);
-  PyObject* module = PyImport_ImportModule("pythonx._greenlets");
-  PyObject* done = module == nullptr ? nullptr
-                                     : PyObject_CallMethod(module, "interrupt", "OOK", frame, greenlet,
-                                                           static_cast<unsigned long long>(number));
-  const bool thrown = done != nullptr;
-  PyErr_Clear();
-  Py_XDECREF(done);
-  Py_XDECREF(module);
-  Py_DECREF(frame);
-  Py_DECREF(greenlet);
-  return thrown;
-#endif
-}
-
-// Whether the calling thread, which is at this frame, is in the hub. That throws the interrupt itself.
-bool ThreadPool::hub_interrupts(const Job* job, PyFrameObject* frame) {
-  PyFrameObject* hub = hub_frame(frame);
-  Py_XDECREF(reinterpret_cast<PyObject*>(hub));
-  return hub != nullptr && job->in_hub_ <= put_off_limit(Safety::risky);
-}
-
-// Whether the calling thread's job of that number is to be interrupted, and nothing is on top of it in its greenlet.
-bool ThreadPool::is_interrupted(std::uint64_t number) {
-  const Worker* worker = current_worker();
-  if (worker == nullptr) return false;
-  std::lock_guard<std::mutex> lock(mutex_);
-  const auto numbered = [number](const Job* job) { return job->number_ == number; };
-  const auto found = std::find_if(worker->jobs.begin(), worker->jobs.end(), numbered);
-  return found != worker->jobs.end() && (*found)->cancelled_ &&
-         last_of(worker, {(*found)->greenlet_}) == *found;
 }
 
 // Whether a worker's job is to be left alone for now. Code that imports a lot is seen in the import system nearly

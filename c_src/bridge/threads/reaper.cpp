@@ -52,6 +52,9 @@ class Release : public Job {
   // A finalizer that hangs would keep the main thread from everybody.
   bool may_run_on_main() const override { return false; }
 
+  // Finalizers of many are one process's jobs.
+  bool keeps_state() const override { return false; }
+
   std::string label() const override {
     std::string text = "release of an object of type ";
     for (const std::atomic<char>& character : type_) {

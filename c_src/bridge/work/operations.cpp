@@ -12,6 +12,7 @@
 #include "python/package.hpp"
 #include "python/runtime.hpp"
 #include "tables/pending.hpp"
+#include "threads/pool.hpp"
 #include "work/callback.hpp"
 #include "work/leftovers.hpp"
 #include "work/streams.hpp"
@@ -176,6 +177,11 @@ Term set_from_list(ErlNifEnv* env, Term arguments) {
   return ok_object(env, set);
 }
 
+Term share_state(ErlNifEnv* env, Term) {
+  ThreadPool::share_state();
+  return make_tuple(env, atoms.ok, atoms.true_);
+}
+
 struct Operation {
   const char* name;
   CallJob::Function function;
@@ -195,6 +201,7 @@ constexpr Operation operations[] = {
     {"dict_from_pairs", dict_from_pairs},
     {"set_from_list", set_from_list},
     {"resolve_call", resolve_call},
+    {"share_state", share_state},
     {"buffer", buffer},
     {"decode_rich", decode_rich},
 };

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <sys/time.h>
 
+#include "threads/leavings.hpp"
 #include "threads/pool.hpp"
 #include "threads/signals.hpp"
 #include "work/output.hpp"
@@ -144,6 +145,7 @@ PyObject* mask_signals(PyObject*, PyObject* arguments) {
   int how;
   PyObject* signals;
   if (!PyArg_ParseTuple(arguments, "iO:pthread_sigmask", &how, &signals)) return nullptr;
+  note_mask();
   PyObject* set = PySet_New(signals);
   PyObject* number = set == nullptr ? nullptr : PyLong_FromLong(interrupt_signal());
   PyObject* result = nullptr;

@@ -8,6 +8,7 @@ defmodule Pythonx.Pool.Child do
   # never does, the pool kills the worker.
   @moduledoc false
 
+  alias Pythonx.NIF
   alias Pythonx.Pool.{Device, Frame, Job, Memory, Object}
 
   # A message of more bytes is not left to lie about.
@@ -152,6 +153,8 @@ defmodule Pythonx.Pool.Child do
     start_python!(setup.environment)
     prepare_python()
     globals = evaluate_init!(setup.init)
+    # Jobs begin with the context variables that were set, and run on the main thread.
+    NIF.call("share_state", {})
     {globals, Memory.limit(setup.max_memory)}
   end
 

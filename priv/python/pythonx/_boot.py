@@ -34,6 +34,7 @@ def boot(sys_paths: list[str], interrupt_signal: int) -> None:
     _signals.install(interrupt_signal)
     hooks = _AfterImport(
         {
+            "_sqlite3": _pythonx.watch_sqlite,
             "asyncio": _keep_asyncio,
             "atexit": _exit.replace,
             "faulthandler": _signals.guard_faulthandler,

@@ -1,4 +1,4 @@
-"""Interrupts for what waits in gevent.
+"""Interrupts for what waits in gevent, and the end of its hubs.
 
 A greenlet that waits has given its thread to the hub, another greenlet, which waits in C code for all. An exception
 raised there would be the hub's and end the wait of the thread's main greenlet, whoever it was meant for, if it ever
@@ -7,6 +7,8 @@ greenlet.
 """
 
 from __future__ import annotations
+
+import sys
 
 import _pythonx
 
@@ -31,3 +33,14 @@ def interrupt(frame: FrameType, greenlet: Any, number: int) -> None:
 def _throw(greenlet: Any, number: int) -> None:
     if not greenlet.dead and _pythonx.is_interrupted(number):
         greenlet.throw(KeyboardInterrupt)
+
+
+def destroy_hub() -> None:
+    """Destroy this thread's hub, if it has one.
+
+    Nothing goes on with what waits for it, and its event loop holds files.
+    """
+    module = sys.modules.get("gevent._hub_local")
+    hub = None if module is None else module.get_hub_if_exists()
+    if hub is not None:
+        hub.destroy(destroy_loop=True)
