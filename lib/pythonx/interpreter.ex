@@ -83,8 +83,12 @@ defmodule Pythonx.Interpreter do
     name = name!(opts[:name])
     owner = owner!(opts[:owner])
 
-    case NIF.open_interpreter(name || "", owner) do
-      {:ok, resource, name} -> %__MODULE__{name: name, resource: resource}
+    ref = make_ref()
+
+    with {:ok, resource, name} <- NIF.open_interpreter(name || "", owner, ref),
+         :ok <- receive(do: ({^ref, started} -> started)) do
+      %__MODULE__{name: name, resource: resource}
+    else
       {:error, reason} -> refuse_to_create!(reason, name, owner)
     end
   end

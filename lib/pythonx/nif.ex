@@ -71,7 +71,7 @@ defmodule Pythonx.NIF do
   def table_binaries(_object, _column), do: not_loaded()
   def table_chunks(_object, _column), do: not_loaded()
   def table_arrays(), do: not_loaded()
-  def open_interpreter(_name, _owner), do: not_loaded()
+  def open_interpreter(_name, _owner, _ref), do: not_loaded()
   def submit_to_interpreter(_ref, _resource, _operation, _label, _arguments, _out, _err, _relay), do: not_loaded()
   def cancel_in_interpreter(_job, _mute), do: not_loaded()
   def close_interpreter(_resource, _ref), do: not_loaded()
@@ -125,6 +125,7 @@ defmodule Pythonx.NIF do
   def memoryview(binary) when is_binary(binary) do
     case nif_memoryview(binary) do
       {:ok, object} -> object
+      :needs_thread -> call("memoryview", {binary})
       {:error, :not_initialized} -> not_initialized!()
       :no_memory -> raise "Python has no memory left for a memoryview"
     end

@@ -156,10 +156,13 @@ defmodule Pythonx.Table do
     columns = Arguments.columns!(columns, opts[:types])
 
     case NIF.table_new(columns) do
-      {:ok, object} -> open(object)
       {:error, failure} -> raise ArgumentError, Failure.message(failure, Enum.map(columns, &elem(&1, 0)))
+      made -> open_made(made)
     end
   end
+
+  defp open_made({:ok, object}), do: open(object)
+  defp open_made({:needs_thread, table}), do: open(NIF.call("table_object", {table}))
 
   @doc """
   The names and types of the columns, in order.
@@ -280,7 +283,7 @@ defmodule Pythonx.Table do
   end
 
   defp part(table, indices, offset, length) do
-    table.object |> NIF.local!() |> NIF.table_part(indices, offset, length) |> open()
+    table.object |> NIF.local!() |> NIF.table_part(indices, offset, length) |> open_made()
   end
 
   @doc """

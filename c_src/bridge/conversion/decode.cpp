@@ -5,7 +5,6 @@
 
 #include "conversion/decoder.hpp"
 #include "conversion/user_code.hpp"
-#include "python/critical_section.hpp"
 
 namespace pythonx {
 namespace {
@@ -316,37 +315,6 @@ void Decoder::release(Frame& frame) {
     delete[] frame.contents;
   }
   drop(frame.object, options_.user_code);
-}
-
-bool Decoder::pause() {
-  pin();
-  if (pacer_.pause()) return true;
-  if (PyErr_Occurred() != nullptr) return python_error();
-  status_ = DecodeStatus::needs_thread;
-  return false;
-}
-
-// Before other threads run: a dict that changes meanwhile must neither lose its entries nor show some twice.
-// Lists are read by index, which is checked again; tuples do not change; of sets a copy is read from the
-// start.
-void Decoder::pin() {
-  for (; pinned_ < frames_.size(); ++pinned_) {
-    if (frames_[pinned_].kind == Kind::dict) pin_dict(frames_[pinned_]);
-  }
-}
-
-void Decoder::pin_dict(Frame& frame) {
-  frame.contents = new PyObject*[2 * static_cast<std::size_t>(frame.size)];
-  PyObject** next = frame.contents + 2 * frame.index;
-  PyObject** const end = frame.contents + 2 * frame.size;
-  Py_BEGIN_CRITICAL_SECTION(frame.object);
-  for (Py_ssize_t position = frame.position;
-       next < end && PyDict_Next(frame.object, &position, next, next + 1); next += 2) {
-    Py_INCREF(next[0]);
-    Py_INCREF(next[1]);
-  }
-  Py_END_CRITICAL_SECTION();
-  frame.size = (next - frame.contents) / 2;
 }
 
 // The elements as the set stores them.

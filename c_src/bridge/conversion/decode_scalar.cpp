@@ -81,6 +81,9 @@ bool Decoder::wide_text(PyObject* object, Term* out) {
   };
   if (PyUnicode_GET_LENGTH(object) < large_text) {
     encode();
+  } else if (!pacer_.may_detach()) {
+    status_ = DecodeStatus::needs_thread;
+    return false;
   } else {
     detached(object, encode);
   }

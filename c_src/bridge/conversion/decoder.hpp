@@ -102,6 +102,7 @@ class Decoder {
   bool iterate(PyObject* set, std::vector<PyObject*>* out);
   void release(Frame& frame);
   bool pause();
+  void leave();
   void pin();
   static void pin_dict(Frame& frame);
   template <typename Work>

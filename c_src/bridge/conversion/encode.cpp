@@ -6,6 +6,7 @@
 #include "conversion/encoder.hpp"
 #include "conversion/function.hpp"
 #include "conversion/integer.hpp"
+#include "conversion/object.hpp"
 #include "conversion/user_code.hpp"
 
 namespace pythonx {
@@ -165,10 +166,23 @@ PyObject* Encoder::pop() {
   return object;
 }
 
+// Detached: leaves what the walk holds to be dropped by others, and ends it.
+void Encoder::leave() {
+  for (const Frame& frame : frames_) {
+    if (frame.key != nullptr) drop_later(frame.key);
+    drop_later(frame.object);
+  }
+  frames_.clear();
+  if (keys_) keys_->take(drop_later);
+  status_ = EncodeStatus::needs_thread;
+}
+
 bool Encoder::pause() {
   hide();
   if (pacer_.pause()) return true;
-  if (PyErr_Occurred() != nullptr) {
+  if (pacer_.lost()) {
+    leave();
+  } else if (PyErr_Occurred() != nullptr) {
     python_error();
   } else {
     status_ = EncodeStatus::needs_thread;

@@ -59,7 +59,14 @@ PyObject* Encoder::binary(const ErlNifBinary& binary) {
   return short_binary(binary);
 }
 
+// What is large is worked on without the GIL: the walk is a thread's.
+PyObject* Encoder::leave_to_thread() {
+  status_ = EncodeStatus::needs_thread;
+  return nullptr;
+}
+
 PyObject* Encoder::large_bytes(const ErlNifBinary& binary) {
+  if (!pacer_.may_detach()) return leave_to_thread();
   PyObject* bytes = PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(binary.size));
   if (bytes == nullptr) return python_error();
   hide();
@@ -68,6 +75,7 @@ PyObject* Encoder::large_bytes(const ErlNifBinary& binary) {
 }
 
 PyObject* Encoder::large_text(const ErlNifBinary& binary) {
+  if (!pacer_.may_detach()) return leave_to_thread();
   TextShape shape;
   bool valid = false;
   hide();

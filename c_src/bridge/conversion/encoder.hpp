@@ -74,6 +74,7 @@ class Encoder {
   PyObject* atom(Term term);
   PyObject* binary(const ErlNifBinary& binary);
   PyObject* short_binary(const ErlNifBinary& binary);
+  PyObject* leave_to_thread();
   PyObject* large_bytes(const ErlNifBinary& binary);
   PyObject* large_text(const ErlNifBinary& binary);
   PyObject* key_by_content(KeyCache& cache, const ErlNifBinary& binary);
@@ -98,6 +99,7 @@ class Encoder {
   bool may_hash(PyObject* key);
   PyObject* pop();
   bool pause();
+  void leave();
   void hide();
   KeyCache* cache();
   PyObject* python_error();

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #include "vm/term.hpp"
 
@@ -26,9 +27,15 @@ class KeyCache {
   KeyCache(const KeyCache&) = delete;
   KeyCache& operator=(const KeyCache&) = delete;
 
-  ~KeyCache() {
-    for (const Entry& entry : by_word_) Py_XDECREF(entry.key);
-    for (PyObject* key : by_content_) Py_XDECREF(key);
+  ~KeyCache() { take(Py_DecRef); }
+
+  // Gives up each reference to `function`.
+  void take(void (*function)(PyObject*)) {
+    const auto take_one = [function](PyObject*& key) {
+      if (key != nullptr) function(std::exchange(key, nullptr));
+    };
+    for (Entry& entry : by_word_) take_one(entry.key);
+    for (PyObject*& key : by_content_) take_one(key);
   }
 
   // The key made of this very term (borrowed), or nullptr.

@@ -6,6 +6,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 #include "vm/term.hpp"
 
@@ -20,8 +21,13 @@ class TermCache {
   TermCache(const TermCache&) = delete;
   TermCache& operator=(const TermCache&) = delete;
 
-  ~TermCache() {
-    for (const Entry& entry : entries_) Py_XDECREF(entry.key);
+  ~TermCache() { take(Py_DecRef); }
+
+  // Gives up each reference to `function`.
+  void take(void (*function)(PyObject*)) {
+    for (Entry& entry : entries_) {
+      if (entry.key != nullptr) function(std::exchange(entry.key, nullptr));
+    }
   }
 
   // The term of the key, or 0.

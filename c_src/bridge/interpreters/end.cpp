@@ -44,10 +44,15 @@ bool Subinterpreter::close(ErlNifEnv* env) {
   return true;
 }
 
-void Subinterpreter::announce_end(ErlNifEnv* caller_env, Term reference) {
+Subinterpreter::Announcement Subinterpreter::announcement_for(ErlNifEnv* caller_env, Term reference) {
   ErlNifEnv* env = enif_alloc_env();
   Announcement announcement{{}, env, enif_make_copy(env, reference)};
   enif_self(caller_env, &announcement.pid);
+  return announcement;
+}
+
+void Subinterpreter::announce_end(ErlNifEnv* caller_env, Term reference) {
+  const Announcement announcement = announcement_for(caller_env, reference);
   Ended ended;
   {
     std::lock_guard<std::mutex> lock(mutex_);

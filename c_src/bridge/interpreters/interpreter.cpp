@@ -7,6 +7,7 @@
 #include "interpreters/module.hpp"
 #include "interpreters/object.hpp"
 #include "interpreters/registry.hpp"
+#include "python/gil.hpp"
 #include "python/runtime.hpp"
 #include "threads/pool.hpp"
 
@@ -74,14 +75,12 @@ std::string take_message() {
 
 // --- Opening -------------------------------------------------------------------------------------------------------
 
-Pointer Subinterpreter::open(const std::string& name, std::string* failure) {
-  Pointer interpreter = enroll(name, failure);
-  if (interpreter == nullptr) return nullptr;
-  *failure = start_thread(thread_main, interpreter, stack_size) ? interpreter->await_start()
-                                                                : "cannot start a thread";
-  if (failure->empty()) return interpreter;
-  strike_off(interpreter.get());
-  return nullptr;
+bool Subinterpreter::open(ErlNifEnv* caller_env, Term reference) {
+  opener_ = announcement_for(caller_env, reference);
+  if (start_thread(thread_main, shared_from_this(), stack_size)) return true;
+  enif_free_env(opener_.env);
+  strike_off(this);
+  return false;
 }
 
 Subinterpreter::~Subinterpreter() = default;
@@ -90,6 +89,8 @@ void* Subinterpreter::thread_main(void* argument) {
   const Pointer self = take_argument(argument);
   name_thread("python_interp");
   const std::string failure = self->start();
+  if (!failure.empty())
+    self->announce(Ended::cleanly);  // First: its name is free when the caller hears of it.
   self->report_start(failure);
   if (failure.empty()) {
     self->serve();
@@ -99,31 +100,28 @@ void* Subinterpreter::thread_main(void* argument) {
 }
 
 void Subinterpreter::report_start(const std::string& failure) {
-  std::lock_guard<std::mutex> lock(mutex_);
-  failure_ = failure;
-  started_ = true;
-  news_.notify_all();
-}
-
-std::string Subinterpreter::await_start() {
-  std::unique_lock<std::mutex> lock(mutex_);
-  news_.wait(lock, [this] { return started_; });
-  return failure_;
+  const Announcement to = opener_;
+  const Term answer =
+      failure.empty() ? atoms.ok : make_tuple(to.env, atoms.error, make_binary(to.env, failure));
+  enif_send(nullptr, &to.pid, to.env, make_tuple(to.env, to.reference, answer));
+  enif_free_env(to.env);
 }
 
 // To make an interpreter takes a thread state of the main one, which is given up afterwards: this thread never needs it
 // again.
 std::string Subinterpreter::start() {
   const std::lock_guard<std::mutex> turn(creation_mutex());
-  PyThreadState* main_state = PyThreadState_New(PyInterpreterState_Main());
-  PyEval_RestoreThread(main_state);
-  const std::string failure = make_interpreter();
-  if (state_ != nullptr) {
-    PyEval_SaveThread();
-    PyEval_RestoreThread(main_state);
+  std::string failure;
+  {
+    const Attach attached;
+    PyThreadState* main_state = PyThreadState_Get();
+    failure = make_interpreter();
+    if (state_ != nullptr) {
+      PyEval_SaveThread();
+      PyEval_RestoreThread(main_state);
+    }
   }
-  PyThreadState_Clear(main_state);
-  PyThreadState_DeleteCurrent();
+  discard_thread_state();
   return failure;
 }
 

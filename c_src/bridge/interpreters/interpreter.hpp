@@ -49,12 +49,13 @@ class Subinterpreter final : public std::enable_shared_from_this<Subinterpreter>
  public:
   enum class Ended { no, cleanly, abandoned };
 
-  // What `open` says when there is an interpreter of that name.
+  // What `enroll` says when there is an interpreter of that name.
   static constexpr const char* name_taken = "there is an interpreter of that name";
 
-  // Makes an interpreter and starts its thread. An empty name stands for a new one. nullptr, with the reason in
-  // *failure, when there is one of that name or it does not start. Waits for the main interpreter's GIL.
-  static std::shared_ptr<Subinterpreter> open(const std::string& name, std::string* failure);
+  // Starts its thread, which makes the interpreter and then sends {reference, :ok | {:error, reason}} to the calling process:
+  // that takes the main interpreter's GIL, which no scheduler waits for. False when there is no thread to be had. Once, on what
+  // `enroll` has made and has a resource.
+  bool open(ErlNifEnv* caller_env, Term reference);
 
   explicit Subinterpreter(std::string name) : name_(std::move(name)) {}
   ~Subinterpreter();
@@ -116,13 +117,14 @@ class Subinterpreter final : public std::enable_shared_from_this<Subinterpreter>
     Term reference;
   };
 
+  static Announcement announcement_for(ErlNifEnv* caller_env, Term reference);
+
   static void* thread_main(void* self);
   static void* interrupter_main(void* self);
   std::string start();
   std::string make_interpreter();
   std::string boot_python_side();
   void report_start(const std::string& failure);
-  std::string await_start();
   void serve();
   bool next(SubinterpreterJobPtr* job);
   void run(const SubinterpreterJobPtr& job);
@@ -146,6 +148,7 @@ class Subinterpreter final : public std::enable_shared_from_this<Subinterpreter>
   void* resource_ = nullptr;
 
   // Of its thread.
+  Announcement opener_{};
   PyThreadState* state_ = nullptr;
   PyObject* python_ = nullptr;
   EvaluationContext context_;
@@ -155,13 +158,11 @@ class Subinterpreter final : public std::enable_shared_from_this<Subinterpreter>
   std::mutex mutex_;
   std::condition_variable wake_;              // its thread
   std::condition_variable interrupter_wake_;  // its interrupter
-  std::condition_variable news_;  // whoever waits for it to start, to halt, or for its interrupter to end
+  std::condition_variable news_;              // whoever waits for it to halt, or for its interrupter to end
   std::deque<SubinterpreterJobPtr> queue_;
   SubinterpreterJobPtr current_;
   HandleNode* forgotten_ = nullptr;
   std::vector<Announcement> announcements_;
-  std::string failure_;
-  bool started_ = false;
   bool interrupting_ = false;  // the interrupter lives
   bool closing_ = false;
   bool halting_ = false;

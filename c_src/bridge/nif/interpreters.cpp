@@ -35,20 +35,22 @@ bool open_subinterpreter_types(ErlNifEnv* env) {
 }
 
 std::variant<std::tuple<Term, Term, std::string>, Error<Term>, Error<std::string>> open_interpreter(
-    ErlNifEnv* env, const std::string& wanted_name, std::optional<ErlNifPid> owner) {
+    ErlNifEnv* env, const std::string& wanted_name, std::optional<ErlNifPid> owner, Term reference) {
   if (!is_booted()) return Error{atoms.not_initialized};
   if (!has_own_gil_interpreters) return Error{atoms.unsupported};
   std::string failure;
-  std::shared_ptr<Subinterpreter> interpreter = Subinterpreter::open(wanted_name, &failure);
+  const std::shared_ptr<Subinterpreter> interpreter = enroll(wanted_name, &failure);
   if (interpreter == nullptr && failure == Subinterpreter::name_taken) return Error{atoms.taken};
   if (interpreter == nullptr) return Error{std::move(failure)};
   Resource* resource = interpreter_type.make(interpreter);
   interpreter->set_resource(resource);
   const Term term = enif_make_resource(env, resource);
-  const bool dead = owner && enif_monitor_process(env, resource, &*owner, nullptr) != 0;
-  if (dead) interpreter->close(env);
   enif_release_resource(resource);
-  if (dead) return Error{atoms.not_alive};
+  if (owner && enif_monitor_process(env, resource, &*owner, nullptr) != 0) {
+    strike_off(interpreter.get());
+    return Error{atoms.not_alive};
+  }
+  if (!interpreter->open(env, reference)) return Error<std::string>{"cannot start a thread"};
   return std::tuple(atoms.ok, term, interpreter->name());
 }
 

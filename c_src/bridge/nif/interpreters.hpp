@@ -25,10 +25,11 @@ namespace nif {
 // Registers the resource types. Called once, when the library is loaded.
 bool open_subinterpreter_types(ErlNifEnv* env);
 
-// open_interpreter(name, owner | nil) ::
-//   {:ok, resource, name} | {:error, :not_initialized | :unsupported | :taken | :not_alive | text}
+// open_interpreter(name, owner | nil, reference) ::
+//   {:ok, resource, name}, and a message {reference, :ok | {:error, text}} follows
+//   | {:error, :not_initialized | :unsupported | :taken | :not_alive | text}
 std::variant<std::tuple<Term, Term, std::string>, Error<Term>, Error<std::string>> open_interpreter(
-    ErlNifEnv* env, const std::string& name, std::optional<ErlNifPid> owner);
+    ErlNifEnv* env, const std::string& name, std::optional<ErlNifPid> owner, Term reference);
 
 // submit_to_interpreter(reference, resource, operation, label, arguments, stdout, stderr, relay)
 //   :: job | {:error, :not_initialized | :closed | :not_local}

@@ -20,6 +20,7 @@
 #include "python/gil.hpp"
 #include "python/pacer.hpp"
 #include "tables/arrow_atoms.hpp"
+#include "tables/pending.hpp"
 #include "tables/read.hpp"
 #include "threads/pool.hpp"
 #include "work/callback.hpp"
@@ -76,7 +77,7 @@ class GilWait {
  public:
   GilWait() : begun_(is_observing() ? clock::now() : clock::time_point()) {}
 
-  // The Attach that follows is done.
+  // The attempt that follows is done.
   void end() {
     if (begun_ != clock::time_point()) waited_ = clock::now() - begun_;
   }
@@ -116,8 +117,9 @@ Term encode(ErlNifEnv* env, Term term, bool binaries_as_str, long own,
             const std::vector<PyObject*>& replacements) {
   if (!is_booted()) return not_initialized(env);
   GilWait wait;
-  Attach attached;
+  TryAttach attached;
   wait.end();
+  if (!attached) return atoms.needs_thread;
   return wait.with_times(env, to_term(env, encode_here(env, term, binaries_as_str, own, replacements)));
 }
 
@@ -146,18 +148,20 @@ Term decode(ErlNifEnv* env, Term term) {
   PyObject* object = get_object(env, term);
   if (object == nullptr) return atoms.error;
   GilWait wait;
-  Attach attached;
+  TryAttach attached;
   wait.end();
+  if (!attached) return atoms.needs_thread;
   return wait.with_times(env, to_term(env, decode_here(env, object)));
 }
 
 // observe(wanted) :: :ok
 void observe(bool wanted) { pythonx::observe(wanted); }
 
-// memoryview(binary) :: {:ok, object} | :no_memory
+// memoryview(binary) :: {:ok, object} | :no_memory | :needs_thread
 std::variant<Ok<Object>, Error<Term>, Term> memoryview(Binary binary) {
   if (!is_booted()) return Error{atoms.not_initialized};
-  const Attach attached;
+  TryAttach attached;
+  if (!attached) return atoms.needs_thread;
   const CollectorPause no_user_code(false);
   PyObject* view = make_memoryview(binary.term);
   if (view != nullptr) return Ok<Object>{Object(view)};
@@ -184,7 +188,7 @@ std::tuple<long, long> stats() {
 
 bool open_types(ErlNifEnv* env) {
   return open_object_types(env) && open_job_type(env) && open_call_type(env) && open_column_type(env) &&
-         open_subinterpreter_types(env);
+         open_pending_table_type(env) && open_subinterpreter_types(env);
 }
 
 // Loading, again and again. Python and its threads live as long as the process, and so does this library (see the Makefile):
@@ -251,7 +255,7 @@ ErlNifFunc functions[] = {
     native<table_binaries>("table_binaries", cpu_bound),
     native<table_chunks>("table_chunks", cpu_bound),
     native<table_arrays>("table_arrays"),
-    native<open_interpreter>("open_interpreter", io_bound),
+    native<open_interpreter>("open_interpreter"),
     native<submit_to_interpreter>("submit_to_interpreter"),
     native<cancel_in_interpreter>("cancel_in_interpreter"),
     native<close_interpreter>("close_interpreter"),

@@ -5,6 +5,7 @@
 
 #include "python/gil.hpp"
 #include "tables/build.hpp"
+#include "tables/pending.hpp"
 
 namespace pythonx::nif {
 namespace {
@@ -30,11 +31,12 @@ Term read_error(ErlNifEnv* env, const ReadFailure& failure) {
       env, Error<std::tuple<std::int64_t, std::int64_t, std::string>>{{column, failure.row, failure.text}});
 }
 
-// The Python object of a table.
-Object make_table(TablePtr table) {
-  const Attach attached;
+// The Python object of a table, or the table for a job to make one of.
+MadeTable make_table(ErlNifEnv* env, TablePtr table) {
+  TryAttach attached;
+  if (!attached) return std::tuple(atoms.needs_thread, make_pending_table(env, std::move(table)));
   PyObject* object = make_table_object(std::move(table));
-  if (object != nullptr) return Object(object);
+  if (object != nullptr) return Ok<Object>{Object(object)};
   PyErr_Clear();
   throw std::bad_alloc();
 }
@@ -84,7 +86,7 @@ std::variant<std::tuple<std::vector<std::string>, std::vector<Term>, std::int64_
   return std::tuple(std::move(names), std::move(types), table.value->rows);
 }
 
-std::variant<Ok<Object>, Term> table_new(ErlNifEnv* env, const std::vector<ColumnArgument>& arguments) {
+MadeTable table_new(ErlNifEnv* env, const std::vector<ColumnArgument>& arguments) {
   auto table = std::make_shared<Table>();
   for (const ColumnArgument& argument : arguments) {
     BuildFailure failure;
@@ -99,16 +101,16 @@ std::variant<Ok<Object>, Term> table_new(ErlNifEnv* env, const std::vector<Colum
     table->columns.push_back(std::move(column));
   }
   align_batches(*table);
-  return Ok<Object>{make_table(std::move(table))};
+  return make_table(env, std::move(table));
 }
 
-Object table_part(const TablePtr& table, const std::vector<std::int64_t>& columns, std::int64_t offset,
-                  std::int64_t length) {
+MadeTable table_part(ErlNifEnv* env, const TablePtr& table, const std::vector<std::int64_t>& columns,
+                     std::int64_t offset, std::int64_t length) {
   check_range(*table, offset, length);
   std::vector<std::size_t> indices;
   indices.reserve(columns.size());
   for (const std::int64_t column : columns) indices.push_back(column_index(*table, column));
-  return make_table(part_of(*table, indices, offset, length));
+  return make_table(env, part_of(*table, indices, offset, length));
 }
 
 Term table_column(ErlNifEnv* env, const TablePtr& table, std::int64_t column, std::int64_t offset,

@@ -38,13 +38,16 @@ using ColumnArgument = std::tuple<std::string, Term, std::tuple<Form, Term>>;
 std::variant<std::tuple<std::vector<std::string>, std::vector<Term>, std::int64_t>, Term> table_info(
     ErlNifEnv* env, Term object);
 
-// table_new([{name, type | nil, {:rows, list} | {:binary, binaries}}]) ::
-//   {:ok, object} | {:error, {column, row, value, reason, type}}
-std::variant<Ok<Object>, Term> table_new(ErlNifEnv* env, const std::vector<ColumnArgument>& arguments);
+// {:ok, object} | {:needs_thread, table}, with a table for the operation "table_object" | {:error, failure}
+using MadeTable = std::variant<Ok<Object>, std::tuple<Term, Term>, Term>;
 
-// table_part(object, columns, offset, length) :: object
-Object table_part(const TablePtr& table, const std::vector<std::int64_t>& columns, std::int64_t offset,
-                  std::int64_t length);
+// table_new([{name, type | nil, {:rows, list} | {:binary, binaries}}]) ::
+//   {:ok, object} | {:needs_thread, table} | {:error, {column, row, value, reason, type}}
+MadeTable table_new(ErlNifEnv* env, const std::vector<ColumnArgument>& arguments);
+
+// table_part(object, columns, offset, length) :: {:ok, object} | {:needs_thread, table}
+MadeTable table_part(ErlNifEnv* env, const TablePtr& table, const std::vector<std::int64_t>& columns,
+                     std::int64_t offset, std::int64_t length);
 
 // table_column(object, column, offset, length, flags) :: list | {:error, {column, row, text}}
 Term table_column(ErlNifEnv* env, const TablePtr& table, std::int64_t column, std::int64_t offset,

@@ -35,8 +35,25 @@ bool take_interrupts() {
 
 }  // namespace
 
+bool Pacer::pause_on_scheduler() {
+  if (!handoff_.is_due()) return true;
+  if (!enif_is_current_process_alive(env_)) return false;
+  handoff_.share();
+  if (is_gil_wanted()) {
+    collector_.lift();
+    lost_ = !TryAttach::let_others();
+    if (lost_) return false;
+    collector_.impose();
+  }
+  handoff_.restart();
+  return true;
+}
+
 bool Pacer::pause() {
   work_ = 0;
+#ifndef Py_GIL_DISABLED
+  if (options_.caller_env) return pause_on_scheduler();
+#endif
   collector_.lift();
   const bool let_go = handoff_.tick(interval);
   collector_.impose();

@@ -1,5 +1,5 @@
-// How a long walk over data shares the interpreter: it lets the GIL go about every millisecond, keeps
-// Python's collector out, and notices that nobody waits for the result any more.
+// How a long walk over data shares the interpreter: it lets the GIL go about every millisecond (on a scheduler it ends then, if
+// that does not have it back), keeps Python's collector out, and notices that nobody waits for the result any more.
 #pragma once
 
 #include <Python.h>
@@ -26,6 +26,7 @@ class CollectorPause {
   void impose() { imposed_ = wanted_ && PyGC_Disable() != 0; }
   void lift() {
     if (imposed_) PyGC_Enable();
+    imposed_ = false;
   }
 #else
   void impose() {}
@@ -52,10 +53,22 @@ class Pacer {
   bool due(std::size_t work = 1) { return (work_ += work) >= interval; }
 
   // Lets others have the GIL if a millisecond has passed. False when the walk must stop: with a Python
-  // exception set (only with user_code) or because the caller died.
+  // exception set (only with user_code), because the caller died, or on a scheduler because the GIL was lost.
   bool pause();
 
-  // Runs `work`, which must touch nothing of Python but memory that the walk alone knows, without the GIL.
+  // After `pause` was false: the thread is detached, and what the walk holds can only be left to drop_later.
+  bool lost() const { return lost_; }
+
+  // Whether the walk may let go of the GIL, which it will want back. Not on a scheduler (see python/gil.hpp).
+  bool may_detach() const {
+#ifdef Py_GIL_DISABLED
+    return true;
+#else
+    return !options_.caller_env;
+#endif
+  }
+
+  // Runs `work`, which must touch nothing of Python but memory that the walk alone knows, without the GIL. Only if it may.
   template <typename Work>
   void detached(Work work) {
     collector_.lift();
@@ -69,11 +82,14 @@ class Pacer {
  private:
   static constexpr std::size_t interval = 1024;
 
+  bool pause_on_scheduler();
+
   ErlNifEnv* env_;
   PacerOptions options_;
   CollectorPause collector_;
   Handoff handoff_;
   std::size_t work_ = 0;
+  bool lost_ = false;
 };
 
 }  // namespace pythonx

@@ -341,7 +341,7 @@ void ThreadPool::end_left_jobs(Worker* worker) {
 
 Term ThreadPool::perform(Worker* worker, Job* job) {
   if (!start(worker, job)) return cancelled_reply(job);
-  Attach attached;
+  Attach attached(Attach::in_line);
   worker->state = PyThreadState_Get();
   return run_attached(worker, job);
 }

@@ -8,8 +8,10 @@
 #include "conversion/object.hpp"
 #include "conversion/rich.hpp"
 #include "memory/buffer.hpp"
+#include "memory/view.hpp"
 #include "python/package.hpp"
 #include "python/runtime.hpp"
+#include "tables/pending.hpp"
 #include "work/callback.hpp"
 #include "work/leftovers.hpp"
 #include "work/streams.hpp"
@@ -122,6 +124,15 @@ Term decode_object(ErlNifEnv* env, Term arguments) {
   }
 }
 
+// What a scheduler does itself when it can have the GIL: see python/gil.hpp.
+Term memoryview(ErlNifEnv* env, Term arguments) {
+  return ok_object(env, make_memoryview(argument(env, arguments, 0)));
+}
+
+Term table_object(ErlNifEnv* env, Term arguments) {
+  return ok_object(env, make_table_object(get_pending_table(env, argument(env, arguments, 0))));
+}
+
 // Calls a function of the package's Python side with arguments that are encoded here: {module, name, arguments}.
 Term call_internal(ErlNifEnv* env, Term arguments) {
   std::string_view module_name;
@@ -178,6 +189,8 @@ constexpr Operation operations[] = {
     {"unicode_from_string", unicode_from_string},
     {"encode", encode_term},
     {"decode", decode_object},
+    {"memoryview", memoryview},
+    {"table_object", table_object},
     {"call_internal", call_internal},
     {"dict_from_pairs", dict_from_pairs},
     {"set_from_list", set_from_list},

@@ -101,10 +101,12 @@ defmodule Pythonx.Pool.External do
   end
 
   defp identifier(bytes, size, n, acc) do
-    with {name, rest} <- atom(bytes), <<_::binary-size(size), rest::binary>> <- rest do
-      terms(rest, n - 1, put(acc, name))
-    else
-      _ -> :error
+    case atom(bytes) do
+      {name, rest} when byte_size(rest) >= size ->
+        rest |> binary_part(size, byte_size(rest) - size) |> terms(n - 1, put(acc, name))
+
+      _cut_off ->
+        :error
     end
   end
 

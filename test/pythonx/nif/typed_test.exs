@@ -201,8 +201,8 @@ defmodule Pythonx.NIF.TypedTest do
             table_new: [[{:a, nil, {:rows, []}}]],
             table_new: [[{"a", nil}]],
             table_new: [:none],
-            open_interpreter: [:name, nil],
-            open_interpreter: ["name", :owner],
+            open_interpreter: [:name, nil, ref],
+            open_interpreter: ["name", :owner, ref],
             cancel_in_interpreter: [ref, true],
             interrupt_in_interpreters: [nil]
           ] do
