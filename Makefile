@@ -111,6 +111,9 @@ lint: ## check the format and the style of Elixir, C, C++ and Python
 	$(ENV); clang-format --dry-run -Werror $(NATIVE)
 	$(ENV); ruff check $(PYTHON); ruff format --check $(PYTHON)
 	python3 scripts/check_includes.py
+	if scripts/setup wheels; then \
+	  $(ENV); "$$(dirname "$$(command -v python-zig)")/python" -B scripts/wheels/check_macos.py; \
+	else echo "lint: there is no zig, so nothing is compiled for macOS"; fi
 	$(ENV); includes=$$(mix pythonx.build --make-env --python "$${PYTHONX_TEST_PYTHON:-python3}" | tail -n 1); \
 	eval "env $$includes $(MAKE) -C c_src/loader tidy"; \
 	$(MAKE) -C c_src/launcher tidy; \

@@ -233,10 +233,4 @@ class ThreadPool {
 // How many microseconds have passed since then.
 Term elapsed_us(ErlNifEnv* env, std::chrono::steady_clock::time_point since);
 
-// Names the calling thread, for debuggers and the like.
-void name_thread(const char* name);
-
-// Starts a thread that may run Python and that nobody waits for; false when the system has none left.
-bool start_detached(void* (*function)(void*), void* argument, pthread_t* thread = nullptr);
-
 }  // namespace pythonx

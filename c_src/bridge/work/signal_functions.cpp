@@ -9,6 +9,7 @@
 
 #include "threads/pool.hpp"
 #include "threads/signals.hpp"
+#include "vm/system.hpp"
 #include "work/output.hpp"
 
 namespace pythonx {
