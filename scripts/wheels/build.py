@@ -1,14 +1,15 @@
 """Builds the native parts of Pythonx for all platforms, on one Linux machine. Called by `make wheels`.
 
-    priv/native/<platform>/   the loader and the launcher, which know no Python, and a hash of their sources
-    dist/*.whl                wheels of pythonx-native: one shared library each, the bridge for one CPython on one platform
+    priv/native/<platform>/   the loader and the launcher, which know no Python, and the hashes of their sources
+    dist/*.whl                wheels of pythonx-native: one library each, the bridge for one CPython on one platform
     priv/bridge.lock          pins those wheels: lib/pythonx/boot/bridge/wheels.ex loads nothing else
 
-PLATFORMS and PYTHONS choose some, as in PLATFORMS=manylinux_x86_64,macosx_arm64 PYTHONS=3.13,3.14t. The lock pins what was
-chosen. The compiler is zig's, which knows the C library of each platform; the flags are those of the Makefiles in c_src.
+PLATFORMS and PYTHONS choose some, as in PLATFORMS=manylinux_x86_64,macosx_arm64 PYTHONS=3.13,3.14t. The lock pins what
+was chosen. The compiler is zig's, which knows the C library of each platform; the flags are those of the Makefiles in
+c_src.
 
-Two builds give the same bytes: no path and no time gets into a file. What is built is kept, under a key of all that it is
-made of, in $PYTHONX_DEV_DIR/wheels; a build that was ended goes on where it was.
+Two builds give the same bytes: no path and no time gets into a file. What is built is kept, under a key of all that it
+is made of, in $PYTHONX_DEV_DIR/wheels; a build that was ended goes on where it was.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from pathlib import Path
 
 import headers
 import wheel
-from headers import HERE, Failure, say
+from headers import HERE, BuildError, say
 
 ROOT = HERE.parent.parent
 SOURCES = ROOT / "c_src"
@@ -48,6 +49,7 @@ class Platform:
 
     @property
     def macos(self) -> bool:
+        """Whether it has another format of libraries than ELF."""
         return self.name.startswith("macosx")
 
 
@@ -67,13 +69,15 @@ def chosen(variable: str, known: list[str]) -> list[str]:
     names = [name for name in re.split(r"[,\s]+", os.environ.get(variable, "")) if name]
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise Failure(f"{variable} names {', '.join(unknown)}, which is none of {', '.join(known)}")
+        raise BuildError(f"{variable} names {', '.join(unknown)}, which is none of {', '.join(known)}")
     return [name for name in known if name in names or not names]
 
 
 def source_files(folder: Path) -> list[str]:
     """As Pythonx.Boot.Bridge.Compiler.sources/1."""
-    files = (path for path in folder.rglob("*") if path.suffix in SOURCE_EXTENSIONS or path.name in SOURCE_NAMES)
+    files = (
+        path for path in folder.rglob("*") if path.suffix in SOURCE_EXTENSIONS or path.name in SOURCE_NAMES
+    )
     return sorted(str(path.relative_to(folder)) for path in files)
 
 
@@ -89,18 +93,26 @@ def sha256(data: bytes) -> str:
 
 def tree_hash(folder: Path) -> str:
     files = sorted(path for path in folder.rglob("*.h") if "real" not in path.relative_to(folder).parts)
-    return sha256("".join(f"{sha256(path.read_bytes())}  {path.relative_to(folder)}\n" for path in files).encode())
+    return sha256(
+        "".join(f"{sha256(path.read_bytes())}  {path.relative_to(folder)}\n" for path in files).encode()
+    )
 
 
 class Builder:
+    """What all builds share: the compiler, the headers, and the folder where things are kept."""
+
     def __init__(self) -> None:
         cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
         self.work = Path(os.environ.get("PYTHONX_DEV_DIR") or Path(cache) / "pythonx-dev") / "wheels"
         spec = importlib.util.find_spec("ziglang")
         if spec is None or spec.origin is None:
-            raise Failure("ziglang is not installed for this Python: run it by make wheels")
+            raise BuildError("ziglang is not installed for this Python: run it by make wheels")
         self.zig = Path(spec.origin).parent / "zig"
-        self.env = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "CC", "CXX")}
+        self.env = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "CC", "CXX")
+        }
         self.env["ZIG_GLOBAL_CACHE_DIR"] = self.env["ZIG_LOCAL_CACHE_DIR"] = str(self.work / "zig-cache")
         self.zig_version = headers.run(self.zig, "version").stdout.strip()
         self.version = re.search(r'@version "([^"]+)"', (ROOT / "mix.exs").read_text()).group(1)  # type: ignore[union-attr]
@@ -114,7 +126,9 @@ class Builder:
             text = text.replace(str(place), "")
         return sha256(text.encode())[:16]
 
-    def built(self, folder: Path, name: str, make_with: dict[str, str], sources: Path, version: str | None) -> Path:
+    def built(
+        self, folder: Path, name: str, make_with: dict[str, str], sources: Path, version: str | None
+    ) -> Path:
         """Runs make in a copy of the sources, unless the file is there: the name is its own once it is whole."""
         product = folder.with_suffix(f".{name}")
         if not product.is_file():
@@ -130,9 +144,11 @@ class Builder:
                 env["PYTHON_INCLUDE"] = str(self.work / f"python-{version}")
             jobs = os.environ.get("JOBS") or str(os.cpu_count() or 1)
             variables = [f"{variable}={value}" for variable, value in make_with.items()]
-            done = subprocess.run(["make", f"-j{jobs}", "--no-print-directory", "--silent", *variables], cwd=folder, env=env)
+            done = subprocess.run(
+                ["make", f"-j{jobs}", "--no-print-directory", "--silent", *variables], cwd=folder, env=env
+            )
             if done.returncode != 0:
-                raise Failure(f"make failed in {folder}, see its output above")
+                raise BuildError(f"make failed in {folder}, see its output above")
             (folder / name).rename(product)
             shutil.rmtree(folder)
         return product
@@ -148,7 +164,10 @@ class Builder:
             shared = "-shared -undefined dynamic_lookup"
             link = ["-s", f"-Wl,-install_name,{name}"]
         else:
-            shared, link = "-shared -Wl,-z,nodelete", ["-s", f"-Wl,--version-script={HERE / 'exports.map'}", f"-Wl,-soname,{name}"]
+            shared, link = (
+                "-shared -Wl,-z,nodelete",
+                ["-s", f"-Wl,--version-script={HERE / 'exports.map'}", f"-Wl,-soname,{name}"],
+            )
         compiler = f"{shlex.quote(str(self.zig))} %s -target {platform.target}"
         return {
             "CC": compiler % "cc",
@@ -161,6 +180,7 @@ class Builder:
         }
 
     def bridge(self, platform: Platform, version: str) -> wheel.Wheel:
+        """The wheel with the bridge for a version such as 3.14t."""
         minor = version.removesuffix("t")
         python = headers.python(self.work, minor)
         headers.check_pyconfig(self.zig, python, minor, self.env)
@@ -171,25 +191,33 @@ class Builder:
         tag = f"cp{digits}-cp{digits}{version[len(minor) :]}-{platform.tag}"
         key = self.key(source_hash(SOURCES / "bridge"), tree_hash(python), tag, repr(flags))
         library = self.built(self.work / f"{tag}-{key}", "bridge.so", flags, SOURCES / "bridge", minor)
-        licences = {"LICENSE": ROOT / "LICENSE"}
-        licences |= {"LICENSE.pybind11": path for path in self.pybind11.glob("pybind11-*.dist-info/**/LICENSE")}
+        (theirs,) = self.pybind11.glob("pybind11-*.dist-info/**/LICENSE")
+        licences = {"LICENSE": ROOT / "LICENSE", "LICENSE.pybind11": theirs}
         made = wheel.write(DIST, self.version, tag, library.read_bytes(), licences)
-        say(f"{made.path.relative_to(ROOT)}: {made.path.stat().st_size} bytes, the library {library.stat().st_size}")
+        say(
+            f"{made.path.relative_to(ROOT)}: {made.path.stat().st_size} bytes, the library {library.stat().st_size}"
+        )
         return made
 
     def native(self, platform: Platform) -> None:
+        """The loader and the launcher, into priv."""
         target = PRIV / "native" / platform.name
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir(parents=True)
         for folder, name in (("loader", "pythonx_loader.so"), ("launcher", "pythonx_launcher")):
             flags = self.flags(platform, name, exports=folder == "loader")
             key = self.key(source_hash(SOURCES / folder), platform.name, repr(flags))
-            product = self.built(self.work / f"{folder}-{platform.name}-{key}", name, flags, SOURCES / folder, None)
+            product = self.built(
+                self.work / f"{folder}-{platform.name}-{key}", name, flags, SOURCES / folder, None
+            )
             shutil.copyfile(product, target / name)
             (target / name).chmod(0o755)
         hashes = "".join(f"{source_hash(SOURCES / folder)}  {folder}\n" for folder in ("loader", "launcher"))
         (target / "sources.sha256").write_text(hashes)
-        say(f"{target.relative_to(ROOT)}: " + ", ".join(f"{path.name} {path.stat().st_size}" for path in sorted(target.iterdir())))
+        say(
+            f"{target.relative_to(ROOT)}: "
+            + ", ".join(f"{path.name} {path.stat().st_size}" for path in sorted(target.iterdir()))
+        )
 
 
 def main() -> None:
@@ -214,5 +242,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except Failure as failure:
-        sys.exit(f"wheels: {failure}")
+    except BuildError as error:
+        sys.exit(f"wheels: {error}")

@@ -27,7 +27,7 @@ MIRROR = "http://deb.debian.org/debian"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 
-class Failure(Exception):
+class BuildError(Exception):
     """A sentence for whoever has called."""
 
 
@@ -75,9 +75,11 @@ def erlang(cache: Path) -> Path:
         try:
             data = urllib.request.urlopen(url, timeout=60).read()
         except OSError as error:
-            raise Failure(f"could not download {url}: {error}. ERLANG_DEV_URL can name another place of it") from error
+            raise BuildError(
+                f"could not download {url}: {error}. ERLANG_DEV_URL can name another place of it"
+            ) from error
         if hashlib.sha256(data).hexdigest() != ERLANG_SHA256:
-            raise Failure(f"{url} is not the package that is expected")
+            raise BuildError(f"{url} is not the package that is expected")
         unpack_deb(data, ERLANG_FOLDER, folder)
 
     return place(cache / f"erlang-{ERLANG_SHA256[:16]}", make)
@@ -88,11 +90,19 @@ def pybind11(cache: Path, requirement: Path) -> Path:
     key = hashlib.sha256(requirement.read_bytes()).hexdigest()[:16]
 
     def make(folder: Path) -> None:
-        pip = (sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile")
+        pip = (
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-compile",
+        )
         pinned = ("--no-deps", "--require-hashes", "--only-binary", ":all:", "-r", requirement)
         done = run(*pip, "--target", folder, *pinned)
         if done.returncode != 0:
-            raise Failure(f"pip could not install {requirement}:\n{done.stderr}")
+            raise BuildError(f"pip could not install {requirement}:\n{done.stderr}")
 
     return place(cache / f"pybind11-{key}", make)
 
@@ -112,7 +122,7 @@ def python(cache: Path, version: str) -> Path:
 
     folder = place(cache / f"python-{version}", make)
     if not (folder / "Python.h").is_file():
-        raise Failure(f"{folder} has no Python.h: delete it")
+        raise BuildError(f"{folder} has no Python.h: delete it")
     if not (folder / "pyconfig.h").is_file() or (folder / "pyconfig.h").read_bytes() != ours:
         (folder / "pyconfig.h").write_bytes(ours)
     return folder
@@ -120,7 +130,10 @@ def python(cache: Path, version: str) -> Path:
 
 def installed(version: str) -> str | None:
     """The folder of Python.h of a Python of this machine that has the GIL: on PATH, of pyenv, or one that uv finds."""
-    names = [f"python{version}", *sorted(glob.glob(os.path.expanduser(f"~/.pyenv/versions/{version}.*/bin/python{version}")))]
+    names = [
+        f"python{version}",
+        *sorted(glob.glob(os.path.expanduser(f"~/.pyenv/versions/{version}.*/bin/python{version}"))),
+    ]
     uv = shutil.which("uv")
     if uv:
         names += run(uv, "python", "find", "--no-project", "--no-python-downloads", version).stdout.split()
@@ -140,7 +153,9 @@ def installed(version: str) -> str | None:
 def from_debian(version: str, folder: Path) -> None:
     """By APT with a configuration of its own, which checks what it downloads and leaves the system as it is."""
     if not shutil.which("apt-get"):
-        raise Failure(f"no CPython {version} with Python.h is installed here, and there is no apt-get to ask Debian for it")
+        raise BuildError(
+            f"no CPython {version} with Python.h is installed here, and there is no apt-get to ask Debian for it"
+        )
     package = f"libpython{version}-dev"
     say(f"looking for the headers of CPython {version} in Debian {', '.join(SUITES)}")
     with tempfile.TemporaryDirectory() as work:
@@ -161,7 +176,9 @@ def from_debian(version: str, folder: Path) -> None:
         for command in (["update"], ["download", package]):
             done = run("apt-get", "-qq", *options, *command, cwd=work)
             if done.returncode != 0:
-                raise Failure(f"no CPython {version} with Python.h is installed here, and Debian has none: {done.stderr.strip()}")
+                raise BuildError(
+                    f"no CPython {version} with Python.h is installed here, and Debian has none: {done.stderr.strip()}"
+                )
         (archive,) = Path(work).glob("*.deb")
         unpack_deb(archive.read_bytes(), f"usr/include/python{version}", folder)
         unpack_deb(archive.read_bytes(), f"usr/include/x86_64-linux-gnu/python{version}", folder / "real")
@@ -182,13 +199,27 @@ def check_pyconfig(zig: Path, headers: Path, version: str, env: dict[str, str]) 
             folder = Path(work) / "include"
             shutil.copytree(headers, folder, ignore=shutil.ignore_patterns("real"))
             shutil.copyfile(config, folder / "pyconfig.h")
-            target = ("-target", "x86_64-linux-gnu.2.17", "-E", "-P", "-x", "c++", "-std=c++17", "-DNDEBUG", "-I", folder, "-")
+            target = (
+                "-target",
+                "x86_64-linux-gnu.2.17",
+                "-E",
+                "-P",
+                "-x",
+                "c++",
+                "-std=c++17",
+                "-DNDEBUG",
+                "-I",
+                folder,
+                "-",
+            )
             done = run(zig, "c++", *target, input=PROBE, env=env, cwd=work)
             if done.returncode != 0:
-                raise Failure(f"the headers of CPython {version} cannot be read: {done.stderr}")
+                raise BuildError(f"the headers of CPython {version} cannot be read: {done.stderr}")
             texts.append(done.stdout)
             shutil.rmtree(folder)
     if texts[0] != texts[1]:
         ours, theirs = (text.splitlines() for text in texts)
-        different = [pair for pair in zip(ours, theirs) if pair[0] != pair[1]][:3]
-        raise Failure(f"scripts/wheels/pyconfig.h makes something else of CPython {version} than {real}: {different}")
+        different = [pair for pair in zip(ours, theirs, strict=False) if pair[0] != pair[1]][:3]
+        raise BuildError(
+            f"scripts/wheels/pyconfig.h makes something else of CPython {version} than {real}: {different}"
+        )

@@ -10,28 +10,37 @@ from pathlib import Path
 
 NAME = "pythonx-native"
 PACKAGE = "pythonx_native"
-SUMMARY = "The native part of Pythonx, for Elixir: a library for the BEAM, which Python itself does not import"
+SUMMARY = (
+    "The native part of Pythonx, for Elixir: a library for the BEAM, which Python itself does not import"
+)
 
 
 @dataclass(frozen=True)
 class Wheel:
+    """One that was written, with its tag and the hash of the library in it."""
+
     path: Path
     tag: str
     library_sha256: str
 
     @property
     def sha256(self) -> str:
+        """The hash by which an installer knows it."""
         return hashlib.sha256(self.path.read_bytes()).hexdigest()
 
 
 def write(folder: Path, version: str, tag: str, library: bytes, licences: dict[str, Path]) -> Wheel:
     info = f"{PACKAGE}-{version}.dist-info"
-    metadata = f"Metadata-Version: 2.1\nName: {NAME}\nVersion: {version}\nSummary: {SUMMARY}\nLicense: Apache-2.0\n"
+    metadata = (
+        f"Metadata-Version: 2.1\nName: {NAME}\nVersion: {version}\nSummary: {SUMMARY}\nLicense: Apache-2.0\n"
+    )
     metadata += "".join(f"License-File: {name}\n" for name in licences)
     entries = {f"{PACKAGE}/__init__.py": f'"""{SUMMARY}."""\n'.encode(), f"{PACKAGE}/bridge.so": library}
     entries |= {f"{info}/licenses/{name}": path.read_bytes() for name, path in licences.items()}
     entries[f"{info}/METADATA"] = metadata.encode()
-    entries[f"{info}/WHEEL"] = f"Wheel-Version: 1.0\nGenerator: pythonx\nRoot-Is-Purelib: false\nTag: {tag}\n".encode()
+    entries[f"{info}/WHEEL"] = (
+        f"Wheel-Version: 1.0\nGenerator: pythonx\nRoot-Is-Purelib: false\nTag: {tag}\n".encode()
+    )
     record = "".join(f"{path},sha256={digest(data)},{len(data)}\n" for path, data in entries.items())
     entries[f"{info}/RECORD"] = f"{record}{info}/RECORD,,\n".encode()
     path = folder / f"{PACKAGE}-{version}-{tag}.whl"

@@ -52,6 +52,40 @@ defmodule Pythonx.PythonModuleTest do
       end
     end
 
+    test "the object lives as long as Elixir has it, and no longer" do
+      test = self()
+
+      holder =
+        spawn_link(fn ->
+          receive do
+            {:thing, object} ->
+              send(test, :has_it)
+              receive do: (:use -> send(test, {:used, Pythonx.getattr(object, "name")}))
+              receive do: (:let_go -> :ok)
+          end
+        end)
+
+      code = """
+      import pythonx, weakref
+      class Thing: name = 'thing'
+      thing = Thing()
+      pythonx.send_tagged_object(holder, 'thing', thing)
+      alive = weakref.ref(thing)
+      del thing, Thing
+      """
+
+      {_result, %{"alive" => alive}} = Pythonx.eval(code, %{"holder" => holder})
+      assert_receive :has_it
+      there? = fn -> eval!("import gc; gc.collect(); alive() is not None", %{"alive" => alive}) end
+      assert there?.()
+      send(holder, :use)
+      assert_receive {:used, name}
+      assert Pythonx.decode(name) == "thing"
+
+      send(holder, :let_go)
+      wait_until(fn -> not there?.() end)
+    end
+
     test "reference counts return to what they were" do
       {object, _} = Pythonx.eval("object()", %{})
       count = fn -> eval!("import sys; sys.getrefcount(o)", %{"o" => object}) end

@@ -438,6 +438,22 @@ defmodule Pythonx.Boot.BridgeTest do
       end
     end
 
+    test "says which platforms there are, and for which of them the loader is missing" do
+      assert_raise Mix.Error,
+                   "there is no platform win_amd64, only macosx_arm64, macosx_x86_64, manylinux_aarch64, manylinux_x86_64, " <>
+                     "musllinux_aarch64, musllinux_x86_64",
+                   fn -> Mix.Tasks.Pythonx.Build.run(["--platform", "win_amd64"]) end
+
+      priv = Application.app_dir(:pythonx, "priv")
+      missing = Enum.find(Pythonx.Host.Platform.names(), &(not File.exists?(Path.join([priv, "native", &1]))))
+
+      if missing && missing != Pythonx.Host.Platform.current() do
+        assert_raise Mix.Error,
+                     "priv/native has no loader for #{missing}. It comes with the package, and in a checkout from make wheels",
+                     fn -> Mix.Tasks.Pythonx.Build.run(["--platform", missing]) end
+      end
+    end
+
     test "prints the variables of the Makefile" do
       printed = capture_io(fn -> Mix.Tasks.Pythonx.Build.run(["--make-env", "--python", python!()]) end)
       include = ask_python!("sysconfig.get_path('include')")
