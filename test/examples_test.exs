@@ -9,6 +9,7 @@ defmodule Pythonx.ExamplesTest do
 
   # The first run downloads packages of some 60 MB.
   @moduletag timeout: 1_200_000
+  @moduletag :pinned_packages
   @timeout 900_000
 
   # The VM that runs the other cells has what this one would install.

@@ -32,6 +32,7 @@ defmodule Pythonx.GuidesTest do
 
     for program <- programs do
       @program program
+      @tag :pinned_packages
       test "the #{program.kind} in #{guide}, #{program.name}", %{tmp_dir: dir} do
         for {block, expected, printed} <- Markdown.run!(@program, dir) do
           assert printed == expected, "#{@guide}:#{block.line} prints:\n#{printed}"

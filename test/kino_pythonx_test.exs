@@ -12,6 +12,7 @@ defmodule Pythonx.KinoPythonxTest do
   @moduletag timeout: 1_200_000
   # There are no wheels of some of them for free-threaded Pythons.
   @moduletag :arrow
+  @moduletag :pinned_packages
   @timeout 900_000
 
   @classes [

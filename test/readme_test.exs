@@ -19,6 +19,7 @@ defmodule Pythonx.ReadmeTest do
 
   for program <- programs do
     @program program
+    @tag :pinned_packages
     test "the #{program.kind} in #{program.name}", %{tmp_dir: dir} do
       for {block, expected, printed} <- Markdown.run!(@program, dir) do
         assert printed == expected, "README.md:#{block.line} prints:\n#{printed}"
@@ -40,6 +41,7 @@ defmodule Pythonx.ReadmeTest do
     end
   end
 
+  @tag :pinned_packages
   test "the quickstart prints what can be checked by hand" do
     output = Markdown.run_script!("examples/quickstart.exs")
 

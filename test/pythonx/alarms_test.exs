@@ -124,7 +124,7 @@ defmodule Pythonx.AlarmsTest do
 
       leave = fn code ->
         in_process(fn ->
-          Pythonx.eval(code, %{"rang" => fn -> send(test, :rang) && nil end}, stderr_device: device)
+          Pythonx.eval(code, %{"rang" => fn -> tap(nil, fn nil -> send(test, :rang) end) end}, stderr_device: device)
         end)
       end
 

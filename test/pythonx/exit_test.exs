@@ -114,7 +114,7 @@ defmodule Pythonx.ExitTest do
 
       evaluate = """
       parent = self()
-      spawn(fn -> Pythonx.eval("begun()\nstay()", %{"begun" => fn -> send(parent, :begun) && nil end}) end)
+      spawn(fn -> Pythonx.eval("begun()\nstay()", %{"begun" => fn -> tap(nil, fn nil -> send(parent, :begun) end) end}) end)
       receive do: (:begun -> :ok)
       true = hd(Pythonx.running()).main_thread
       System.halt(3)

@@ -19,7 +19,13 @@ defmodule Pythonx.GreenletTest do
     await_main_thread()
     in_process(fn -> fun.(:main) end)
     test = self()
-    holder = spawn(fn -> Pythonx.eval("f()", %{"f" => fn -> send(test, :held) && Process.sleep(:infinity) end}) end)
+
+    held = fn ->
+      send(test, :held)
+      Process.sleep(:infinity)
+    end
+
+    holder = spawn(fn -> Pythonx.eval("f()", %{"f" => held}) end)
     assert_receive :held, 10_000
     in_process(fn -> fun.(:other) end)
     Process.exit(holder, :kill)
@@ -45,7 +51,7 @@ defmodule Pythonx.GreenletTest do
 
   test "the first to begin may end first: running/0 shows those that have not" do
     test = self()
-    look = fn -> send(test, {:running, codes()}) && nil end
+    look = fn -> tap(nil, fn nil -> send(test, {:running, codes()}) end) end
 
     code = """
     from greenlet import greenlet
@@ -138,7 +144,12 @@ defmodule Pythonx.GreenletTest do
     test "of the outer evaluation ends the inner ones" do
       on_both_threads(fn _thread ->
         test = self()
-        f = fn x -> send(test, {:begun, x}) && Pythonx.eval("import gevent; gevent.sleep(600)", %{}) end
+
+        f = fn x ->
+          send(test, {:begun, x})
+          Pythonx.eval("import gevent; gevent.sleep(600)", %{})
+        end
+
         code = "import gevent\ngevent.joinall([gevent.spawn(f, i) for i in range(3)])"
         assert_raise Pythonx.TimeoutError, fn -> Pythonx.eval(code, %{"f" => f}, timeout: 300) end
         wait_until(fn -> "import gevent; gevent.sleep(600)" not in codes() end, 20_000)

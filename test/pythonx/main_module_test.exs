@@ -308,14 +308,14 @@ defmodule Pythonx.MainModuleTest do
       # A million evaluations of as many sources would not fit into memory: a few large ones tell.
       before = resident_memory()
 
-      for n <- 1..400 do
+      for n <- 1..600 do
         Pythonx.eval("#" <> String.duplicate("x", 1_000_000) <> "\ndef f#{n}(): return #{n}\nclass C: pass", %{})
       end
 
       :erlang.garbage_collect()
       eval!("import gc\ngc.collect()\n0")
       # What the cache of code keeps: 32 MiB, and the text of it as Python's.
-      assert resident_memory() - before < 200_000_000
+      assert resident_memory() - before < 300_000_000
     end
   end
 
@@ -354,6 +354,8 @@ defmodule Pythonx.MainModuleTest do
     made
   end
 
+  # From 3.14 on a class has a function that evaluates its annotations, and that has all globals.
+  @tag skip: Pythonx.Case.python_minor() >= 14 && "up to Python 3.13"
   test "a class keeps what its annotations name, and nothing else of its evaluation" do
     {class, refs} =
       from_process(fn ->

@@ -50,7 +50,7 @@ defmodule Pythonx.SignalsTest do
       """
 
       on_each_thread(fn ->
-        ready = fn -> System.cmd("kill", ["-USR2", System.pid()]) && nil end
+        ready = fn -> tap(nil, fn nil -> System.cmd("kill", ["-USR2", System.pid()]) end) end
         assert eval!(code, %{"ready" => ready})
       end)
     end
@@ -65,7 +65,7 @@ defmodule Pythonx.SignalsTest do
       ready()
       """
 
-      ready = fn -> System.cmd("kill", ["-USR2", System.pid()]) && nil end
+      ready = fn -> tap(nil, fn nil -> System.cmd("kill", ["-USR2", System.pid()]) end) end
 
       on_each_thread(fn ->
         {:ok, device} = StringIO.open("")

@@ -351,7 +351,9 @@ defmodule Pythonx.TableTest do
             {"pd.Series([1])", "Series; call its method to_frame() first"},
             {"pd.Index([1])", "Index; call its method to_frame() first"},
             {"pl.LazyFrame({'a': [1]})", "LazyFrame; call its method collect() first"}
-          ] do
+          ],
+          # A series of pandas 3 has such data.
+          not Pythonx.decode(python("hasattr(#{code}, '__arrow_c_stream__') and not isinstance(#{code}, type)")) do
         error = assert_raise Pythonx.Error, fn -> table(code) end
         message = "TypeError: expected an object with __arrow_c_stream__ or __arrow_c_array__, got: #{what}\n"
         assert List.last(error.lines) == message
@@ -867,7 +869,7 @@ defmodule Pythonx.TableTest do
         [copied] = Table.to_columns(Pythonx.table(frame), as: :binaries)["a"]
         [shared] = Table.to_columns(Pythonx.table(frame, copy: false), as: :binaries)["a"]
         assert copied == shared
-        python("f['a'].to_numpy().flags.writeable = True\nf['a'].to_numpy()[0] = 9.0", %{"f" => frame})
+        python("a = f['a'].to_numpy()\na.flags.writeable = True\na[0] = 9.0", %{"f" => frame})
         assert copied == <<1.5::float-native, 2.5::float-native>>
         assert is_binary(shared)
       end

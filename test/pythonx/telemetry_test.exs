@@ -187,7 +187,7 @@ defmodule Pythonx.TelemetryTest do
 
     :logger.set_primary_config(:level, :none)
     Process.register(self(), :main)
-    started = fn -> send(:main, :started) && nil end
+    started = fn -> tap(nil, fn nil -> send(:main, :started) end) end
     # Python's main thread waits, so the call gets another thread.
     {_lock, %{"wait" => wait, "sleep" => sleep}} = Pythonx.eval(~s'''
     import threading, time

@@ -204,8 +204,11 @@ defmodule Pythonx.UvCase do
 
   @doc "Calls `fun` while nothing can be made in a folder. Not for root where the file system knows no immutable folders."
   def without_writing(folder, fun) do
-    # Root may write everywhere, except into what is immutable.
-    immutable? = match?({_output, 0}, System.cmd("chattr", ["+i", folder], stderr_to_stdout: true))
+    # Root may write everywhere, except into what is immutable. Not every system has the program for that.
+    immutable? =
+      System.find_executable("chattr") != nil and
+        match?({_output, 0}, System.cmd("chattr", ["+i", folder], stderr_to_stdout: true))
+
     unless immutable?, do: File.chmod!(folder, 0o555)
 
     try do

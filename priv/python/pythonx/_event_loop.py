@@ -403,15 +403,29 @@ class _Nothing(collections.deque):
         pass
 
 
+def _note_forking_task() -> None:
+    """Before a fork, as asyncio forgets in the copy which loop runs, and with it, from Python 3.15 on, the task."""
+    global _forking_task
+    if _pythonx.is_loop_thread() and _running is not None and _running.loop is not None:
+        _forking_task = _current_task(_running.loop)
+
+
+def _forget_forking_task() -> None:
+    global _forking_task
+    if _pythonx.is_loop_thread():
+        _forking_task = None
+
+
 def _leave_loop() -> None:
     """In a copy of the process that a coroutine has made, leave the loop when the coroutine lets it go."""
-    global _left, _forking_task
+    global _left
     current = _running
     if _pythonx.is_loop_thread() and current is not None and current.loop is not None:
         _left = True
-        _forking_task = _current_task(current.loop)
         current.loop._ready = _Nothing()
         current.loop._stopping = True
+        # From Python 3.15 on the end of the step is an error too, as its loop is not the running one any more.
+        current.loop.set_exception_handler(lambda _loop, _context: None)
 
 
 def _end_forked_copy() -> None:
@@ -424,4 +438,6 @@ def _end_forked_copy() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_leave_loop)
+    os.register_at_fork(
+        before=_note_forking_task, after_in_parent=_forget_forking_task, after_in_child=_leave_loop
+    )

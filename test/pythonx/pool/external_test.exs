@@ -47,7 +47,10 @@ defmodule Pythonx.Pool.ExternalTest do
 
     for _ <- 1..5000 do
       position = :rand.uniform(byte_size(bytes)) - 1
-      <<before::binary-size(position), byte, rest::binary>> = bytes
+
+      before = binary_part(bytes, 0, position)
+      byte = :binary.at(bytes, position)
+      rest = binary_part(bytes, position + 1, byte_size(bytes) - position - 1)
       damaged = <<before::binary, Bitwise.bxor(byte, :rand.uniform(255)), rest::binary>>
       random = <<131, :rand.bytes(:rand.uniform(40))::binary>>
 

@@ -396,15 +396,21 @@ defmodule Pythonx.Table.DamageTest do
       pa.ipc.open_stream(head + data[body:]).read_all()
       """
 
-      message = refused(Pythonx.eval(code, %{}) |> elem(0))
-      assert message =~ "ValueError: column 'x' of an Arrow table is damaged: "
-      assert message =~ "Buffer #1 too small in array of type int8 and length 3000000"
+      # Newer pyarrows look themselves, and do not read that.
+      message = raised(fn -> code |> Pythonx.eval(%{}) |> elem(0) |> Pythonx.table() end).lines |> List.last()
+
+      unless message == "OSError: File too short: expected to be able to read 3000000 bytes, got 8\n" do
+        assert message =~ "ValueError: column 'x' of an Arrow table is damaged: "
+        assert message =~ "Buffer #1 too small in array of type int8 and length 3000000"
+      end
     end
 
     test "are refused where pyarrow would end the VM when it shows an array to others" do
       text =
         "ValueError: column 'v' of an Arrow table cannot be taken: a buffer of its views is missing; " <>
           "cast it to another type, such as pyarrow.large_string()\n"
+
+      complete? = eval!("import pyarrow; int(pyarrow.__version__.split('.')[0]) >= 26")
 
       for array <- [
             "array",
@@ -417,7 +423,9 @@ defmodule Pythonx.Table.DamageTest do
           ] do
         for take <- ["pa.table({'v': array})", "pa.table({'v': array}).to_reader()", "pa.record_batch({'v': array})"] do
           code = "array = pa.array(['a', None]).cast(pa.string_view())\narray = #{array}\n#{take}"
-          assert refused(Pythonx.eval(@forge <> code, %{}) |> elem(0)) == text
+          {object, _globals} = Pythonx.eval(@forge <> code, %{})
+          # pyarrow 22 shows one buffer too few, 26 all.
+          if complete?, do: assert(%Table{} = Pythonx.table(object)), else: assert(refused(object) == text)
         end
       end
     end
