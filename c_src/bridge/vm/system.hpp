@@ -10,8 +10,6 @@
 //   exit status at exit  on_exit               no                     no
 //   -z nodelete          of the linker         of the linker          a reference of one's own (dlclose of musl does nothing)
 //   siginfo of kill()    sender                sender                 sender, and another number for si_code
-//
-// A wait for a lock in C ends with a signal on Linux. On macOS it goes on, as CPython's locks are condition variables there.
 #pragma once
 
 #include <pthread.h>
