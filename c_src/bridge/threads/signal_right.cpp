@@ -27,7 +27,8 @@ Number* find() {
   if (is_main_thread == nullptr || is_main_thread() == 0) return nullptr;
   const unsigned long own = PyThread_get_thread_ident();
   auto* word = static_cast<Number*>(dlsym(RTLD_DEFAULT, "_PyRuntime"));
-  const void* end = word == nullptr ? nullptr : end_of_segment(const_cast<unsigned long*>(word));
+  if (word == nullptr) return nullptr;
+  const void* end = end_of_segment(const_cast<unsigned long*>(word));
   for (; static_cast<const volatile void*>(word + 1) <= end; ++word) {
     if (*word == own && is_the_number(word, is_main_thread)) return word;
   }
