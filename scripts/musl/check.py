@@ -23,7 +23,7 @@ sys.path.insert(0, str(HERE.parent / "wheels"))
 
 import build  # noqa: E402
 import headers  # noqa: E402
-from headers import Failure, say  # noqa: E402
+from headers import BuildError, say  # noqa: E402
 
 MUSL_URL = "http://deb.debian.org/debian/pool/main/m/musl/musl_1.2.3-1_amd64.deb"
 MUSL_SHA256 = "4fc1e3d9b579f5c682ca99a4d45aec08d72a2e6b82b4c2e1bbcb7095466ae96d"
@@ -42,11 +42,11 @@ def musl(cache: Path) -> Path:
         try:
             data = urllib.request.urlopen(url, timeout=60).read()
         except OSError as error:
-            raise Failure(
+            raise BuildError(
                 f"could not download {url}: {error}. MUSL_URL can name another place of it"
             ) from error
         if build.sha256(data) != MUSL_SHA256:
-            raise Failure(f"{url} is not the package that is expected")
+            raise BuildError(f"{url} is not the package that is expected")
         headers.unpack_deb(data, "lib/x86_64-linux-musl", folder)
         (folder / "libc.so").chmod(0o755)
 
@@ -56,12 +56,12 @@ def musl(cache: Path) -> Path:
 def names(library: Path, which: str) -> set[str]:
     done = headers.run("nm", "-D", "--format=posix", which, library)
     if done.returncode != 0:
-        raise Failure(f"nm cannot read {library}: {done.stderr}")
+        raise BuildError(f"nm cannot read {library}: {done.stderr}")
     return {line.split()[0].split("@")[0] for line in done.stdout.splitlines()}
 
 
 class Trial:
-    """What is tried. Each trial prints a line, or raises a Failure."""
+    """What is tried. Each trial prints a line, or raises a BuildError."""
 
     def __init__(self, builder: build.Builder, version: str) -> None:
         self.builder = builder
@@ -95,20 +95,21 @@ class Trial:
             "-Wall",
             "-Wextra",
             "-Werror",
+            "-fno-sanitize=undefined",
             "-o",
             product,
             *arguments,
         )
         done = headers.run(self.builder.zig, *command, env=self.builder.env)
         if done.returncode != 0:
-            raise Failure(f"{output} does not compile:\n{done.stderr}")
+            raise BuildError(f"{output} does not compile:\n{done.stderr}")
         return product
 
     def run(self, *command: str | Path) -> str:
         """Run a program under musl, for its output."""
         done = headers.run(self.libc, *command, timeout=60)
         if done.returncode != 0:
-            raise Failure(f"{Path(command[0]).name} failed under musl: {done.stdout}{done.stderr}")
+            raise BuildError(f"{Path(command[0]).name} failed under musl: {done.stdout}{done.stderr}")
         return done.stdout.strip()
 
     def opens(self, library: Path) -> None:
@@ -116,7 +117,7 @@ class Trial:
         wanted = names(library, "--undefined-only") - names(self.libc, "--defined-only")
         missing = sorted(name for name in wanted if not FROM_HOST.fullmatch(name))
         if missing:
-            raise Failure(
+            raise BuildError(
                 f"{library.name} needs what neither musl nor the VM nor CPython has: {', '.join(missing)}"
             )
         source = self.folder / "names.s"
@@ -136,7 +137,15 @@ class Trial:
         bridge = build.SOURCES / "bridge"
         sources = (HERE / "system_test.cpp", bridge / "vm/system.cpp")
         program = self.compile(
-            "c++", "system_test", "-dynamic", "-std=c++17", "-D_GNU_SOURCE", "-I", bridge, *sources
+            "c++",
+            "system_test",
+            "-dynamic",
+            "-Wl,-z,stack-size=131072",
+            "-std=c++17",
+            "-D_GNU_SOURCE",
+            "-I",
+            bridge,
+            *sources,
         )
         say(f"c_src/bridge/vm/system.hpp: all promises kept. {self.run(program)}")
 
@@ -151,9 +160,9 @@ class Trial:
             rb"\xff\xff\xff\xffhello\n(\d+)\n....\x01\x03" + re.escape(END_MARK), told, re.DOTALL
         )
         if not found or status != 3:
-            raise Failure(f"the launcher told {told!r}, and ended with {status}")
+            raise BuildError(f"the launcher told {told!r}, and ended with {status}")
         if Path(f"/proc/{int(found[1])}").exists():
-            raise Failure("the launcher has left a process behind")
+            raise BuildError("the launcher has left a process behind")
         say("launcher: told the output and the status of its worker, and killed what it had left behind")
 
 
@@ -173,5 +182,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except Failure as failure:
+    except BuildError as failure:
         sys.exit(f"test-musl: {failure}")

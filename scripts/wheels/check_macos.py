@@ -11,7 +11,7 @@ import sys
 
 import build
 import headers
-from headers import Failure, say
+from headers import BuildError, say
 
 MACOS = [platform for platform in build.PLATFORMS if platform.macos]
 
@@ -39,7 +39,7 @@ def main() -> None:
     try:
         builder = build.Builder()
         headers.python(builder.work, version)
-    except Failure as failure:
+    except BuildError as failure:
         say(f"nothing is compiled for macOS: {failure}")
         return
     for platform in MACOS:
@@ -51,5 +51,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except Failure as failure:
+    except BuildError as failure:
         sys.exit(f"wheels: {failure}")
