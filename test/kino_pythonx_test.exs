@@ -1,7 +1,7 @@
 defmodule Pythonx.KinoPythonxTest do
   # Tables and figures as kino_pythonx shows them, with real pandas, polars and matplotlib. They have an environment of their
   # own, hence a VM of their own.
-  use ExUnit.Case, async: true
+  use ExUnit.Case, async: false
 
   import Pythonx.Case, only: [eval!: 1]
   import Pythonx.NativeCase, only: [start_vm!: 0]

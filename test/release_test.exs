@@ -8,6 +8,8 @@ defmodule Pythonx.ReleaseTest do
   @moduletag :builds_release
   @moduletag timeout: 300_000
 
+  @version Application.spec(:pythonx, :vsn)
+
   # What the scripts of a release run. No compiler, no uv, no Python, no Erlang.
   @programs ~w(sh awk basename cat cut date dd dirname expr grep mkdir od readlink sed tr uname env)
 
@@ -143,7 +145,7 @@ defmodule Pythonx.ReleaseTest do
     """
 
     [executable, prefix, base_prefix | _others] = paths = ask(context, eval(code))
-    uv = Path.join(context.release, "lib/pythonx-0.4.10/priv/uv")
+    uv = Path.join(context.release, "lib/pythonx-#{@version}/priv/uv")
     assert executable == Path.join(uv, "project/.venv/bin/python")
     assert prefix == Path.join(uv, "project/.venv")
     # Python 3.10 leaves the steps of the link in it.
@@ -167,7 +169,7 @@ defmodule Pythonx.ReleaseTest do
   end
 
   test "the script of a package runs", context do
-    script = Path.join(context.release, "lib/pythonx-0.4.10/priv/uv/project/.venv/bin/f2py")
+    script = Path.join(context.release, "lib/pythonx-#{@version}/priv/uv/project/.venv/bin/f2py")
     # Starting the release has made the program of the environment lead to its Python.
     ask(context, eval("1"))
     version = ask(context, eval("import numpy; numpy.__version__"))
@@ -178,8 +180,8 @@ defmodule Pythonx.ReleaseTest do
     assert {[python, project], ["PYTHONX_INIT_STATE"]} =
              ask(context, "{Pythonx.install_paths(), Map.keys(Pythonx.install_env())}")
 
-    assert Path.dirname(python) == Path.join(context.release, "lib/pythonx-0.4.10/priv/uv/python")
-    assert project == Path.join(context.release, "lib/pythonx-0.4.10/priv/uv/project")
+    assert Path.dirname(python) == Path.join(context.release, "lib/pythonx-#{@version}/priv/uv/python")
+    assert project == Path.join(context.release, "lib/pythonx-#{@version}/priv/uv/project")
   end
 
   test "the application can be restarted", context do
@@ -195,7 +197,7 @@ defmodule Pythonx.ReleaseTest do
     # As a fresh copy, which no start has set right yet.
     fresh = Map.update!(context, :release, &(&1 <> " of another"))
     File.cp_r!(context.release, fresh.release, dereference_symlinks: true)
-    cfg = Path.join(fresh.release, "lib/pythonx-0.4.10/priv/uv/project/.venv/pyvenv.cfg")
+    cfg = Path.join(fresh.release, "lib/pythonx-#{@version}/priv/uv/project/.venv/pyvenv.cfg")
     File.write!(cfg, String.replace(File.read!(cfg), ~r/^home = .*$/m, "home = /nonexistent/bin"))
     before = File.read!(cfg)
     prefix = unprivileged!(fresh)

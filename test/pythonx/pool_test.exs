@@ -599,51 +599,6 @@ defmodule Pythonx.PoolTest do
     end
   end
 
-  describe "telemetry" do
-    # There is no dependency on it, so the test brings its own.
-    setup do
-      :persistent_term.put(__MODULE__, self())
-
-      Code.eval_string("""
-      defmodule :telemetry do
-        def execute(event, measurements, metadata) do
-          send(:persistent_term.get(Pythonx.PoolTest), {:event, event, measurements, metadata})
-          :ok
-        end
-      end
-      """)
-
-      on_exit(fn ->
-        :code.purge(:telemetry)
-        :code.delete(:telemetry)
-      end)
-    end
-
-    test "tells of the line, of checkouts, runs, crashes and workers" do
-      pool = start_pool!(max_uses: 2)
-      test = self()
-      assert_received {:event, [:pythonx, :pool, :worker, :start], %{}, %{pool: ^pool, os_pid: os_pid}}
-
-      Pool.run(pool, fn worker ->
-        assert_received {:event, [:pythonx, :pool, :checkout], %{duration: _}, %{pool: ^pool}}
-        spawn(fn -> Pool.eval(pool, "2", %{}) end)
-        assert_receive {:event, [:pythonx, :pool, :queue], %{length: 1}, %{pool: ^pool}}
-        Pool.eval(worker, "1", %{})
-        metadata = %{pool: pool, process: test, job: :eval}
-        assert_received {:event, [:pythonx, :pool, :run, :start], %{system_time: _}, ^metadata}
-        assert_received {:event, [:pythonx, :pool, :run, :stop], %{duration: _}, stopped}
-        assert Map.take(stopped, Map.keys(metadata)) == metadata
-      end)
-
-      assert_receive {:event, [:pythonx, :pool, :worker, :stop], %{uses: 2}, %{os_pid: ^os_pid}}
-      assert %CrashError{} = raised(fn -> Pool.eval(pool, "import os; os.abort()", %{}) end)
-      assert_receive {:event, [:pythonx, :pool, :crash], %{uses: 0}, %{pool: ^pool, reason: {:signal, "SIGABRT"}}}
-
-      assert_received {:event, [:pythonx, :pool, :run, :exception], %{duration: _},
-                       %{pool: ^pool, kind: :error, reason: %CrashError{}}}
-    end
-  end
-
   # The bridge for the other Python may have to be compiled.
   @tag timeout: 300_000
   test "two pools have two Pythons and packages that conflict" do

@@ -86,7 +86,7 @@ defmodule Pythonx.Integrations.FlameTest do
     File.write!(Path.join(root, "mix.exs"), """
     defmodule #{module}.MixProject do
       use Mix.Project
-      def project, do: [app: #{inspect(app)}, version: "0.4.10", deps: #{inspect(deps)}]
+      def project, do: [app: #{inspect(app)}, version: "0.4.11", deps: #{inspect(deps)}]
     end
     """)
 

@@ -242,7 +242,7 @@ defmodule Pythonx.Object.DisplayTest do
     File.write!(Path.join(root, "mix.exs"), """
     defmodule #{Macro.camelize(name)}.MixProject do
       use Mix.Project
-      def project, do: [app: :#{name}, version: "0.4.10", deps: #{inspect(deps)}, consolidate_protocols: System.get_env("CONSOLIDATE") != "false"]
+      def project, do: [app: :#{name}, version: "0.4.11", deps: #{inspect(deps)}, consolidate_protocols: System.get_env("CONSOLIDATE") != "false"]
     end
     """)
 

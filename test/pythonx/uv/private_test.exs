@@ -79,7 +79,7 @@ defmodule Pythonx.Uv.PrivateTest do
 
   test "starts after being moved, with nothing else there, and so do programs that Python starts", context do
     assert fetch(context.vm) == :ok
-    moved = release!(context, "moved ż/lib/pythonx-0.4.10")
+    moved = release!(context, "moved ż/lib/pythonx-0.4.11")
     File.rm_rf!(Path.join(context.tmp_dir, "build"))
     File.rm_rf!(Path.join(context.tmp_dir, "pythons"))
     System.put_env(%{"PYTHONX_UV" => "/nowhere/uv", "PYTHONX_CACHE_DIR" => Path.join(context.tmp_dir, "empty")})
@@ -106,7 +106,7 @@ defmodule Pythonx.Uv.PrivateTest do
 
   test "where it cannot be written, the base Python stands in", context do
     assert fetch(context.vm) == :ok
-    moved = release!(context, "read-only/lib/pythonx-0.4.10")
+    moved = release!(context, "read-only/lib/pythonx-0.4.11")
     venv = Path.join(moved, "priv/uv/project/.venv")
 
     vm = start_vm_of!(moved)
