@@ -20,12 +20,12 @@ FREE_THREADED := 3.14 3.15
 TESTS :=
 CORE := test/pythonx_test.exs $(wildcard $(addprefix test/pythonx/,conversion_test.exs buffer_test.exs object_test.exs \
   output_test.exs pool_test.exs server_test.exs table_test.exs threads_test.exs calls/*_test.exs conversion/*_test.exs))
-NATIVE := $(wildcard test/support/*.cpp $(addprefix c_src/*/*., c h cpp hpp) $(addprefix c_src/*/*/*., cpp hpp) $(addprefix bench/*., c h cpp hpp) $(addprefix bench/*/*., c h cpp hpp))
+NATIVE := $(wildcard test/support/*.cpp scripts/musl/*.c scripts/musl/*.cpp $(addprefix c_src/*/*., c h cpp hpp) $(addprefix c_src/*/*/*., cpp hpp) $(addprefix bench/*., c h cpp hpp) $(addprefix bench/*/*., c h cpp hpp))
 PYTHON := $(wildcard priv/python test/python scripts bench examples)
 # Debian keeps ExDoc among the libraries of its own Elixir; another Elixir has to be told.
 EX_DOC := $(foreach app,ex_doc earmark_parser makeup makeup_elixir makeup_erlang nimble_parsec,-pa /usr/lib/elixir/lib/$(app)/ebin)
 
-.PHONY: help setup demo test test-pythons test-otp-25 test-otp-29 test-free-threaded bench bench-memory bench-startup bench-parallel stress chaos fuzz sanitize wheels lint format docs clean
+.PHONY: help core setup demo test test-pythons test-otp-25 test-otp-29 test-arm64 test-musl test-free-threaded bench bench-memory bench-startup bench-parallel stress chaos fuzz sanitize wheels lint format docs clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
@@ -63,6 +63,20 @@ test-otp-29: ## run the tests on Elixir 1.20, OTP 29 and CPython 3.15, in a fold
 
 test-otp-25: ## run the core of the tests on OTP 25.2, as Debian 12 has it, in a folder with that Debian
 	scripts/chroot bookworm make test TESTS="$(or $(TESTS),$(CORE))"
+
+core: ## print the files of the core
+	@echo $(CORE)
+
+# What an emulator cannot do in time: it imports asyncio in half a minute, and some tests wait no longer for what does that.
+EMULATED := in_time
+
+test-arm64: setup ## run the core of the tests on arm64, in a folder with a Debian whose programs qemu runs
+	scripts/setup wheels
+	scripts/chroot arm64 mix test --no-compile --timeout 3600000 $(addprefix --exclude ,$(EMULATED)) $(or $(TESTS),$(CORE))
+
+test-musl: setup ## link everything for musl, and try there what needs neither an Erlang nor a CPython of musl
+	scripts/setup wheels
+	$(ENV); "$$(dirname "$$(command -v python-zig)")/python" -B scripts/musl/check.py
 
 test-free-threaded: setup ## run the tests on free-threaded CPython 3.14 and 3.15, built from Debian's sources the first time
 	$(ENV); export MIX_ENV=test; mix compile --warnings-as-errors; \
@@ -111,6 +125,9 @@ lint: ## check the format and the style of Elixir, C, C++ and Python
 	$(ENV); clang-format --dry-run -Werror $(NATIVE)
 	$(ENV); ruff check $(PYTHON); ruff format --check $(PYTHON)
 	python3 scripts/check_includes.py
+	if scripts/setup wheels; then \
+	  $(ENV); "$$(dirname "$$(command -v python-zig)")/python" -B scripts/wheels/check_macos.py; \
+	else echo "lint: there is no zig, so nothing is compiled for macOS"; fi
 	$(ENV); includes=$$(mix pythonx.build --make-env --python "$${PYTHONX_TEST_PYTHON:-python3}" | tail -n 1); \
 	eval "env $$includes $(MAKE) -C c_src/loader tidy"; \
 	$(MAKE) -C c_src/launcher tidy; \

@@ -85,7 +85,7 @@ defmodule Pythonx.GuidesTest do
 
     # What the guide says of numbers, and the line of the source that makes it so.
     for {says, file, line} <- [
-          {"a stack of 16 MiB", "threads/pool.cpp", "stack_size = 16 << 20"},
+          {"a stack of 16 MiB", "vm/system.hpp", "python_stack_size = 16 << 20"},
           {"There are 2048 at most", "threads/pool.hpp", "max_threads = 2048"},
           {"idle for five seconds", "threads/pool.hpp", "idle_time{5000}"},
           {"every 50 ms", "threads/pool_interrupts.cpp", "std::chrono::milliseconds(50)"},

@@ -18,9 +18,8 @@
 //
 // The first four bytes are a size that no message has: where a message ought to begin, this is not taken for one.
 //
-// Ownership: the launcher has one child, the worker, leader of a process group. It is also the reaper of orphans
-// below it (Linux), so that what leaves the group is found and killed too, and no zombie stays where process 1 reaps
-// none. Descriptors 0 and 1 are never read here, and written only after the worker is gone.
+// Ownership: the launcher has one child, the worker, leader of a process group. What leaves the group is found and killed
+// too, in the way that the system has for that (family.h). Descriptors 0 and 1 are never read here, and written only after the worker is gone.
 
 #define _GNU_SOURCE
 #include <errno.h>
@@ -36,9 +35,8 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-#ifdef __linux__
-#include <sys/prctl.h>
-#endif
+
+#include "family.h"
 
 enum {
   REQUEST_FD = 3,
@@ -134,22 +132,18 @@ static void limit_worker(const options* chosen) {
     no_core.rlim_cur = 0;
     setrlimit(RLIMIT_CORE, &no_core);
   }
-#ifdef __linux__
-  // When memory runs out, the kernel takes a worker before the VM.
+  // When memory runs out, the kernel (of Linux) takes a worker before the VM.
   int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
   if (fd >= 0) {
     write_all(fd, (const unsigned char*)"500", 3);
     close(fd);
   }
-#endif
 }
 
 // In the child, between fork and exec. The launcher has one thread, so anything may be called.
 static void become_worker(const options* chosen, int output) {
   setpgid(0, 0);
-#ifdef __linux__
-  prctl(PR_SET_PDEATHSIG, SIGKILL);
-#endif
+  family_enter();
   reset_signals();
   limit_worker(chosen);
   // Above the numbers that are given out now.
@@ -183,36 +177,14 @@ static bool reap(int* status) {
   }
 }
 
-#ifdef __linux__
-// Kills what has become a child of the launcher. Returns whether there was any.
-static bool kill_children(void) {
-  char path[64];
-  snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
-  FILE* list = fopen(path, "re");
-  if (list == NULL) return false;
-  bool any = false;
-  char word[32];
-  while (fscanf(list, "%31s", word) == 1) {
-    long pid = strtol(word, NULL, 10);
-    if (pid <= 1) continue;
-    kill((pid_t)pid, SIGKILL);
-    any = true;
-  }
-  fclose(list);
-  return any;
-}
-#else
-static bool kill_children(void) { return false; }
-#endif
-
-// The group first. What had left it comes here as orphans when its parents die, one generation at a time.
+// The group first. What had left it is found one generation at a time.
 static void kill_everything(void) {
   enum { ROUNDS = 1000 };
   int ignored = 0;
   kill(-worker, SIGKILL);
   for (int round = 0; round < ROUNDS; round++) {
     reap(&ignored);
-    if (!kill_children()) return;
+    if (!family_kill()) return;
     poll(NULL, 0, 1);
   }
 }
@@ -272,9 +244,8 @@ static outcome watch(int output, tail* kept, bool echo, int* status) {
   int64_t kill_at = 0;
   bool open = true;
   for (;;) {
-    // No events for the first: a hang-up is reported anyway, and its data are for the worker.
     struct pollfd fds[] = {
-        {STDIN_FILENO, 0, 0}, {signal_pipe[0], POLLIN, 0}, {open ? output : -1, POLLIN, 0}};
+        family_poll(STDIN_FILENO), {signal_pipe[0], POLLIN, 0}, {open ? output : -1, POLLIN, 0}};
     int ready = poll(fds, 3, time_left(kill_at));
     if (ready < 0) continue;
     if (ready == 0) {
@@ -282,33 +253,24 @@ static outcome watch(int output, tail* kept, bool echo, int* status) {
       kill_at = INT64_MAX / 2;
     }
     if (fds[2].revents != 0) open = read_output(output, kept, echo);
-    if (fds[0].revents != 0) return DESERTED;
+    if (fds[0].revents != 0 && family_deserted()) return DESERTED;
     outcome result = fds[1].revents != 0 ? handle_signals(status, &kill_at) : GOES_ON;
     if (result != GOES_ON) return result;
   }
 }
-
-#ifdef __linux__
-static void adopt_orphans(void) {
-  prctl(PR_SET_CHILD_SUBREAPER, 1);
-  // Should another process hold the VM's end of descriptor 0, as a fork of it would.
-  prctl(PR_SET_PDEATHSIG, SIGHUP);
-}
-#else
-static void adopt_orphans(void) {}
-#endif
 
 // Returns the end of a pipe from which the worker's output comes, or -1.
 static int start_worker(const options* chosen) {
   int output[2];
   if (!make_pipe(output) || !make_pipe(signal_pipe)) return -1;
   catch_signals();
-  adopt_orphans();
+  if (!family_begin(STDIN_FILENO)) return -1;
   worker = fork();
   if (worker < 0) return -1;
   if (worker == 0) become_worker(chosen, output[1]);
   // Here as well as there: whoever comes second finds it done, and nobody is early.
   setpgid(worker, worker);
+  family_watch(worker);
   close(output[1]);
   fcntl(output[0], F_SETFL, O_NONBLOCK);
   return output[0];

@@ -3,6 +3,8 @@ defmodule Pythonx.Application do
 
   use Application
 
+  alias Pythonx.Host.OS
+
   # What a release was built with must be what it runs with: reading it at compile time has Elixir check that.
   @project Pythonx.Uv.Config.parse!(Application.compile_env(:pythonx, :uv_init))
 
@@ -22,7 +24,7 @@ defmodule Pythonx.Application do
   @spec start_services() :: Supervisor.on_start()
   def start_services do
     # The BEAM ignores SIGCHLD. Children that Python starts would then leave no exit status behind.
-    if match?({:unix, _}, :os.type()), do: :os.set_signal(:sigchld, :default)
+    if OS.posix?(OS.current()), do: :os.set_signal(:sigchld, :default)
 
     children = [
       Pythonx.Janitor,

@@ -171,8 +171,9 @@ defmodule Pythonx.Pool do
     * `:nodes` - the nodes to have workers on, which have the same code and `:pythonx` running. Defaults to this one
 
     * `:max_memory` - how many bytes of data a worker may have beside what it has when it is ready. What goes beyond raises
-      `MemoryError`. It is the system's limit `RLIMIT_DATA`, which holds for programs that the worker starts, too. A worker
-      of which more than half of that is still in use when code has raised is replaced. Defaults to none
+      `MemoryError`. It is the system's limit `RLIMIT_DATA`, which holds for programs that the worker starts, too. On macOS,
+      which does not enforce it, the worker looks twice a second how much it has resident, and ends when that is too much: then
+      there is a `Pythonx.Pool.CrashError`. A worker of which more than half of that is still in use when code has raised is replaced. Defaults to none
 
     * `:max_uses` - after how many evaluations, or functions of `run/3`, a worker is replaced. One with objects that are
       held is kept beside its successor until they are not. Defaults to `:infinity`

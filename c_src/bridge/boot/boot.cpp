@@ -8,7 +8,6 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
-#include <cstdio>
 #include <cstdlib>
 #include <mutex>
 
@@ -31,6 +30,7 @@
 #include "threads/signal_right.hpp"
 #include "threads/signals.hpp"
 #include "vm/exception.hpp"
+#include "vm/system.hpp"
 #include "work/callback.hpp"
 #include "work/leftovers.hpp"
 #include "work/main_module.hpp"
@@ -157,6 +157,7 @@ std::string start(const BootConfig& config) {
   PyStatus status = preinitialize();
   if (!failed(status)) status = initialize(config);
   if (failed(status)) return text_of(status);
+  if (const std::size_t size = stack_size_for_python_code(); size != 0) PyThread_set_stacksize(size);
   try {
     if (!init_pid_type() || !init_function_type({call_elixir, start_call}) || !init_atom_type() ||
         !init_view_types() || !init_table_type() || !init_output() || !init_places() || !init_sources())
@@ -193,16 +194,6 @@ void* main_thread(void* memory) {
   ThreadPool::instance().serve_interrupts();
 }
 
-// The destructors of static objects in packages are written for a process whose Python has ended, on a thread that had
-// the GIL: they call Python (duckdb's does), or take away what threads that still run are using. Nobody needs them.
-// What C code has printed is flushed; other streams may be locked for good by who waits on them.
-#ifdef __GLIBC__
-void leave_without_destructors(int status, void*) {
-  std::fflush(stdout);
-  _exit(status);
-}
-#endif
-
 }  // namespace
 
 std::string boot(const BootConfig& config) {
@@ -234,9 +225,9 @@ void halt() {
   Subinterpreter::begin_halt();
   say_farewell(deadline);
   Subinterpreter::await_halt(deadline);
-#ifdef __GLIBC__
-  on_exit(leave_without_destructors, nullptr);  // The last to be registered is the first to be called.
-#endif
+  // The destructors of static objects in packages are written for a process whose Python has ended, on a thread that had the
+  // GIL: they call Python (duckdb's does), or take away what threads that still run are using. Nobody needs them.
+  skip_destructors_at_exit();
 }
 
 void ask_vm_for_halt(ErlNifEnv* env) {
@@ -245,10 +236,6 @@ void ask_vm_for_halt(ErlNifEnv* env) {
   if (HAS_ENIF_SET_OPTION && enif_set_option(env, ERL_NIF_OPT_ON_HALT, on_halt) == 0) vm_tells_of_halt = true;
 }
 
-void halt_at_exit() {
-#ifdef __GLIBC__
-  on_exit([](int, void*) { halt(); }, nullptr);
-#endif
-}
+void halt_at_exit() { std::atexit(halt); }
 
 }  // namespace pythonx

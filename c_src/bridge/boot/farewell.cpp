@@ -11,6 +11,7 @@
 #include "python/package.hpp"
 #include "threads/pool.hpp"
 #include "threads/signals.hpp"
+#include "vm/system.hpp"
 
 namespace pythonx {
 namespace {

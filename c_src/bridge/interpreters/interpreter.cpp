@@ -1,7 +1,6 @@
 // Above 400 lines: the life of an interpreter from opening to closing, whose steps follow from each other.
 #include "interpreters/interpreter.hpp"
 
-#include <pthread.h>
 #include <unistd.h>
 
 #include "interpreters/module.hpp"
@@ -10,6 +9,7 @@
 #include "python/gil.hpp"
 #include "python/runtime.hpp"
 #include "threads/pool.hpp"
+#include "vm/system.hpp"
 
 namespace pythonx {
 namespace {
@@ -17,8 +17,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using Pointer = std::shared_ptr<Subinterpreter>;
 
-constexpr std::size_t stack_size = 16 << 20;
-constexpr std::size_t interrupter_stack_size = 256 << 10;
 constexpr auto interrupt_interval = std::chrono::milliseconds(50);
 
 // How soon the next try comes after an interrupt that could have done harm where the code was.
@@ -37,15 +35,9 @@ std::mutex& creation_mutex() {
 // Starts a detached thread, which gets a reference to the interpreter.
 bool start_thread(void* (*function)(void*), const Pointer& interpreter, std::size_t stack) {
   auto* argument = new Pointer(interpreter);
-  pthread_t thread;
-  pthread_attr_t attributes;
-  pthread_attr_init(&attributes);
-  pthread_attr_setstacksize(&attributes, stack);
-  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-  const int failure = pthread_create(&thread, &attributes, function, argument);
-  pthread_attr_destroy(&attributes);
-  if (failure != 0) delete argument;
-  return failure == 0;
+  if (start_detached(function, argument, stack)) return true;
+  delete argument;
+  return false;
 }
 
 Pointer take_argument(void* argument) {
@@ -77,7 +69,7 @@ std::string take_message() {
 
 bool Subinterpreter::open(ErlNifEnv* caller_env, Term reference) {
   opener_ = announcement_for(caller_env, reference);
-  if (start_thread(thread_main, shared_from_this(), stack_size)) return true;
+  if (start_thread(thread_main, shared_from_this(), python_stack_size)) return true;
   enif_free_env(opener_.env);
   strike_off(this);
   return false;
@@ -320,7 +312,7 @@ void Subinterpreter::start_interrupter(const SubinterpreterJobPtr& job) {
     if (current_ != job || interrupting_ || ended_ != Ended::no) return;
     interrupting_ = true;
   }
-  if (start_thread(interrupter_main, shared_from_this(), interrupter_stack_size)) return;
+  if (start_thread(interrupter_main, shared_from_this(), small_stack_size)) return;
   std::lock_guard<std::mutex> lock(mutex_);
   interrupting_ = false;
   news_.notify_all();

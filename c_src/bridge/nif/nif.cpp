@@ -1,5 +1,4 @@
 // The table of native functions: each entry is a few lines over a function that knows nothing of NIFs.
-#include <dlfcn.h>
 #include <erl_nif.h>
 
 #include <chrono>
@@ -23,6 +22,7 @@
 #include "tables/pending.hpp"
 #include "tables/read.hpp"
 #include "threads/pool.hpp"
+#include "vm/system.hpp"
 #include "work/callback.hpp"
 #include "work/eval.hpp"
 #include "work/object_operations.hpp"
@@ -195,21 +195,11 @@ bool open_types(ErlNifEnv* env) {
 // when the module is loaded again it finds the same library, which goes on with all that it knows.
 bool is_loaded = false;
 
-#ifdef __APPLE__
-// A reference of its own keeps the library open.
-void keep_library() {
-  Dl_info info;
-  if (dladdr(&is_loaded, &info) != 0) dlopen(info.dli_fname, RTLD_NOW | RTLD_NODELETE);
-}
-#else
-void keep_library() {}
-#endif
-
 int load(ErlNifEnv* env, void**, Term map_set) {
   bool opened = false;
   contain([=, &opened] {
     if (!is_loaded) {
-      keep_library();
+      keep_library(&is_loaded);
       init_atoms(env);
       init_object_operations(env);
       init_arrow_atoms(env);

@@ -12,11 +12,10 @@
 #include "python/runtime.hpp"
 #include "threads/leavings.hpp"
 #include "vm/exception.hpp"
+#include "vm/system.hpp"
 
 namespace pythonx {
 namespace {
-
-constexpr std::size_t stack_size = 16 << 20;
 
 constexpr auto spin_time = std::chrono::microseconds(30);
 
@@ -25,25 +24,6 @@ thread_local Worker* this_worker = nullptr;
 }  // namespace
 
 Worker* ThreadPool::current_worker() { return this_worker; }
-
-void name_thread(const char* name) {
-#ifdef __APPLE__
-  pthread_setname_np(name);
-#else
-  pthread_setname_np(pthread_self(), name);
-#endif
-}
-
-bool start_detached(void* (*function)(void*), void* argument, pthread_t* thread) {
-  pthread_t unused;
-  pthread_attr_t attributes;
-  pthread_attr_init(&attributes);
-  pthread_attr_setstacksize(&attributes, stack_size);
-  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-  const int failure = pthread_create(thread == nullptr ? &unused : thread, &attributes, function, argument);
-  pthread_attr_destroy(&attributes);
-  return failure == 0;
-}
 
 ThreadPool& ThreadPool::instance() {
   static ThreadPool* pool = new ThreadPool;
@@ -85,7 +65,7 @@ void ThreadPool::assign(Worker* worker, Job* job) {
 Worker* ThreadPool::spawn() {
   auto* worker = new Worker;
   worker->id = ++next_id_;
-  if (!start_detached(thread_main, worker, &worker->thread)) {
+  if (!start_detached(thread_main, worker, python_stack_size, &worker->thread)) {
     // The system has no thread left: the job waits for one of those that there are.
     delete worker;
     return nullptr;

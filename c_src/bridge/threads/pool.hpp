@@ -341,10 +341,4 @@ Term elapsed_us(ErlNifEnv* env, std::chrono::steady_clock::time_point since);
 // Registers the resource type by which the pool hears of the death of processes. Called whenever the library is loaded.
 bool open_client_type(ErlNifEnv* env);
 
-// Names the calling thread, for debuggers and the like.
-void name_thread(const char* name);
-
-// Starts a thread that may run Python and that nobody waits for; false when the system has none left.
-bool start_detached(void* (*function)(void*), void* argument, pthread_t* thread = nullptr);
-
 }  // namespace pythonx

@@ -11,6 +11,7 @@
 #include "threads/safe_point.hpp"
 #include "threads/signal_right.hpp"
 #include "threads/signals.hpp"
+#include "vm/system.hpp"
 
 namespace pythonx {
 namespace {

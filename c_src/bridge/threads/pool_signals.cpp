@@ -5,6 +5,7 @@
 #include "threads/pool.hpp"
 #include "threads/signal_right.hpp"
 #include "threads/signals.hpp"
+#include "vm/system.hpp"
 
 namespace pythonx {
 namespace {

@@ -11,6 +11,7 @@
 #include "python/gil.hpp"
 #include "python/portions.hpp"
 #include "threads/pool.hpp"
+#include "vm/system.hpp"
 
 namespace pythonx {
 namespace {

@@ -9,7 +9,8 @@
 // the main thread itself may go astray, and is sent again like all.
 //
 // The number has no name outside of CPython. It is the word of `_PyRuntime` on which the answer of `_PyOS_IsMainThread`
-// depends, and is looked for when Python starts. Where there is no such word, and without a GIL, nothing is lent.
+// depends, and is looked for when Python starts, from the beginning of `_PyRuntime` to the end of libpython's data at most: the
+// size of it is told on some systems only. Where there is no such word, and without a GIL, nothing is lent.
 #pragma once
 
 #include <Python.h>

@@ -45,6 +45,12 @@ struct SignalTable {
   SignalEntry& operator[](int number) { return entries[static_cast<std::size_t>(number)]; }
 };
 
+// The C handler may interrupt whoever holds a lock.
+static_assert(std::atomic<SignalHandler::Kind>::is_always_lock_free &&
+              std::atomic<bool>::is_always_lock_free &&
+              std::atomic<void (*)(int, siginfo_t*, void*)>::is_always_lock_free &&
+              std::atomic<int>::is_always_lock_free);
+
 // Made at boot, before anything may use it; also in the C handler.
 extern SignalTable signal_table;
 

@@ -12,7 +12,7 @@
 
 #include "threads/pool.hpp"
 #include "threads/signal_table.hpp"
-#include "vm/platform.hpp"
+#include "vm/system.hpp"
 
 namespace pythonx {
 
@@ -25,24 +25,15 @@ using Handler = void (*)(int, siginfo_t*, void*);
 
 struct sigaction interrupt_action;
 std::atomic<int> wakeup_fd{-1};
-SignalSemaphore arrivals;
+Semaphore arrivals;
 
 constexpr std::array<int, 3> alarms{SIGALRM, SIGVTALRM, SIGPROF};
-
-bool is_own(const siginfo_t* info) {
-  const bool is_sent = info->si_code == SI_USER || info->si_code == SI_QUEUE
-#ifdef SI_TKILL
-                       || info->si_code == SI_TKILL
-#endif
-      ;
-  return is_sent && info->si_pid == getpid();
-}
 
 void on_signal(int number, siginfo_t* info, void* context) {
   const int error = errno;
   SignalEntry& entry = signal_table[number];
   const Kind kind = entry.kind;
-  const bool own = is_own(info);
+  const bool own = is_sent_by_self(info);
   const bool called = kind == Kind::call;
   if (!signal_table.closed && (called || (kind != Kind::ignore && strikes_by_itself(number, own)))) {
     entry.due = true;
@@ -175,33 +166,15 @@ int apply(int number, Kind kind, SignalEntry* entry) {
 
 // Started when first needed: most VMs never do. Without it handlers run when the next interrupt is sent.
 void start_relay() {
-  static const bool started = [] {
-    constexpr std::size_t stack_size = 256 << 10;
-    pthread_t thread;
-    pthread_attr_t attributes;
-    pthread_attr_init(&attributes);
-    pthread_attr_setstacksize(&attributes, stack_size);
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    const bool ok = pthread_create(&thread, &attributes, relay, nullptr) == 0;
-    pthread_attr_destroy(&attributes);
-    return ok;
-  }();
+  static const bool started = [] { return start_detached(relay, nullptr, small_stack_size); }();
   static_cast<void>(started);
 }
 
 }  // namespace
 
-int interrupt_signal() {
-#ifdef SIGRTMIN
-  return SIGRTMIN + 6;
-#else
-  return SIGUSR2;  // macOS has no real-time signals; the VM does not use this one.
-#endif
-}
-
 void take_signals() {
   sigaction(interrupt_signal(), nullptr, &interrupt_action);
-  arrivals.open();
+  arrivals.init();
   hold(SIGINT);
   for (const int number : alarms) hold(number);
 }

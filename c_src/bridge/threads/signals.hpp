@@ -32,10 +32,7 @@
 
 namespace pythonx {
 
-// The real-time signal that interrupts a thread that waits; its handler raises only for a cancelled job.
-int interrupt_signal();
-
-// Takes the interrupt's signal, for which CPython has a handler by now, the alarms, and the VM's SIGINT. Once, at boot.
+// Takes the interrupt's signal (vm/system.hpp), whose handler raises only for a cancelled job, and for which CPython has a handler by now, the alarms, and the VM's SIGINT. Once, at boot.
 void take_signals();
 
 // Sends the interrupt's signal. False where it has another handler, as C code may have set one: the thread gets nothing

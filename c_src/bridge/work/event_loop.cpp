@@ -1,17 +1,15 @@
 #include "work/event_loop.hpp"
 
-#include <pthread.h>
 #include <time.h>
 
 #include "conversion/error.hpp"
 #include "python/gil.hpp"
 #include "python/runtime.hpp"
 #include "threads/pool.hpp"
+#include "vm/system.hpp"
 
 namespace pythonx {
 namespace {
-
-constexpr std::size_t stack_size = 16 << 20;
 
 thread_local bool this_thread = false;
 
@@ -40,15 +38,8 @@ void rest() {
 }  // namespace
 
 bool start_loop_thread(PyObject* serve) {
-  pthread_t thread;
-  pthread_attr_t attributes;
-  pthread_attr_init(&attributes);
-  pthread_attr_setstacksize(&attributes, stack_size);
-  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
   Py_INCREF(serve);
-  const int failure = pthread_create(&thread, &attributes, run, serve);
-  pthread_attr_destroy(&attributes);
-  if (failure == 0) return true;
+  if (start_detached(run, serve)) return true;
   Py_DECREF(serve);
   PyErr_SetString(PyExc_RuntimeError, "can't start the thread of the event loop: the system has none left");
   return false;

@@ -10,6 +10,7 @@
 #include "threads/leavings.hpp"
 #include "threads/pool.hpp"
 #include "threads/signals.hpp"
+#include "vm/system.hpp"
 #include "work/output.hpp"
 
 namespace pythonx {

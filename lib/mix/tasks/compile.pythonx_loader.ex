@@ -9,12 +9,13 @@ defmodule Mix.Tasks.Compile.PythonxLoader do
   use Mix.Task.Compiler
 
   alias Pythonx.Boot.Bridge.{Choice, Compiler}
-  alias Pythonx.Host.{Native, Platform}
+  alias Pythonx.Host.{Native, OS, Platform}
 
   @key "pythonx_loader.key"
 
   @impl true
   def run(_args) do
+    if reason = OS.unsupported(OS.current()), do: Mix.raise(reason)
     priv = priv_dir()
     hashes = for part <- Native.parts(), do: {part, part |> source_dir() |> Compiler.source_hash()}
     prebuilt? = Native.prebuilt?(priv, Platform.current(), hashes)
@@ -142,10 +143,5 @@ defmodule Mix.Tasks.Compile.PythonxLoader do
       )
   end
 
-  defp install_hint do
-    case :os.type() do
-      {:unix, :darwin} -> "Install it with: xcode-select --install"
-      _ -> "Install it, for example with: apt-get install build-essential"
-    end
-  end
+  defp install_hint, do: "Install it, for example with: #{OS.install_compiler(OS.current())}"
 end

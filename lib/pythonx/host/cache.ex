@@ -13,7 +13,7 @@ defmodule Pythonx.Host.Cache do
   # Every function that writes raises a `RuntimeError` which names the path, the reason and the remedy.
   @moduledoc false
 
-  alias Pythonx.Host.Program
+  alias Pythonx.Host.OS
 
   @doc "The base folder: PYTHONX_CACHE_DIR, else the cache folder of the user."
   @spec base_dir() :: String.t()
@@ -122,7 +122,7 @@ defmodule Pythonx.Host.Cache do
     others = for part <- parts(base, path), {:ok, %{uid: uid}} <- [File.stat(part)], uid != 0, do: {part, uid}
 
     with [_ | _] <- others,
-         own = own_uid(),
+         own = OS.own_uid(OS.current()),
          {part, uid} <- Enum.find(others, fn {_part, uid} -> uid != own end) do
       raise "the cache cannot be trusted: #{part} belongs to the user with the id #{uid}, this is #{own}. " <>
               "Set PYTHONX_CACHE_DIR to a folder of your own"
@@ -132,17 +132,6 @@ defmodule Pythonx.Host.Cache do
   end
 
   defp parts(base, path), do: Enum.scan([base | Path.split(Path.relative_to(path, base))], &Path.join(&2, &1))
-
-  # Linux tells it without a process. Windows has no such ids: all files have the same there.
-  defp own_uid do
-    with {:error, _reason} <- File.stat("/proc/self"),
-         {:ok, output, 0} <- Program.run("id", ["-u"]) do
-      output |> String.trim() |> String.to_integer()
-    else
-      {:ok, %File.Stat{uid: uid}} -> uid
-      _unknown -> 0
-    end
-  end
 
   @spec check!(:ok | {:error, File.posix()}, String.t(), Path.t()) :: :ok
   defp check!(:ok, _what, _path), do: :ok

@@ -2,6 +2,8 @@ defmodule Pythonx.Host.Program do
   # Runs other programs for their answer.
   @moduledoc false
 
+  alias Pythonx.Host.OS
+
   @doc """
   Runs a program and returns both its outputs, merged, and its exit status; or why it could not be run.
 
@@ -31,10 +33,9 @@ defmodule Pythonx.Host.Program do
   @doc "What to run instead of a program so that it ends with whoever waits for it, however that ends."
   @spec watched(Path.t(), [String.t()]) :: {Path.t(), [String.t()]}
   def watched(program, args) do
-    case :os.type() do
-      {:unix, _} -> {"/bin/sh", ["-c", @watched, Path.basename(program), program | args]}
-      _other -> {program, args}
-    end
+    if OS.posix?(OS.current()),
+      do: {"/bin/sh", ["-c", @watched, Path.basename(program), program | args]},
+      else: {program, args}
   end
 
   defp run_here(program, args, opts) do

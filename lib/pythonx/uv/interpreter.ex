@@ -16,7 +16,7 @@ defmodule Pythonx.Uv.Interpreter do
 
   alias Pythonx.Boot.{Bridge, Python}
   alias Pythonx.Boot.Bridge.Headers
-  alias Pythonx.Host.Cache
+  alias Pythonx.Host.{Cache, OS}
   alias Pythonx.Uv.{Command, Paths, Private, Project, SystemCopy}
 
   # In the folder of the project while a Python is chosen.
@@ -154,7 +154,7 @@ defmodule Pythonx.Uv.Interpreter do
     path = others |> Enum.with_index() |> Enum.map_join(path_separator(), &offer!(&1, dir))
 
     with {:ok, found} <- find(job, preference: "only-system", python_dir: Path.join(dir, @offers), path: path) do
-      Enum.find_value(others, {:error, nil}, &if(&1.executable == found.executable, do: {:ok, &1}))
+      Enum.find_value(others, {:error, nil}, &if(Paths.same?(&1.executable, found.executable), do: {:ok, &1}))
     else
       {:error, _reason} -> {:error, nil}
     end
@@ -174,7 +174,7 @@ defmodule Pythonx.Uv.Interpreter do
     paths = for folder <- folders, name <- list(folder), name =~ ~r/\Apython3\.\d+t?\z/, do: Path.join(folder, name)
 
     for(path <- paths, {:ok, other} <- [Python.probe(path)], embeddable(other) == :fully, do: other)
-    |> Enum.reject(&(&1.executable == python.executable))
+    |> Enum.reject(&Paths.same?(&1.executable, python.executable))
     |> Enum.uniq_by(& &1.executable)
   end
 
@@ -196,5 +196,5 @@ defmodule Pythonx.Uv.Interpreter do
     end
   end
 
-  defp path_separator, do: if(Paths.windows?(), do: ";", else: ":")
+  defp path_separator, do: OS.path_separator(OS.current())
 end

@@ -2,6 +2,8 @@ defmodule Pythonx.Uv.Paths do
   # The layout of environments and of Python installations, and what it takes to compare paths.
   @moduledoc false
 
+  alias Pythonx.Host.OS
+
   # As many as the kernel follows.
   @max_links 40
 
@@ -25,12 +27,22 @@ defmodule Pythonx.Uv.Paths do
   end
 
   @spec inside?(Path.t(), Path.t()) :: boolean()
-  def inside?(path, dir), do: String.starts_with?(path, dir <> "/")
+  def inside?(path, dir) do
+    os = OS.current()
+    String.starts_with?(OS.comparable(path, os), OS.comparable(dir, os) <> "/")
+  end
+
+  @doc "Whether two paths name one file, links aside."
+  @spec same?(Path.t(), Path.t()) :: boolean()
+  def same?(left, right) do
+    os = OS.current()
+    OS.comparable(left, os) == OS.comparable(right, os)
+  end
 
   @doc "The program of a virtual environment that belongs to the project in `dir`."
   @spec venv_python(Path.t()) :: String.t()
   def venv_python(dir),
-    do: Path.join([dir, ".venv" | if(windows?(), do: ["Scripts", "python.exe"], else: ["bin", "python"])])
+    do: Path.join([dir, ".venv", OS.venv_layout(OS.current()).python])
 
   @spec pyvenv_cfg(Path.t()) :: String.t()
   def pyvenv_cfg(dir), do: Path.join([dir, ".venv", "pyvenv.cfg"])
@@ -43,19 +55,11 @@ defmodule Pythonx.Uv.Paths do
   @spec site_packages?(Path.t()) :: boolean()
   def site_packages?(dir), do: match?([_path], matches(dir, site_packages_pattern()))
 
-  defp site_packages_pattern do
-    Path.join([".venv" | if(windows?(), do: ["Lib", "site-packages"], else: ["lib", "python3*", "site-packages"])])
-  end
+  defp site_packages_pattern, do: Path.join(".venv", OS.venv_layout(OS.current()).packages)
 
   @doc "The shared library in an installation, by its name alone. Raises unless there is exactly one."
   @spec libpython!(Path.t()) :: String.t()
-  def libpython!(python_root) do
-    case :os.type() do
-      {:win32, _} -> one_match!(python_root, "python3?*.dll")
-      {:unix, :darwin} -> one_match!(python_root, "lib/libpython3.*.dylib")
-      {:unix, _} -> one_match!(python_root, "lib/libpython3.*.so")
-    end
-  end
+  def libpython!(python_root), do: one_match!(python_root, OS.libpython_pattern(OS.current()))
 
   defp one_match!(dir, pattern) do
     case matches(dir, pattern) do
@@ -72,12 +76,9 @@ defmodule Pythonx.Uv.Paths do
 
   @doc "The folder of the programs of an installation, which is what pyvenv.cfg calls home."
   @spec home(Path.t()) :: String.t()
-  def home(python_root), do: if(windows?(), do: python_root, else: Path.join(python_root, "bin"))
+  def home(python_root), do: Path.join([python_root | List.wrap(OS.programs_folder(OS.current()))])
 
   @doc "The installation to which a home belongs."
   @spec root_of_home(Path.t()) :: String.t()
-  def root_of_home(home), do: if(windows?(), do: home, else: Path.dirname(home))
-
-  @spec windows?() :: boolean()
-  def windows?, do: match?({:win32, _}, :os.type())
+  def root_of_home(home), do: if(OS.programs_folder(OS.current()), do: Path.dirname(home), else: home)
 end

@@ -2,7 +2,7 @@ defmodule Pythonx.Uv.PyvenvCfg do
   # The file that makes a folder a virtual environment, and says which Python is its base.
   @moduledoc false
 
-  alias Pythonx.Host.Cache
+  alias Pythonx.Host.{Cache, OS}
   alias Pythonx.Uv.Paths
 
   @doc "The text of the file. Raises a `File.Error` when there is none."
@@ -19,7 +19,7 @@ defmodule Pythonx.Uv.PyvenvCfg do
   def program(cfg) do
     version = value(cfg, "version_info") || value(cfg, "version") || "3"
     name = "python" <> (version |> String.split(".") |> Enum.take(2) |> Enum.join("."))
-    if Paths.windows?(), do: "python.exe", else: name
+    OS.python_program(name, OS.current())
   end
 
   @doc "Replaces the base Python of an environment, unless the file cannot be written."

@@ -7,7 +7,7 @@ defmodule Pythonx.Uv.SystemCopy do
   @moduledoc false
 
   alias Pythonx.Boot.Python
-  alias Pythonx.Host.{Cache, Program}
+  alias Pythonx.Host.{Cache, OS, Program}
   alias Pythonx.Uv.Paths
 
   # Of the standard library: its own tests, programs of it, packages of the user, the static libpython.
@@ -18,21 +18,21 @@ defmodule Pythonx.Uv.SystemCopy do
   @own_libraries "$ORIGIN/../lib"
 
   @loaded """
-  import sys
-  if sys.platform == "linux":
-      with open("/proc/self/maps") as file:
-          print(*{line.split(None, 5)[5] for line in file if "/libpython3" in line}, end="", sep="")
+  with open("/proc/self/maps") as file:
+      print(*{line.split(None, 5)[5] for line in file if "/libpython3" in line}, end="", sep="")
   """
 
   @doc "Copies it into `python_dir`, unless it is there. The error is a sentence."
   @spec make(Python.t(), python_dir :: Path.t()) :: {:ok, Python.t()} | {:error, String.t()}
   def make(%Python{} = python, python_dir) do
-    place = Path.join(Paths.real_path(python_dir), name(python))
-    program = Path.join([place, "bin", program(python)])
+    with {:ok, system} <- OS.copied_python_name(OS.current()) do
+      place = Path.join(Paths.real_path(python_dir), name(python, system))
+      program = Path.join([place, "bin", program(python)])
 
-    with {:error, _missing} <- Python.probe(program),
-         :ok <- copy(python, place),
-         do: Python.probe(program)
+      with {:error, _missing} <- Python.probe(program),
+           :ok <- copy(python, place),
+           do: Python.probe(program)
+    end
   end
 
   defp copy(python, place) do
@@ -125,10 +125,10 @@ defmodule Pythonx.Uv.SystemCopy do
   defp program(python), do: "python#{Python.short_version(python)}"
 
   # As uv calls it: cpython-3.13.0-linux-x86_64-gnu
-  defp name(python) do
+  defp name(python, system) do
     variant = if python.free_threaded, do: "+freethreaded", else: ""
     [architecture | rest] = :erlang.system_info(:system_architecture) |> to_string() |> String.split("-")
     libc = if List.last(rest) =~ "musl", do: "musl", else: "gnu"
-    Enum.join(["cpython", python.version <> variant, "linux", architecture, libc], "-")
+    Enum.join(["cpython", python.version <> variant, system, architecture, libc], "-")
   end
 end

@@ -148,6 +148,8 @@ defmodule Pythonx.Calls.ControlTest do
       ]
     end
 
+    # Leaves half a minute to what imports asyncio.
+    @tag :in_time
     @tag :gil
     @tag :tmp_dir
     test "raises at once in every function, however busy Python is, and nothing comes late", %{tmp_dir: dir} do

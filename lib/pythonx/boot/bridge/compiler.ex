@@ -5,7 +5,7 @@ defmodule Pythonx.Boot.Bridge.Compiler do
   # Who works on the bridge sets PYTHONX_BRIDGE_BUILD_DIR to a folder, which is then kept: only what changed is compiled again.
   @moduledoc false
 
-  alias Pythonx.Host.{Cache, Program}
+  alias Pythonx.Host.{Cache, OS, Program}
 
   # What else lies in the folder of the sources, such as the files of editors, makes no difference.
   @extensions ~w(.c .cpp .hpp .h .inc)
@@ -86,15 +86,8 @@ defmodule Pythonx.Boot.Bridge.Compiler do
     missing = for {nil, name} <- [{make, "make"}, {cxx, "a C++ compiler"}], do: name
 
     "Pythonx has no bridge for #{Pythonx.Boot.Bridge.describe(tag)} yet, and cannot compile it: " <>
-      "#{Enum.join(missing, " and ")} not found. Install what is missing, for example with: #{install_hint()}. " <>
+      "#{Enum.join(missing, " and ")} not found. Install what is missing, for example with: #{OS.install_compiler(OS.current())}. " <>
       "On a machine that has them, mix pythonx.build prebuilds the bridge into priv, for a release"
-  end
-
-  defp install_hint do
-    case :os.type() do
-      {:unix, :darwin} -> "xcode-select --install"
-      _ -> "apt-get install build-essential"
-    end
   end
 
   defp kept?, do: System.get_env("PYTHONX_BRIDGE_BUILD_DIR", "") != ""
