@@ -65,7 +65,9 @@ defmodule Pythonx.Pool.CrashTest do
     assert second != first
 
     error = raised(fn -> Pool.eval(pool, "os.close(4)", %{}) end)
-    assert %CrashError{reason: {:exit_status, 0}} = error
+    # The worker ends by itself, and is killed where that takes it longer than half a second.
+    assert %CrashError{reason: reason} = error
+    assert reason in [{:exit_status, 0}, :protocol]
     assert {_third, _} = Pool.eval(pool, "os.getpid()", %{})
   end
 
