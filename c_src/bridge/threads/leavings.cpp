@@ -7,12 +7,8 @@
 #include <cstring>
 #include <utility>
 
-#ifdef __linux__
-#include <link.h>
-#include <sched.h>
-#endif
-
 #include "conversion/object.hpp"
+#include "vm/system.hpp"
 
 namespace pythonx {
 namespace {
@@ -20,80 +16,7 @@ namespace {
 thread_local bool sqlite_connected = false;
 thread_local bool mask_set = false;
 
-// FNV-1a, by words where there are any.
-class Hash {
- public:
-  void add(const void* memory, std::size_t size) {
-    const auto* bytes = static_cast<const unsigned char*>(memory);
-    for (; size >= sizeof(std::uint64_t); size -= sizeof(std::uint64_t), bytes += sizeof(std::uint64_t)) {
-      std::uint64_t word;
-      std::memcpy(&word, bytes, sizeof(word));
-      mix(word);
-    }
-    for (; size > 0; --size) mix(*bytes++);
-  }
-  std::uint64_t value() const { return value_; }
-
- private:
-  void mix(std::uint64_t word) { value_ = (value_ ^ word) * 1099511628211U; }
-
-  std::uint64_t value_ = 14695981039346656037U;
-};
-
 sigset_t boot_mask;
-
-#ifdef __linux__
-
-cpu_set_t boot_processors;
-std::size_t boot_modules =
-    0;  // modules with thread-locals are numbered in the order in which they are loaded
-
-// A larger one is compared by its beginning.
-constexpr std::size_t hashed_size = 64 << 10;
-
-bool has_thread_locals(const dl_phdr_info* info, std::size_t size) {
-  return size >= offsetof(dl_phdr_info, dlpi_tls_data) + sizeof(info->dlpi_tls_data) &&
-         info->dlpi_tls_modid != 0;
-}
-
-int find_last_module(dl_phdr_info* info, std::size_t size, void* last) {
-  auto* number = static_cast<std::size_t*>(last);
-  if (has_thread_locals(info, size) && info->dlpi_tls_modid > *number) *number = info->dlpi_tls_modid;
-  return 0;
-}
-
-// How many libraries had been loaded when there was none among them, since the boot, that has thread-locals. The list of
-// libraries is looked at under a lock of the system's, and is long.
-std::atomic<unsigned long long> loaded_without{0};
-
-struct Modules {
-  Hash hash;
-  unsigned long long loaded = 0;
-  bool any = false;
-};
-
-// Only the first is looked at: each tells of all.
-int count_loaded(dl_phdr_info* info, std::size_t, void* modules) {
-  static_cast<Modules*>(modules)->loaded = info->dlpi_adds;
-  return 1;
-}
-
-// Memory that the thread has not been given yet, as most libraries get theirs with the first use, is as good as unchanged.
-int hash_module(dl_phdr_info* info, std::size_t size, void* memory) {
-  auto* modules = static_cast<Modules*>(memory);
-  modules->loaded = info->dlpi_adds;
-  if (!has_thread_locals(info, size) || info->dlpi_tls_modid <= boot_modules) return 0;
-  modules->any = true;
-  if (info->dlpi_tls_data == nullptr) return 0;
-  for (int i = 0; i < info->dlpi_phnum; ++i) {
-    if (info->dlpi_phdr[i].p_type != PT_TLS) continue;
-    const std::size_t length = info->dlpi_phdr[i].p_memsz;
-    modules->hash.add(info->dlpi_tls_data, length < hashed_size ? length : hashed_size);
-  }
-  return 0;
-}
-
-#endif
 
 void set_hook_to_none(const char* function, const char* first, const char* second) {
   PyObject* setter = PySys_GetObject(function);  // borrowed
@@ -138,10 +61,8 @@ int hear(const char* event, PyObject*, void*) {
 
 void note_thread_as_booted() {
   pthread_sigmask(SIG_SETMASK, nullptr, &boot_mask);
-#ifdef __linux__
-  sched_getaffinity(0, sizeof(boot_processors), &boot_processors);
-  dl_iterate_phdr(find_last_module, &boot_modules);
-#endif
+  note_processors();
+  note_libraries();
   reset_thread();
 }
 
@@ -156,18 +77,7 @@ bool is_left_on_thread() {
          sqlite_connected || mask_set || has_running_loop();
 }
 
-std::uint64_t c_state_of_thread() {
-#ifdef __linux__
-  Modules modules;
-  dl_iterate_phdr(count_loaded, &modules);
-  if (modules.loaded == loaded_without) return modules.hash.value();
-  dl_iterate_phdr(hash_module, &modules);
-  if (!modules.any) loaded_without = modules.loaded;
-  return modules.hash.value();
-#else
-  return 0;
-#endif
-}
+std::uint64_t c_state_of_thread() { return hash_library_locals(); }
 
 // Trace functions first: the rest would be traced.
 void reset_thread() {
@@ -196,13 +106,7 @@ void note_mask() { mask_set = true; }
 
 void restore_mask_and_processors() {
   pthread_sigmask(SIG_SETMASK, &boot_mask, nullptr);
-#ifdef __linux__
-  cpu_set_t processors;
-  CPU_ZERO(&processors);
-  sched_getaffinity(0, sizeof(processors), &processors);
-  if (!CPU_EQUAL(&processors, &boot_processors))
-    sched_setaffinity(0, sizeof(boot_processors), &boot_processors);
-#endif
+  restore_processors();
 }
 
 bool watch_sqlite() { return PySys_AddAuditHook(hear, nullptr) == 0; }

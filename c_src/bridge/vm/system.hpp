@@ -16,6 +16,7 @@
 #include <signal.h>
 
 #include <cstddef>
+#include <cstdint>
 
 #ifdef __APPLE__
 #include <mach/semaphore.h>
@@ -65,6 +66,17 @@ class Semaphore {
   sem_t semaphore_;
 #endif
 };
+
+// --- What a thread has of its own ---------------------------------------------------------------------------------
+
+// The processors that the calling thread may run on: notes them, and gives them back to another. Nothing on macOS.
+void note_processors();
+void restore_processors();
+
+// Takes note of the libraries that there are. A hash of what later ones keep in thread-locals of the calling thread; always the
+// same on macOS, which does not tell.
+void note_libraries();
+std::uint64_t hash_library_locals();
 
 // --- Libraries and the end of the process --------------------------------------------------------------------------
 
