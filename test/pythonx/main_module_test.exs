@@ -354,6 +354,22 @@ defmodule Pythonx.MainModuleTest do
     made
   end
 
+  test "what a class holds is not asked for attributes, which may run its code" do
+    code = """
+    class Lazy:
+        def __getattr__(self, name): raise RuntimeError(name)
+    class D: pass
+    class C:
+        lazy = Lazy()
+        x: 'D'
+        @property
+        def y(self): return 1
+    """
+
+    class = globals(code) |> Map.take(["C"])
+    assert eval!("import typing\ntyping.get_type_hints(C)['x'].__name__", class) == "D"
+  end
+
   # From 3.14 on a class has a function that evaluates its annotations, and that has all globals.
   @tag skip: Pythonx.Case.python_minor() >= 14 && "up to Python 3.13"
   test "a class keeps what its annotations name, and nothing else of its evaluation" do

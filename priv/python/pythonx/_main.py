@@ -169,9 +169,16 @@ def own_functions(owner: type) -> Iterator[FunctionType]:
     """Yield the functions that the body of a class has defined."""
     prefix = owner.__qualname__ + "."
     for value in list(vars(owner).values()):
-        for function in (value, getattr(value, "__func__", None), getattr(value, "fget", None)):
-            if type(function) is FunctionType and function.__qualname__.startswith(prefix):
-                yield function
+        function = _undecorated(value)
+        if type(function) is FunctionType and function.__qualname__.startswith(prefix):
+            yield function
+
+
+def _undecorated(value: Any) -> Any:
+    """Return the function in a method or property. Asked for an attribute, any other object may run code of its own."""
+    if issubclass(type(value), (staticmethod, classmethod)):
+        return value.__func__
+    return value.fget if issubclass(type(value), property) else value
 
 
 def _is_of_main(subject: Any) -> bool:
