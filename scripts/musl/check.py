@@ -15,7 +15,6 @@ import os
 import re
 import subprocess
 import sys
-import urllib.request
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -37,16 +36,7 @@ def musl(cache: Path) -> Path:
     """The C library, which is its own dynamic linker."""
 
     def make(folder: Path) -> None:
-        url = os.environ.get("MUSL_URL", MUSL_URL)
-        say(f"downloading musl: {url}")
-        try:
-            data = urllib.request.urlopen(url, timeout=60).read()
-        except OSError as error:
-            raise BuildError(
-                f"could not download {url}: {error}. MUSL_URL can name another place of it"
-            ) from error
-        if build.sha256(data) != MUSL_SHA256:
-            raise BuildError(f"{url} is not the package that is expected")
+        data = headers.download("MUSL_URL", MUSL_URL, "musl", MUSL_SHA256)
         headers.unpack_deb(data, "lib/x86_64-linux-musl", folder)
         (folder / "libc.so").chmod(0o755)
 

@@ -67,19 +67,24 @@ def unpack_deb(data: bytes, prefix: str, target: Path) -> None:
         position += size + size % 2
 
 
-def erlang(cache: Path) -> Path:
-    url = os.environ.get("ERLANG_DEV_URL", ERLANG_URL)
+def download(variable: str, url: str, what: str, sha256: str) -> bytes:
+    """A file from `url`, or from where the environment variable says, that has this SHA-256."""
+    url = os.environ.get(variable, url)
+    say(f"downloading {what}: {url}")
+    try:
+        data = urllib.request.urlopen(url, timeout=60).read()
+    except OSError as error:
+        raise BuildError(
+            f"could not download {url}: {error}. {variable} can name another place of it"
+        ) from error
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise BuildError(f"{url} is not the package that is expected")
+    return data
 
+
+def erlang(cache: Path) -> Path:
     def make(folder: Path) -> None:
-        say(f"downloading the headers of OTP 25: {url}")
-        try:
-            data = urllib.request.urlopen(url, timeout=60).read()
-        except OSError as error:
-            raise BuildError(
-                f"could not download {url}: {error}. ERLANG_DEV_URL can name another place of it"
-            ) from error
-        if hashlib.sha256(data).hexdigest() != ERLANG_SHA256:
-            raise BuildError(f"{url} is not the package that is expected")
+        data = download("ERLANG_DEV_URL", ERLANG_URL, "the headers of OTP 25", ERLANG_SHA256)
         unpack_deb(data, ERLANG_FOLDER, folder)
 
     return place(cache / f"erlang-{ERLANG_SHA256[:16]}", make)
