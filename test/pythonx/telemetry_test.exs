@@ -1,23 +1,8 @@
 defmodule Pythonx.TelemetryTest do
   use Pythonx.Case, async: false
 
-  # There is no dependency on it, so the test brings its own: it sends what it is told to the test.
   setup do
-    :persistent_term.put(__MODULE__, self())
-
-    Code.eval_string("""
-    defmodule :telemetry do
-      def execute(event, measurements, metadata) do
-        send(:persistent_term.get(Pythonx.TelemetryTest), {:event, event, measurements, metadata})
-        :ok
-      end
-    end
-    """)
-
-    on_exit(fn ->
-      :code.purge(:telemetry)
-      :code.delete(:telemetry)
-    end)
+    define_telemetry()
   end
 
   # What was told of the operation: its name, its subject, and the thread.

@@ -27,6 +27,28 @@ defmodule Pythonx.Case do
     error -> error
   end
 
+  @doc """
+  Defines a `:telemetry`, on which nothing depends, until the test ends: it sends what it is told to the test, as
+  `{:event, event, measurements, metadata}`. All of the VM sees it, so not for tests that run beside others.
+  """
+  def define_telemetry do
+    :persistent_term.put(__MODULE__, self())
+
+    Code.eval_string("""
+    defmodule :telemetry do
+      def execute(event, measurements, metadata) do
+        send(:persistent_term.get(#{inspect(__MODULE__)}), {:event, event, measurements, metadata})
+        :ok
+      end
+    end
+    """)
+
+    ExUnit.Callbacks.on_exit(fn ->
+      :code.purge(:telemetry)
+      :code.delete(:telemetry)
+    end)
+  end
+
   @doc "The minor version of the Python in use."
   def python_minor, do: eval!("import sys; sys.version_info[1]")
 

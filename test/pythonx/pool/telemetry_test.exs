@@ -1,5 +1,4 @@
 defmodule Pythonx.Pool.TelemetryTest do
-  # There is no dependency on it, so the test brings its own, which all of the VM see.
   use Pythonx.Case, async: false
 
   alias Pythonx.Pool
@@ -8,21 +7,7 @@ defmodule Pythonx.Pool.TelemetryTest do
   @moduletag :capture_log
 
   setup do
-    :persistent_term.put(__MODULE__, self())
-
-    Code.eval_string("""
-    defmodule :telemetry do
-      def execute(event, measurements, metadata) do
-        send(:persistent_term.get(#{inspect(__MODULE__)}), {:event, event, measurements, metadata})
-        :ok
-      end
-    end
-    """)
-
-    on_exit(fn ->
-      :code.purge(:telemetry)
-      :code.delete(:telemetry)
-    end)
+    define_telemetry()
   end
 
   test "tells of the line, of checkouts, runs, crashes and workers" do
