@@ -55,6 +55,10 @@ defmodule Pythonx.Case do
   @doc "The Python repr of an object or of an encoded term."
   def repr(term), do: term |> Pythonx.encode!() |> Pythonx.Object.repr_text()
 
+  @doc "What runs for a process. Others may be at work for a moment: what earlier tests have let go of is released."
+  @spec running(pid()) :: [map()]
+  def running(pid), do: Enum.filter(Pythonx.running(), &(&1.process == pid))
+
   @doc "Waits until Python's main thread is free, so that a process that evaluates for the first time is served by it."
   def await_main_thread do
     code = "import threading\nthreading.current_thread() is threading.main_thread()"

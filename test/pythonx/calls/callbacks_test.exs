@@ -419,7 +419,7 @@ defmodule Pythonx.Calls.CallbacksTest do
       f = endless(test)
       pid = spawn(fn -> send(test, {:line, last_line(fn -> eval!("f()", %{"f" => f}) end)}) end)
       assert_receive {:handler, _handler}
-      assert [%{process: ^pid, code: "f()"}] = Pythonx.running()
+      assert [%{code: "f()"}] = running(pid)
       assert Pythonx.interrupt(pid)
       assert_receive {:line, "KeyboardInterrupt\n"}
       refute Pythonx.interrupt(pid)
