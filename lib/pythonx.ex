@@ -77,7 +77,7 @@ defmodule Pythonx do
 
     * `:force` - if true, makes the environment anew. Defaults to `false`
 
-    * `:uv_version` - the version of uv to download when none is found. Defaults to `"0.13.0"`
+    * `:uv_version` - the version of uv to download when none is found. Defaults to `"0.13.8"`
 
     * `:native_tls` - if true, uv uses the system's TLS implementation and certificates. Defaults to `false`
 

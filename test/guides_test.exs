@@ -6,7 +6,7 @@ defmodule Pythonx.GuidesTest do
   @moduletag :tmp_dir
   # Guides show errors, some of which are logged.
   @moduletag :capture_log
-  @moduletag timeout: 300_000
+  @moduletag timeout: 1_200_000
 
   @guides Path.wildcard("guides/*.md")
 

@@ -600,7 +600,7 @@ defmodule Pythonx.PoolTest do
   end
 
   # The bridge for the other Python may have to be compiled.
-  @tag timeout: 300_000
+  @tag timeout: 1_200_000
   test "two pools have two Pythons and packages that conflict" do
     own = "PYTHONX_TEST_PYTHON_MINOR" |> System.get_env("13") |> String.to_integer()
     other = another_minor(own)
