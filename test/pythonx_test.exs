@@ -201,8 +201,8 @@ defmodule PythonxTest do
 
     test "a value that cannot be encoded is named" do
       for {value, description} <- [
-            {1..2, ~s(["x"]: cannot encode this value)},
-            {[%{"k" => 1..2}], ~s(["x"][0]["k"]: cannot encode this value)},
+            {%URI{}, ~s(["x"]: cannot encode this value)},
+            {[%{"k" => %URI{}}], ~s(["x"][0]["k"]: cannot encode this value)},
             {<<1::3>>, ~s(["x"]: cannot encode a bitstring as a Python object)}
           ] do
         error = assert_raise Protocol.UndefinedError, fn -> Pythonx.eval("1", %{"x" => value, "y" => 1}) end

@@ -10,6 +10,8 @@ defmodule Pythonx.Application do
 
   @impl true
   def start(_type, _args) do
+    Pythonx.Calls.Options.configure!(Application.get_env(:pythonx, :defaults, []))
+
     with {:ok, supervisor} <- start_services() do
       Pythonx.Integrations.Kino.implement()
       # Python outlives the application, which may be stopped and started again.

@@ -144,10 +144,13 @@ defmodule Pythonx.Calls do
   The options of calls as a map, checked; such a map stays as it is.
   """
   @spec options!(keyword() | map()) :: map()
-  def options!([]), do: @defaults
-  def options!(decode: true), do: %{@defaults | decode: true}
+  def options!([]), do: defaults()
+  def options!(decode: true), do: %{defaults() | decode: true}
   def options!(%{} = checked), do: checked
   def options!(opts), do: Options.validate!(opts, @options)
+
+  # Calls have a default for :binaries of their own.
+  defp defaults, do: if(Options.configured?(), do: Options.validate!([], @options), else: @defaults)
 
   @doc """
   The timeout itself, checked.
