@@ -28,8 +28,8 @@ defmodule Pythonx.Calls.ControlTest do
           assert [%{code: "stubborn()", elapsed: elapsed}] = running(test)
           assert elapsed > 0
           # Nobody else is held up.
-          assert Task.await(Task.async(fn -> eval!("1") end), 60_000) == 1
-          Task.await(Task.async(fn -> Pythonx.call_method(globals["go"], :set) end), 60_000)
+          assert Task.await(Task.async(fn -> eval!("1") end), patience()) == 1
+          Task.await(Task.async(fn -> Pythonx.call_method(globals["go"], :set) end), patience())
           wait_until(fn -> Pythonx.running() == [] end)
           # It is told just after; what it was sent has been handled when it answers.
           wait_until(fn -> :sys.get_state(Pythonx.Calls.Watch).stuck == 0 end)
@@ -64,7 +64,7 @@ defmodule Pythonx.Calls.ControlTest do
       assert [%{code: "# outer", thread: ^thread, elapsed: elapsed}] = running(task.pid)
       assert elapsed >= shorter
       send(inmost, :go)
-      assert Task.await(task, 60_000) == 1
+      assert Task.await(task, patience()) == 1
       assert running(task.pid) ++ running(inner) == []
     end
 
@@ -75,7 +75,7 @@ defmodule Pythonx.Calls.ControlTest do
       assert_receive {:waiting, handler}
       assert [%{code: "x = f()"}] = running(task.pid)
       send(handler, :go)
-      assert Task.await(task, 60_000) == 1
+      assert Task.await(task, patience()) == 1
     end
 
     test "names the operation and what it works on" do
@@ -86,7 +86,7 @@ defmodule Pythonx.Calls.ControlTest do
       assert_receive {:waiting, handler}
       assert [%{code: "call_method method"}] = running(task.pid)
       send(handler, :go)
-      assert Task.await(task, 60_000) == 1
+      assert Task.await(task, patience()) == 1
     end
   end
 
@@ -172,10 +172,10 @@ defmodule Pythonx.Calls.ControlTest do
       for {name, _operation} <- operations, do: assert_receive({:given_up, ^name, 50})
       assert Enum.any?(Pythonx.running(), &(&1.process == holder.pid))
       File.write!(path, "x")
-      Task.await(holder, 60_000)
+      Task.await(holder, patience())
       wait_until(fn -> Pythonx.running() == [] end)
       for task <- tasks, do: send(task.pid, :released)
-      for result <- Task.await_many(tasks, 60_000), do: assert({_name, {:messages, []}} = result)
+      for result <- Task.await_many(tasks, patience()), do: assert({_name, {:messages, []}} = result)
       wait_until(fn -> DynamicSupervisor.count_children(Pythonx.Calls.Producers).active == 0 end)
       # None of them began, so none of them goes on.
       assert %{reported: ^reported, stuck: 0} = :sys.get_state(Pythonx.Calls.Watch)
@@ -258,7 +258,7 @@ defmodule Pythonx.Calls.ControlTest do
           pid = spawn(fn -> Pythonx.eval(code, %{"test" => test}) end)
           assert_receive {:started}
           Process.exit(pid, :kill)
-          assert_receive :ended, 30_000, inspect(Pythonx.running())
+          assert_receive :ended, patience(), inspect(Pythonx.running())
         end
       end
     end

@@ -148,9 +148,9 @@ defmodule Pythonx.Calls.StreamsTest do
           assert_raise Pythonx.TimeoutError, fn -> Enum.to_list(Pythonx.stream(numbers, timeout: 50)) end
         end)
 
-      assert Task.await(reader, 60_000).timeout == 50
+      assert Task.await(reader, patience()).timeout == 50
       send(handler, :go)
-      assert Task.await(holder, 60_000) == nil
+      assert Task.await(holder, patience()) == nil
       wait_until(fn -> Pythonx.running() == [] end)
     end
 
