@@ -424,6 +424,23 @@ defmodule Pythonx do
   end
 
   @doc """
+  Has Python import from a folder too, after all others: a path, or one within an application.
+
+      iex> dir = Path.join(System.tmp_dir!(), "pythonx-add-python-path-doc")
+      iex> File.mkdir_p!(dir)
+      iex> File.write!(Path.join(dir, "own_numbers.py"), "answer = 42")
+      iex> Pythonx.add_python_path(dir)
+      :ok
+      iex> "own_numbers" |> Pythonx.import_module() |> Pythonx.getattr(:answer, decode: true)
+      42
+
+  For `priv/python` of applications, and for the folders of `config :pythonx, python_path: [...]`, that is done when Python
+  starts. See [Elixir modules from Python](modules.md).
+  """
+  @spec add_python_path(Path.t() | {atom(), Path.t()}) :: :ok
+  def add_python_path(folder), do: Pythonx.Files.add!([Pythonx.Files.expand!(folder)])
+
+  @doc """
   The name of an object's class, with its module unless it is built in. The only option is `:timeout`, as for `call/4`.
 
       iex> {date, _} = Pythonx.eval("import datetime; datetime.date(2024, 1, 31)", %{})

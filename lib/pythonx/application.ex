@@ -14,6 +14,7 @@ defmodule Pythonx.Application do
 
     with {:ok, supervisor} <- start_services() do
       Pythonx.Integrations.Kino.implement()
+      Pythonx.Reloader.start()
       # Python outlives the application, which may be stopped and started again.
       unless Pythonx.NIF.initialized?(), do: start_python()
       {:ok, supervisor}

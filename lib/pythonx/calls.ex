@@ -41,6 +41,7 @@ defmodule Pythonx.Calls do
   @spec perform(atom(), tuple(), [String.t()], keyword() | map(), devices() | nil) :: term()
   def perform(operation, operands, names, opts, devices \\ nil) do
     opts = options!(opts)
+    Pythonx.Reloader.check()
     Telemetry.operation(operation, subject(operation, names), fn -> run(operation, operands, names, opts, devices) end)
   end
 

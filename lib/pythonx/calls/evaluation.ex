@@ -32,6 +32,7 @@ defmodule Pythonx.Calls.Evaluation do
     opts = opts |> options!() |> Map.update!(:timeout, &Deadline.new/1)
     globals = encode!(globals, opts)
     {out, err} = devices!(opts)
+    Pythonx.Reloader.check()
 
     Telemetry.span([:pythonx, :eval], %{process: self(), code: code}, fn ->
       NIF.eval(code, location, globals, out, err, relay, opts.timeout)

@@ -1,0 +1,4 @@
+defmodule Pythonx.Module.Callables do
+  @moduledoc false
+  def forget, do: :ok
+end
