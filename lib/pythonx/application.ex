@@ -38,6 +38,7 @@ defmodule Pythonx.Application do
       Pythonx.Integrations.Logging,
       {DynamicSupervisor, name: Pythonx.Calls.Producers},
       {DynamicSupervisor, name: Pythonx.Pool.Workers},
+      {DynamicSupervisor, name: Pythonx.Module.Pools},
       Pythonx.Pool.Handles,
       Pythonx.Pool.Atoms
     ]

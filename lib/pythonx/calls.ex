@@ -75,6 +75,9 @@ defmodule Pythonx.Calls do
     submit(:internal, arguments, [module, function], opts, devices(), [])
   end
 
+  # Functions of a `Pythonx.Module` know what they return, and may be given anything.
+  defp rich_arguments?(opts), do: rich?(opts) or Map.get(opts, :rich_arguments, false)
+
   # Not every function takes the option.
   defp rich?(opts), do: Map.get(opts, :types, :basic) == :rich
 
@@ -94,7 +97,7 @@ defmodule Pythonx.Calls do
   defp encode_own(_operation, operands, _opts), do: operands
 
   defp encoding(opts) do
-    [binaries: opts.binaries, types: if(rich?(opts), do: :rich, else: :basic), timeout: opts.timeout]
+    [binaries: opts.binaries, types: if(rich_arguments?(opts), do: :rich, else: :basic), timeout: opts.timeout]
   end
 
   defp submit(operation, operands, names, opts, {out, err, relay} = devices, replacements) do
