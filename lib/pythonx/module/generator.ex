@@ -50,7 +50,13 @@ defmodule Pythonx.Module.Generator do
     end
   end
 
-  defp keywords(functions), do: for({_definition, {key, keywords}} <- functions, into: %{}, do: {key, keywords})
+  # Of functions that take any keywords, or none, there is nothing to check.
+  defp keywords(functions) do
+    for {_definition, {key, {takes, _needs, _title} = keywords}} <- functions,
+        is_list(takes),
+        into: %{},
+        do: {key, keywords}
+  end
 
   ## Functions
 
@@ -214,7 +220,6 @@ defmodule Pythonx.Module.Generator do
     data? = class["kind"] == "dataclass"
     new = if data?, do: [], else: [constructor(class, if(:new in Map.values(names), do: :new_, else: :new), inner)]
     functions = new ++ methods
-    keywords = for {_definition, {key, keywords}} <- functions, into: %{}, do: {key, keywords}
 
     %{
       module: own.module,
@@ -226,7 +231,7 @@ defmodule Pythonx.Module.Generator do
               do:
                 (
                   @doc false
-                  def __python__(:keywords), do: unquote(Macro.escape(keywords))
+                  def __python__(:keywords), do: unquote(Macro.escape(keywords(functions)))
                 )
             )
           ],

@@ -72,9 +72,8 @@ defmodule Pythonx.Module.Writer do
     ["@doc #{sigil(definition.doc)}\n", Enum.map(definition.specs, &[code(&1), "\n"]), code(definition.code), "\n\n"]
   end
 
-  defp code(quoted) do
-    quoted |> Macro.to_string() |> String.replace(~r/\A\(\n?|\n?\)\z/, "")
-  end
+  defp code({:__block__, _meta, parts}), do: Enum.map_join(parts, "\n", &code/1)
+  defp code(quoted), do: Macro.to_string(quoted)
 
   # A heredoc that needs no escapes, where the text does not end it.
   defp sigil(false), do: "false"
