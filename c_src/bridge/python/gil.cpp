@@ -282,7 +282,8 @@ Detach::~Detach() {
   PyEval_RestoreThread(state_);
 }
 
-bool Handoff::is_due() const {
+bool Handoff::is_due() {
+  if (last_ == std::chrono::steady_clock::time_point()) restart();
   return std::chrono::steady_clock::now() - last_ >= std::chrono::milliseconds(1);
 }
 
