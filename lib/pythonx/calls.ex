@@ -5,7 +5,7 @@ defmodule Pythonx.Calls do
   # c_src/bridge/work/object_operations.cpp for the other side.
 
   alias Pythonx.Calls.{Deadline, Options}
-  alias Pythonx.Conversion.{Native, Types}
+  alias Pythonx.Conversion.{Native, Own, Types}
   alias Pythonx.NIF
   alias Pythonx.Object
   alias Pythonx.Telemetry
@@ -84,17 +84,23 @@ defmodule Pythonx.Calls do
   defp decode_rich(%Object{} = object, opts), do: Types.decode(object, opts.timeout)
   defp decode_rich(other, _opts), do: other
 
-  # The first operand is the object; those of calls are in lists.
-  defp encode_own(operation, {object, args, values}, opts) when operation in [:call, :call_method] do
-    {object, Native.encode_own(args, encoding(opts)), Native.encode_own(values, encoding(opts))}
-  end
-
-  defp encode_own(operation, operands, opts) when operation in [:setattr, :getitem, :setitem, :fetch] do
-    [object | terms] = Tuple.to_list(operands)
-    List.to_tuple([object | Native.encode_own(terms, encoding(opts))])
+  # Asked once, and before anything is made: nearly nobody has implementations of their own.
+  defp encode_own(operation, operands, opts)
+       when operation in [:call, :call_method, :setattr, :getitem, :setitem, :fetch] do
+    if Own.types() == 0, do: operands, else: encode_operands(operation, operands, encoding(opts))
   end
 
   defp encode_own(_operation, operands, _opts), do: operands
+
+  # The first operand is the object; those of calls are in lists.
+  defp encode_operands(operation, {object, args, values}, encoding) when operation in [:call, :call_method] do
+    {object, Native.encode_own(args, encoding), Native.encode_own(values, encoding)}
+  end
+
+  defp encode_operands(_operation, operands, encoding) do
+    [object | terms] = Tuple.to_list(operands)
+    List.to_tuple([object | Native.encode_own(terms, encoding)])
+  end
 
   defp encoding(opts) do
     [binaries: opts.binaries, types: if(rich_arguments?(opts), do: :rich, else: :basic), timeout: opts.timeout]

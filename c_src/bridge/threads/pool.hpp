@@ -114,7 +114,8 @@ struct Worker {
   bool left_something = false;
   ClientPtr to_watch;
 
-  std::chrono::steady_clock::time_point idle_since{};
+  // The last possible time until the thread itself has looked at the clock, when nobody waits for it.
+  std::atomic<std::chrono::steady_clock::time_point> idle_since{};
 };
 
 struct PoolLimits {

@@ -104,7 +104,7 @@ bool ThreadPool::is_given_up(const Worker* worker) {
 bool ThreadPool::main_is_free() {
   if (main_->left || main_->touched) return is_given_up(main_);
   if (!main_->settled || is_given_up(main_)) return true;
-  return main_->rested && std::chrono::steady_clock::now() - main_->idle_since > main_patience;
+  return main_->rested && std::chrono::steady_clock::now() - main_->idle_since.load() > main_patience;
 }
 
 // There are no more threads to be had.

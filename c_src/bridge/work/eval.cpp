@@ -154,11 +154,13 @@ bool EvalJob::evaluate(Frames* frames) {
   const Leftovers leftovers;
   frame.result = execute(frame.code, names);
   end_if_forked();
-  settle_classes(names, evaluation_->source);
+  // What streams of the code's own do when they are flushed may define names too.
+  const bool defines = !is_fresh(names) || evaluation_->has_streams();
+  if (defines) settle_classes(names, evaluation_->source);
   end_streams(*evaluation_);
   leftovers.end();
   if (frame.result == nullptr && PyErr_Occurred()) return false;
-  if (session_ == 0 && !collect_globals(names)) return false;
+  if (defines && session_ == 0 && !collect_globals(names)) return false;
   result_ = std::exchange(frame.result, nullptr);
   return true;
 }
