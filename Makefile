@@ -20,7 +20,7 @@ FREE_THREADED := 3.14 3.15
 TESTS :=
 CORE := test/pythonx_test.exs $(wildcard $(addprefix test/pythonx/,conversion_test.exs buffer_test.exs object_test.exs \
   output_test.exs pool_test.exs server_test.exs table_test.exs threads_test.exs calls/*_test.exs conversion/*_test.exs))
-NATIVE := $(wildcard test/support/*.cpp scripts/musl/*.c scripts/musl/*.cpp $(addprefix c_src/*/*., c h cpp hpp) $(addprefix c_src/*/*/*., cpp hpp) $(addprefix bench/*., c h cpp hpp) $(addprefix bench/*/*., c h cpp hpp))
+NATIVE := $(wildcard test/support/*.cpp scripts/musl/*.c scripts/musl/*.cpp scripts/wheels/*.cpp $(addprefix c_src/*/*., c h cpp hpp) $(addprefix c_src/*/*/*., cpp hpp) $(addprefix bench/*., c h cpp hpp) $(addprefix bench/*/*., c h cpp hpp))
 PYTHON := $(wildcard priv/python test/python scripts bench examples)
 # Debian keeps ExDoc among the libraries of its own Elixir; another Elixir has to be told.
 EX_DOC := $(foreach app,ex_doc earmark_parser makeup makeup_elixir makeup_erlang nimble_parsec,-pa /usr/lib/elixir/lib/$(app)/ebin)
