@@ -89,7 +89,7 @@ defmodule Pythonx.GuidesTest do
           {"a stack of 16 MiB", "vm/system.hpp", "python_stack_size = 16 << 20"},
           {"There are 2048 at most", "threads/pool.hpp", "max_threads = 2048"},
           {"idle for five seconds", "threads/pool.hpp", "idle_time{5000}"},
-          {"every 50 ms", "threads/pool_interrupts.cpp", "std::chrono::milliseconds(50)"},
+          {"every 50 ms", "threads/signals.hpp", "interrupt_interval = std::chrono::milliseconds(50)"},
           {"for about 2 ms at most", "threads/pool.hpp", "drop_budget_us = 2000"},
           {"about every millisecond", "python/gil.cpp", "std::chrono::milliseconds(1)"},
           {"two seconds", "boot/boot.cpp", "halt_deadline = std::chrono::milliseconds(2000)"},
