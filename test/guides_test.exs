@@ -6,7 +6,7 @@ defmodule Pythonx.GuidesTest do
   @moduletag :tmp_dir
   # Guides show errors, some of which are logged.
   @moduletag :capture_log
-  @moduletag timeout: 300_000
+  @moduletag timeout: 1_200_000
 
   @guides Path.wildcard("guides/*.md")
 
@@ -14,6 +14,7 @@ defmodule Pythonx.GuidesTest do
   doctest_file("guides/conversions.md")
   doctest_file("guides/environments.md")
   doctest_file("guides/livebook.md")
+  doctest_file("guides/modules.md")
   doctest_file("guides/parallelism.md")
   doctest_file("guides/shared.md")
   doctest_file("guides/tables.md", tags: [:arrow])
@@ -46,7 +47,7 @@ defmodule Pythonx.GuidesTest do
 
     assert with_prompts ==
              for(
-               name <- ~w(control conversions environments interpreters livebook parallelism shared tables),
+               name <- ~w(control conversions environments interpreters livebook modules parallelism shared tables),
                do: "guides/#{name}.md"
              )
   end
@@ -88,7 +89,7 @@ defmodule Pythonx.GuidesTest do
           {"a stack of 16 MiB", "vm/system.hpp", "python_stack_size = 16 << 20"},
           {"There are 2048 at most", "threads/pool.hpp", "max_threads = 2048"},
           {"idle for five seconds", "threads/pool.hpp", "idle_time{5000}"},
-          {"every 50 ms", "threads/pool_interrupts.cpp", "std::chrono::milliseconds(50)"},
+          {"every 50 ms", "threads/signals.hpp", "interrupt_interval = std::chrono::milliseconds(50)"},
           {"for about 2 ms at most", "threads/pool.hpp", "drop_budget_us = 2000"},
           {"about every millisecond", "python/gil.cpp", "std::chrono::milliseconds(1)"},
           {"two seconds", "boot/boot.cpp", "halt_deadline = std::chrono::milliseconds(2000)"},

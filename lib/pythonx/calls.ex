@@ -5,7 +5,7 @@ defmodule Pythonx.Calls do
   # c_src/bridge/work/object_operations.cpp for the other side.
 
   alias Pythonx.Calls.{Deadline, Options}
-  alias Pythonx.Conversion.{Native, Types}
+  alias Pythonx.Conversion.{Native, Own, Types}
   alias Pythonx.NIF
   alias Pythonx.Object
   alias Pythonx.Telemetry
@@ -41,6 +41,7 @@ defmodule Pythonx.Calls do
   @spec perform(atom(), tuple(), [String.t()], keyword() | map(), devices() | nil) :: term()
   def perform(operation, operands, names, opts, devices \\ nil) do
     opts = options!(opts)
+    Pythonx.Reloader.check()
     Telemetry.operation(operation, subject(operation, names), fn -> run(operation, operands, names, opts, devices) end)
   end
 
@@ -74,26 +75,35 @@ defmodule Pythonx.Calls do
     submit(:internal, arguments, [module, function], opts, devices(), [])
   end
 
+  # Functions of a `Pythonx.Module` know what they return, and may be given anything.
+  defp rich_arguments?(opts), do: rich?(opts) or Map.get(opts, :rich_arguments, false)
+
   # Not every function takes the option.
   defp rich?(opts), do: Map.get(opts, :types, :basic) == :rich
 
   defp decode_rich(%Object{} = object, opts), do: Types.decode(object, opts.timeout)
   defp decode_rich(other, _opts), do: other
 
-  # The first operand is the object; those of calls are in lists.
-  defp encode_own(operation, {object, args, values}, opts) when operation in [:call, :call_method] do
-    {object, Native.encode_own(args, encoding(opts)), Native.encode_own(values, encoding(opts))}
-  end
-
-  defp encode_own(operation, operands, opts) when operation in [:setattr, :getitem, :setitem, :fetch] do
-    [object | terms] = Tuple.to_list(operands)
-    List.to_tuple([object | Native.encode_own(terms, encoding(opts))])
+  # Asked once, and before anything is made: nearly nobody has implementations of their own.
+  defp encode_own(operation, operands, opts)
+       when operation in [:call, :call_method, :setattr, :getitem, :setitem, :fetch] do
+    if Own.types() == 0, do: operands, else: encode_operands(operation, operands, encoding(opts))
   end
 
   defp encode_own(_operation, operands, _opts), do: operands
 
+  # The first operand is the object; those of calls are in lists.
+  defp encode_operands(operation, {object, args, values}, encoding) when operation in [:call, :call_method] do
+    {object, Native.encode_own(args, encoding), Native.encode_own(values, encoding)}
+  end
+
+  defp encode_operands(_operation, operands, encoding) do
+    [object | terms] = Tuple.to_list(operands)
+    List.to_tuple([object | Native.encode_own(terms, encoding)])
+  end
+
   defp encoding(opts) do
-    [binaries: opts.binaries, types: if(rich?(opts), do: :rich, else: :basic), timeout: opts.timeout]
+    [binaries: opts.binaries, types: if(rich_arguments?(opts), do: :rich, else: :basic), timeout: opts.timeout]
   end
 
   defp submit(operation, operands, names, opts, {out, err, relay} = devices, replacements) do
@@ -144,10 +154,13 @@ defmodule Pythonx.Calls do
   The options of calls as a map, checked; such a map stays as it is.
   """
   @spec options!(keyword() | map()) :: map()
-  def options!([]), do: @defaults
-  def options!(decode: true), do: %{@defaults | decode: true}
+  def options!([]), do: defaults()
+  def options!(decode: true), do: %{defaults() | decode: true}
   def options!(%{} = checked), do: checked
   def options!(opts), do: Options.validate!(opts, @options)
+
+  # Calls have a default for :binaries of their own.
+  defp defaults, do: if(Options.configured?(), do: Options.validate!([], @options), else: @defaults)
 
   @doc """
   The timeout itself, checked.

@@ -35,9 +35,17 @@ defmodule Pythonx.Pool.Command do
     name = "pythonx_worker_#{System.unique_integer([:positive])}@localhost"
 
     @vm_flags ++
+      code_mapping() ++
       ["-sname", name | @nameless] ++
       ~w(-noinput -mode interactive) ++
       boot() ++ ["-pa" | Enum.reverse(code_paths())] ++ ~w(-s Elixir.Pythonx.Pool.Child)
+  end
+
+  # How often the VM maps its own code is no matter of taste: where an emulator runs its processor, as in an image for another
+  # one, a VM that maps it twice hangs. No function tells.
+  defp code_mapping do
+    flags = for name <- ~w(ERL_AFLAGS ERL_FLAGS ERL_ZFLAGS ELIXIR_ERL_OPTIONS), do: System.get_env(name, "")
+    if Enum.any?(flags, &(&1 =~ ~r/\+JMsingle\s+true/)), do: ~w(+JMsingle true), else: []
   end
 
   # OTP's own folders are known to every VM. Of two modules of one name the same one counts there as here; `-pa` puts each
