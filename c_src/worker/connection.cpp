@@ -99,6 +99,13 @@ void begin_frame(Output* output, From kind, std::uint32_t number) {
   output->put_32(number);
 }
 
+// Python code has closed the descriptor. What comes next lies unread, for another worker; what runs is answered.
+[[noreturn]] void end_after_jobs() {
+  constexpr int interval_ms = 1;
+  while (has_jobs()) poll(nullptr, 0, interval_ms);
+  end();
+}
+
 // --- News ----------------------------------------------------------------------------------------------------------------
 
 void tell_news() {
@@ -187,7 +194,7 @@ class Reader {
       if (ready < 0 && errno != EINTR) end();
       if (ready <= 0) continue;
       if (fds[1].revents != 0) take_wake();
-      if ((fds[0].revents & POLLNVAL) != 0) end();
+      if ((fds[0].revents & POLLNVAL) != 0) end_after_jobs();
       if (fds[0].revents != 0) return;
     }
   }
@@ -214,6 +221,7 @@ class Reader {
   void read_some() {
     const ssize_t count = read(in, buffer_->data + end_, buffer_->extent - end_);
     if (count < 0 && (errno == EINTR || errno == EAGAIN)) return;
+    if (count < 0 && errno == EBADF) end_after_jobs();
     if (count <= 0) end();
     end_ += static_cast<std::size_t>(count);
   }

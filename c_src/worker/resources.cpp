@@ -171,6 +171,12 @@ Term find_job(Env* env, std::uint32_t number) {
   return term;
 }
 
+bool has_jobs() {
+  Registry& known = registry();
+  const std::lock_guard<std::mutex> lock(known.mutex);
+  return !known.jobs.empty();
+}
+
 std::uint64_t begin_monitor(Resource* resource, Term pid) {
   Registry& known = registry();
   bool first = false;

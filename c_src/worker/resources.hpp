@@ -59,6 +59,8 @@ Term find_lent(Env* env, std::uint64_t serial);
 // A job that was submitted goes by its number until its resource is gone.
 void name_job(Resource* resource, std::uint32_t number);
 Term find_job(Env* env, std::uint32_t number);
+// Whether there is one that has not ended: its resource goes after its reply.
+bool has_jobs();
 
 // --- Monitors --------------------------------------------------------------------------------------------------------
 

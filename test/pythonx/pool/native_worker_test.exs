@@ -212,6 +212,25 @@ defmodule Pythonx.Pool.NativeWorkerTest do
     assert {1, %{}} = value(port, eval(port, 2, "1"))
   end
 
+  test "a worker whose connection Python has closed reads no more, and answers what runs" do
+    port = start_python!()
+
+    code =
+      "import os, time\nos.close(3)\nprint('closed', flush=True)\nwhile not os.path.exists(path): time.sleep(0.001)\n'late'"
+
+    path = Path.join(System.tmp_dir!(), "pythonx-worker-#{System.unique_integer([:positive])}")
+    on_exit(fn -> File.rm(path) end)
+    reference = make_ref()
+    send_frame(port, :submit, 1, {:submit_eval, self(), [reference | evaluation(port, code, %{"path" => path})]})
+    assert {:send, 0, _closed} = next(port, &match?({:send, _, {_, {_, {:io_request, _, _, _}}}}, &1))
+    send_frame(port, :call, 7, {:worker_echo, self(), [1]})
+    File.write!(path, "")
+    reply? = &match?({:send, _, {_, {_, {^reference, _}}}}, &1)
+    assert {:send, 0, {1, {_, {^reference, {:ok, _, _, _}}}}} = next(port, &(reply?.(&1) or elem(&1, 0) == :reply))
+    assert :ended = next(port, &(&1 == :ended))
+    assert status(port) == 0
+  end
+
   test "a large term goes both ways" do
     port = start_python!()
     binary = :crypto.strong_rand_bytes(5_000_000)
