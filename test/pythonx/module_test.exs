@@ -96,6 +96,27 @@ defmodule Pythonx.ModuleTest do
     '''
   end
 
+  # As in guides/modules.md.
+  defmodule Shop do
+    use Pythonx.Module, ~PY"""
+    from dataclasses import dataclass
+
+    @dataclass
+    class Item:
+        name: str
+        price: float = 1.0
+
+    class Basket:
+        def __init__(self, *items: Item): self.items = list(items)
+        def add(self, item: Item) -> "Basket":
+            self.items.append(item)
+            return self
+        @property
+        def total(self) -> float: return sum(item.price for item in self.items)
+        def dearest(self) -> Item: return max(self.items, key=lambda item: item.price)
+    """
+  end
+
   defmodule Odd do
     use Pythonx.Module, ~PY"""
     def N(X, end=1, **kw): return [X, end, kw]
@@ -247,6 +268,13 @@ defmodule Pythonx.ModuleTest do
       refute function_exported?(Stack, :_secret, 1)
       assert 1.5 == [mu: 1.5] |> Statistics.NormalDist.new() |> Statistics.NormalDist.mean()
       refute Code.ensure_loaded?(Shapes.Broken)
+    end
+
+    test "work with each other, as in the guide" do
+      alias Shop.{Basket, Item}
+      basket = Basket.new([%Item{name: "bread", price: 2.5}])
+      assert basket |> Basket.add(%Item{name: "milk"}) |> Basket.total() == 3.5
+      assert Basket.dearest(basket) == %Item{name: "bread", price: 2.5}
     end
 
     test "are structs of their fields where they are dataclasses" do

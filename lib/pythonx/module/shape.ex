@@ -12,10 +12,12 @@ defmodule Pythonx.Module.Shape do
   def form({:class, module}, %Pythonx.Pool.Object{} = object, _python), do: struct(module, object: object)
   def form(:table, %Object{} = object, python), do: Pythonx.table(object, timeout: python.timeout)
 
+  # Arrays of text and of objects have no counterpart.
   def form(:array, %Object{} = object, _python) do
     if Code.ensure_loaded?(Nx), do: Pythonx.to_nx(object), else: object
+  rescue
+    _error in ArgumentError -> object
   end
-
 
   def form({:stream, {how, shape}}, %Object{} = iterator, python) do
     elements =

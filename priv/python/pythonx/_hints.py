@@ -1,7 +1,7 @@
 """Type hints as data that Elixir understands: lists that begin with the name of what they are.
 
-Hints are read from the source, never evaluated: what a name means is told from its last part, so `np.ndarray` is the array
-of numpy, however that was imported. What is not known is `["any"]`.
+Hints are read from the source, never evaluated: what a name means is told from its last part, so `np.ndarray` is the
+array of numpy, however that was imported. What is not known is `["any"]`.
 """
 
 from __future__ import annotations
@@ -155,7 +155,12 @@ class Hints:
             return ["dict", item(0), item(1) if name != "Counter" else ["int"]]
         if name in ("Awaitable", "Coroutine"):
             return ["awaitable", item(len(items) - 1)]
-        for names, kind in ((_LISTS, "list"), (_ITERABLES, "iterable"), (_ITERATORS, "iterator"), (_SETS, "set")):
+        for names, kind in (
+            (_LISTS, "list"),
+            (_ITERABLES, "iterable"),
+            (_ITERATORS, "iterator"),
+            (_SETS, "set"),
+        ):
             if name in names:
                 return [kind, item(0)]
         # Of `NDArray[float]` or a generic class of the module the argument says nothing to Elixir.
