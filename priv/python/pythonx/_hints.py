@@ -1,4 +1,4 @@
-"""Type hints as data that Elixir understands: lists that begin with the name of what they are.
+"""Type hints and defaults as data that Elixir understands: lists that begin with the name of what they are.
 
 Hints are read from the source, never evaluated: what a name means is told from its last part, so `np.ndarray` is the
 array of numpy, however that was imported. What is not known is `["any"]`.
@@ -189,6 +189,26 @@ def union(parts: list[list[Any]]) -> list[Any]:
             if one not in found:
                 found.append(one)
     return found[0] if len(found) == 1 else ["union", found]
+
+
+def read_default(node: ast.expr) -> list[Any]:
+    """Return the default of a parameter: its value where it is a simple one, else its text."""
+    try:
+        value = ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return ["text", ast.unparse(node)[:200]]
+    return default_of(value, ast.unparse(node)[:200])
+
+
+def default_of(value: object, text: str) -> list[Any]:
+    """Return the value if Elixir has it, else its text."""
+    if value is None or isinstance(value, (bool, str)):
+        return ["value", value, text]
+    if isinstance(value, int) and -(2**63) <= value < 2**63:
+        return ["value", value, text]
+    if isinstance(value, float) and value - value == 0:
+        return ["value", value, text]
+    return ["text", text]
 
 
 def _last_name(node: ast.expr) -> str:

@@ -16,10 +16,10 @@ import types
 
 try:
     from pythonx import _signatures
-    from pythonx._hints import ANY, Hints
+    from pythonx._hints import ANY, Hints, default_of
 except ImportError:
     import _signatures
-    from _hints import ANY, Hints
+    from _hints import ANY, Hints, default_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class _Inspected:
         if not stub.endswith(".pyi"):
             return None
         try:
-            return _signatures._Module(_signatures.source_of(stub), stub, self.name, False)
+            return _signatures._Module(_source_of(stub), stub, self.name, False)
         except (OSError, SyntaxError, _signatures.UnreadableError):
             return None
 
@@ -159,7 +159,7 @@ class _Inspected:
                 text = _ADDRESS.sub("", repr(param.default))[:200]
             except Exception:
                 text = "..."
-            default = _signatures.default_of(_exact(param.default), text)
+            default = default_of(_exact(param.default), text)
         return {
             "name": param.name,
             "kind": _KINDS[param.kind],
@@ -232,7 +232,7 @@ class _Inspected:
                     "init": field.init,
                     "default": None
                     if field.default is dataclasses.MISSING
-                    else _signatures.default_of(_exact(field.default), "..."),
+                    else default_of(_exact(field.default), "..."),
                 }
                 for field in dataclasses.fields(cls)
             ]
@@ -301,3 +301,11 @@ def _documentation(value: Any) -> str | None:
     except Exception:
         return None
     return inspect.cleandoc(text) if isinstance(text, str) and text.strip() else None
+
+
+def _source_of(file: str) -> str:
+    """Return the text of a file, as Python would read it."""
+    import tokenize
+
+    with tokenize.open(file) as opened:
+        return opened.read()

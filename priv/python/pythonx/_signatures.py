@@ -7,13 +7,12 @@
 from __future__ import annotations
 
 import ast
-import os
 import sys
 
 try:
-    from pythonx._hints import Hints
+    from pythonx._hints import Hints, read_default
 except ImportError:
-    from _hints import Hints
+    from _hints import Hints, read_default
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -363,26 +362,6 @@ class _Module:
         return found
 
 
-def read_default(node: ast.expr) -> list[Any]:
-    """Return the default of a parameter: its value where it is a simple one, else its text."""
-    try:
-        value = ast.literal_eval(node)
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-        return ["text", ast.unparse(node)[:200]]
-    return default_of(value, ast.unparse(node)[:200])
-
-
-def default_of(value: object, text: str) -> list[Any]:
-    """Return the value if Elixir has it, else its text."""
-    if value is None or isinstance(value, (bool, str)):
-        return ["value", value, text]
-    if isinstance(value, int) and -(2**63) <= value < 2**63:
-        return ["value", value, text]
-    if isinstance(value, float) and value - value == 0:
-        return ["value", value, text]
-    return ["text", text]
-
-
 def _annotated(node: ast.ClassDef) -> list[Any]:
     return [
         inner
@@ -406,11 +385,3 @@ def _tail(node: ast.AST) -> str:
     if isinstance(node, (ast.Call, ast.Subscript)):
         return _tail(node.func if isinstance(node, ast.Call) else node.value)
     return getattr(node, "attr", getattr(node, "id", ""))
-
-
-def source_of(file: str) -> str:
-    """Return the text of a file, as Python would read it."""
-    import tokenize
-
-    with tokenize.open(os.fspath(file)) as opened:
-        return opened.read()
