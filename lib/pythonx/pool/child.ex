@@ -158,8 +158,8 @@ defmodule Pythonx.Pool.Child do
     {globals, Memory.limit(setup.max_memory)}
   end
 
-  defp start_python!({toml, true, opts}), do: Pythonx.Uv.init_from_priv(toml, opts)
   defp start_python!({toml, false, opts}), do: Pythonx.Uv.uv_init(toml, opts)
+  defp start_python!({toml, private, opts}), do: Pythonx.Uv.init_from_priv(toml, opts, private)
 
   # The connection is not for what Python starts. A fatal signal leaves the stack of each thread in what the launcher keeps.
   defp prepare_python do

@@ -125,12 +125,16 @@ defmodule Pythonx.Pool.Options do
   end
 
   @doc "What a worker's Python is started with: a project, whether it is the one in priv, and options for uv."
-  @spec environment!(map()) :: {String.t(), boolean(), keyword()}
+  @spec environment!(map()) :: {String.t(), Pythonx.Uv.Project.private(), keyword()}
   def environment!(%{pyproject: nil}) do
     Pythonx.Uv.started_with() ||
       raise ArgumentError,
             "expected one of the options :pyproject and :template, since this VM was not started with a project itself"
   end
 
-  def environment!(%{pyproject: toml, uv: uv}), do: {toml, false, uv}
+  # The pools of isolated libraries have theirs in priv of a release.
+  def environment!(%{pyproject: toml, uv: uv}) do
+    {private, uv} = Keyword.pop(uv, :private, false)
+    {toml, private, uv}
+  end
 end
