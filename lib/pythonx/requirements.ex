@@ -195,7 +195,10 @@ defmodule Pythonx.Requirements do
           {term(), %{String.t() => term()}} | {:error, :overloaded}
   def eval(owner, code, globals \\ %{}, opts \\ []) do
     ensure_ready!(owner)
-    if pool = pool(owner), do: Pythonx.Pool.eval(pool, code, globals, opts), else: Isolated.eval_here(code, globals, opts)
+
+    if pool = pool(owner),
+      do: Pythonx.Pool.eval(pool, code, globals, opts),
+      else: Isolated.eval_here(code, globals, opts)
   end
 
   @doc """

@@ -149,7 +149,8 @@ defmodule Pythonx.Uv do
   def prepare(pyproject_toml, private?, opts) do
     project = Project.new(pyproject_toml, private?, Options.validate!(opts))
     unless private?, do: fetch!(project)
-    _path = Pythonx.Boot.Bridge.ensure_for!(Environment.load!(project).executable)
+    environment = project |> Environment.load!() |> Environment.settle(project)
+    _path = Pythonx.Boot.Bridge.ensure_for!(environment.executable)
     :ok
   end
 

@@ -31,7 +31,9 @@ defmodule Mix.Tasks.Compile.PythonxEnvironment do
 
   @impl true
   def clean do
-    for name <- ["uv", "uv-isolated", "bridge"], do: [Mix.Project.app_path(), "priv", name] |> Path.join() |> File.rm_rf!()
+    for name <- ["uv", "uv-isolated", "bridge"],
+        do: [Mix.Project.app_path(), "priv", name] |> Path.join() |> File.rm_rf!()
+
     :ok
   end
 end

@@ -137,8 +137,12 @@ defmodule Pythonx.Requirements.Addition do
 
   defp wanted_by(%{"name" => name}, others) do
     case for(declared <- others, text <- declared.dependencies, Requirement.name(text) == name, do: {declared, text}) do
-      [] -> ""
-      wishes -> ", for " <> Enum.map_join(wishes, " and ", fn {declared, text} -> "#{inspect(declared.owner)}, which wants #{text}" end)
+      [] ->
+        ""
+
+      wishes ->
+        ", for " <>
+          Enum.map_join(wishes, " and ", fn {declared, text} -> "#{inspect(declared.owner)}, which wants #{text}" end)
     end
   end
 end

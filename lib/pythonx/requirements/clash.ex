@@ -36,7 +36,10 @@ defmodule Pythonx.Requirements.Clash do
   defp describe(named, said, groups) do
     who = named |> Enum.map(& &1.owner) |> Enum.sort() |> Enum.map(&inspect/1) |> sentence()
     text = title("the Python requirements of #{who} exclude each other", named, said, groups)
-    text <> "\n\n" <> "One of them can have a Python of its own: config :pythonx, isolated: [#{inspect(List.last(named).owner)}]"
+
+    text <>
+      "\n\n" <>
+      "One of them can have a Python of its own: config :pythonx, isolated: [#{inspect(List.last(named).owner)}]"
   end
 
   defp describe_one(named, said, groups) do
@@ -49,7 +52,11 @@ defmodule Pythonx.Requirements.Clash do
 
   defp title(title, named, said, groups) do
     reason = reason(said, groups)
-    wishes = for declared <- Enum.sort_by(named, & &1.owner), do: "  #{inspect(declared.owner)} wants #{wants(declared, reason)}"
+
+    wishes =
+      for declared <- Enum.sort_by(named, & &1.owner),
+          do: "  #{inspect(declared.owner)} wants #{wants(declared, reason)}"
+
     "#{title}\n\n#{Enum.join(wishes, "\n")}\n\n#{reason}"
   end
 

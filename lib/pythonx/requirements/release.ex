@@ -3,9 +3,9 @@ defmodule Pythonx.Requirements.Release do
   # Pythonx. What they are made of is noted beside them, as a release need not work it out again.
   @moduledoc false
 
-  alias Pythonx.Boot.Bridge
+  alias Pythonx.Boot.{Bridge, Python}
   alias Pythonx.Host.Cache
-  alias Pythonx.Requirements.{Declared, Lock, Merged}
+  alias Pythonx.Requirements.{Declared, Lock, Merged, Version}
   alias Pythonx.Uv
 
   @note "requirements.config"
@@ -19,18 +19,28 @@ defmodule Pythonx.Requirements.Release do
     {isolated, shared} = Enum.split_with(owners, & &1.isolated)
     remove_others(isolated)
     toml = Merged.toml!(shared)
-    make!(true, %{toml: toml, opts: Lock.put!(opts, toml), owners: shared})
-    for one <- isolated, do: make!(folder(one.owner), %{toml: Merged.toml!([one]), opts: uv_opts(one), owners: [one]})
+    opts = Lock.put!(opts, toml)
+    python = make!(true, %{toml: toml, opts: opts, owners: shared})
+    for one <- isolated, do: make!(folder(one.owner), isolated(one, python))
     :ok
   end
 
-  defp uv_opts(%{isolated: opts}), do: opts |> Keyword.get(:uv, []) |> Keyword.take([:uv_version, :native_tls, :python, :lock])
+  # The version of the others, where it will do: a release then needs one native part.
+  defp isolated(%{isolated: own, requires_python: wanted} = declared, python) do
+    opts = own |> Keyword.get(:uv, []) |> Keyword.take([:uv_version, :native_tls, :python, :lock])
+    suits? = wanted == nil or Version.match?(python.version, wanted) == true
+    opts = if suits?, do: Keyword.put_new(opts, :python, Python.short_version(python)), else: opts
+    %{toml: Merged.toml!([declared]), opts: opts, owners: [declared]}
+  end
 
   defp make!(private, %{toml: toml, opts: opts, owners: owners} = built) do
     Pythonx.Requirements.explained(owners, fn -> Uv.fetch(toml, private, opts) end)
-    Bridge.prebuild!(Uv.priv_python(toml, opts, private))
+    program = Uv.priv_python(toml, opts, private)
+    {:ok, python} = Python.probe(program)
+    Bridge.prebuild!(program)
     text = :io_lib.format("~0tp.~n", [built])
     Cache.write_atomically!(note_path(private), :unicode.characters_to_binary(text))
+    python
   end
 
   # Of owners that are gone.

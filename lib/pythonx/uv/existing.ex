@@ -31,10 +31,17 @@ defmodule Pythonx.Uv.Existing do
   @spec source!(keyword()) :: {source(), keyword()} | nil
   def source!(opts) do
     case for({kind, path} <- opts, kind in @kinds, path != nil, kind != :python or path?(path), do: {kind, path}) do
-      [] -> nil
-      [{kind, path}] when is_binary(path) -> {{kind, Path.expand(path)}, Keyword.delete(opts, kind)}
-      [{kind, path}] -> raise ArgumentError, "expected #{inspect(kind)} to be a path, got: #{inspect(path)}"
-      [_, _ | _] -> raise ArgumentError, "expected one of the options :project, :venv and :python, got: #{inspect(opts)}"
+      [] ->
+        nil
+
+      [{kind, path}] when is_binary(path) ->
+        {{kind, Path.expand(path)}, Keyword.delete(opts, kind)}
+
+      [{kind, path}] ->
+        raise ArgumentError, "expected #{inspect(kind)} to be a path, got: #{inspect(path)}"
+
+      [_, _ | _] ->
+        raise ArgumentError, "expected one of the options :project, :venv and :python, got: #{inspect(opts)}"
     end
   end
 
