@@ -109,6 +109,21 @@ defmodule Pythonx.Requirements do
   end
 
   @doc false
+  @spec program!() :: Path.t()
+  def program! do
+    case Uv.Config.parse!(Application.get_env(:pythonx, :uv_init)) do
+      {toml, opts} when is_binary(toml) -> Uv.priv_python(toml, opts)
+      _requirements -> program_of_requirements!()
+    end
+  end
+
+  defp program_of_requirements! do
+    owners = shared(Declared.all())
+    toml = Merged.toml!(owners)
+    explained(owners, fn -> Uv.program!(toml, Lock.put!(configured(), toml)) end)
+  end
+
+  @doc false
   @spec explained([Declared.t()], (-> result)) :: result when result: var
   def explained(owners, fun) do
     fun.()
@@ -156,24 +171,19 @@ defmodule Pythonx.Requirements do
   """
   @spec release(struct()) :: struct()
   def release(%{applications: applications} = release) do
-    for {app, _properties} <- applications, do: load_modules(app)
+    for {app, _properties} <- applications, do: Application.load(app)
     owners = Enum.filter(Declared.all(), &Map.has_key?(applications, of_application(&1.owner)))
     Release.build!(owners, configured())
     release
   end
 
-  defp configured do
+  @doc false
+  @spec configured() :: keyword()
+  def configured do
     case Uv.Config.parse!(Application.get_env(:pythonx, :uv_init)) do
       {:requirements, opts} -> opts
       _other -> []
     end
-  end
-
-  # Modules say what they need when they are loaded. Those of applications that do not know Pythonx say nothing.
-  defp load_modules(app) do
-    Application.load(app)
-    uses = (Application.spec(app, :applications) || []) ++ (Application.spec(app, :optional_applications) || [])
-    if :pythonx in uses, do: app |> Application.spec(:modules) |> Enum.each(&Code.ensure_loaded/1)
   end
 
   defp of_application(owner), do: Application.get_application(owner) || owner

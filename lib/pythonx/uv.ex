@@ -162,6 +162,14 @@ defmodule Pythonx.Uv do
     Environment.load!(project).site_packages
   end
 
+  @doc "The Python of an environment, which is made if need be."
+  @spec program!(String.t(), keyword()) :: Path.t()
+  def program!(pyproject_toml, opts) do
+    project = Project.new(pyproject_toml, false, Options.validate!(opts))
+    fetch!(project)
+    Environment.load!(project).executable
+  end
+
   @doc "The text of a lock for a project, see `Pythonx.Uv.Fetch.resolve!/2`."
   @spec resolve!(String.t(), keyword(), keyword()) :: String.t()
   def resolve!(pyproject_toml, opts, how \\ []) do

@@ -22,12 +22,20 @@ defmodule Pythonx.Requirements.Declared do
   @doc "All of the loaded applications and modules, sorted."
   @spec all() :: [t()]
   def all do
+    Enum.each(Application.loaded_applications(), &load_modules(elem(&1, 0)))
     of_applications = for {app, _description, _version} <- Application.loaded_applications(), do: of_application(app)
     of_modules = for {module, _file} <- :code.all_loaded(), do: of_loaded_module(module)
 
     (of_applications ++ of_modules)
     |> Enum.reject(&is_nil/1)
     |> Enum.sort_by(& &1.owner)
+  end
+
+  # A module says what it needs once it is loaded, and many are only when they are called. Applications that do not know
+  # Pythonx have none that say something.
+  defp load_modules(app) do
+    known = (Application.spec(app, :applications) || []) ++ (Application.spec(app, :optional_applications) || [])
+    if :pythonx in known, do: app |> Application.spec(:modules) |> Enum.each(&Code.ensure_loaded/1)
   end
 
   @doc "What one application or module asks for. Raises an `ArgumentError` when it says nothing."

@@ -35,6 +35,10 @@ defmodule Pythonx.Requirements.Lock do
     end
   end
 
+  @doc "Where `mix pythonx.lock` writes it."
+  @spec place() :: Path.t()
+  def place, do: path() || Path.expand(@name)
+
   @doc "What to write into the file."
   @spec text(toml :: String.t(), uv_lock :: String.t()) :: String.t()
   def text(toml, uv_lock), do: @head <> id(toml) <> ". Commit it.\n" <> uv_lock
@@ -60,6 +64,11 @@ defmodule Pythonx.Requirements.Lock do
   end
 
   defp id(toml), do: toml |> :erlang.md5() |> Base.encode32(case: :lower, padding: false)
+
+  @doc "The uv.lock in the text of a lock of ours."
+  @spec uv_lock(String.t()) :: String.t()
+  def uv_lock(@head <> rest), do: rest |> String.split("\n", parts: 2) |> List.last()
+  def uv_lock(text), do: text
 
   @doc "The packages in a lock: their names, versions, and the names of those that they need, on all systems or always."
   @spec packages(String.t()) :: %{String.t() => %{version: String.t() | nil, needs: [String.t()], always: [String.t()]}}
