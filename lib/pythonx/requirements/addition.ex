@@ -41,7 +41,7 @@ defmodule Pythonx.Requirements.Addition do
 
     case make(wanted, all, running) do
       {:ok, site_packages} -> put!(site_packages, false, missing)
-      {:error, said} -> if own?, do: replace!(wanted, missing, running), else: refuse!(missing, running, said)
+      {:error, said} -> if own?, do: replace!(wanted, missing, running, said), else: refuse!(missing, running, said)
     end
   end
 
@@ -49,15 +49,19 @@ defmodule Pythonx.Requirements.Addition do
   defp pin(%{"name" => name, "version" => version}), do: "#{name}==#{version}"
 
   # What is not imported may change.
-  defp replace!(wanted, missing, running) do
+  defp replace!(wanted, missing, running, said) do
     names = Running.imported()
     imported = Enum.filter(running["packages"], &(&1["name"] in names))
 
-    with {:error, said} <- (imported != running["packages"] && make(wanted, pins(imported), running)) || {:error, ""} do
-      check_together!(wanted, running)
-      raise_imported(missing, wanted -- missing, imported, said)
-    else
-      {:ok, site_packages} -> put!(site_packages, true, missing)
+    attempt = if imported == running["packages"], do: {:error, said}, else: make(wanted, pins(imported), running)
+
+    case attempt do
+      {:ok, site_packages} ->
+        put!(site_packages, true, missing)
+
+      {:error, said} ->
+        check_together!(wanted, running)
+        raise_imported(missing, wanted -- missing, imported, said)
     end
   end
 
