@@ -101,7 +101,16 @@ defmodule Pythonx.Requirements do
     State.note(owners: owners, requirements?: true)
   end
 
+  # A lock is that of the applications: modules of a script or a notebook come on top of it.
   defp start_made(owners, opts) do
+    {strays, locked} = if !opts[:lock] && Lock.path(), do: Enum.split_with(owners, &stray?/1), else: {[], owners}
+    make_and_start!(locked, opts)
+    if strays != [], do: Addition.add!(strays)
+  end
+
+  defp stray?(%{owner: owner}), do: of_application(owner) == owner and String.starts_with?("#{owner}", "Elixir.")
+
+  defp make_and_start!(owners, opts) do
     toml = Merged.toml!(owners)
     opts = Lock.put!(opts, toml)
     explained(owners, fn -> Uv.uv_init(toml, opts) end)

@@ -2,6 +2,8 @@ defmodule Pythonx.RequirementsTest do
   # In VMs of their own, with packages that are made here: see `Pythonx.PackagesCase`.
   use Pythonx.PackagesCase, async: false
 
+  doctest Pythonx.Requirements
+
   alias Pythonx.Requirements.Declared
 
   @moduletag timeout: 300_000
@@ -14,19 +16,20 @@ defmodule Pythonx.RequirementsTest do
     :ok
   end
 
+  # An application whose mix.exs says this.
+  defp load(vm, app, python) do
+    spec = {:application, app, [modules: [], applications: [], env: [python: python]]}
+    :ok = :peer.call(vm, :application, :load, [spec])
+  end
+
   @versions "Map.new(Pythonx.info().packages, &{&1.name, &1.version})"
 
   test "uv_init/0 starts Python with what all loaded modules and applications ask for", c do
     vm = start_app!()
 
-    :peer.call(vm, :application, :load, [
-      {:application, :a_library, [modules: [], applications: [], env: [python: [dependencies: ["frame"]]]]}
-    ])
-
+    load(vm, :a_library, dependencies: ["frame"])
     # A key of the same name that means something else.
-    :peer.call(vm, :application, :load, [
-      {:application, :other, [modules: [], applications: [], env: [python: "/usr/bin/python3"]]}
-    ])
+    load(vm, :other, "/usr/bin/python3")
 
     assert run(vm, declare("Painter", dependencies: ["paint<2"], requires_python: c.python) <> "Pythonx.uv_init()") ==
              :ok
@@ -247,41 +250,47 @@ defmodule Pythonx.RequirementsTest do
   end
 
   test "from a lock, the same versions come again; a start takes neither uv nor network", c do
-    code = declare("Painter", dependencies: ["paint"], requires_python: c.python)
+    python = [dependencies: ["paint"], requires_python: c.python]
     lock = Path.join(c.tmp_dir, "pythonx.lock")
 
     make = """
-    owners = [Pythonx.Requirements.Declared.fetch!(Painter)]
-    toml = Pythonx.Requirements.Merged.toml!(owners)
+    toml = Pythonx.Requirements.Merged.toml!([Pythonx.Requirements.Declared.fetch!(:painter)])
     File.write!(#{inspect(lock)}, Pythonx.Requirements.Lock.text(toml, Pythonx.Uv.resolve!(toml, [])))
     """
 
     File.rm!(Path.join(c.wheels, "paint-2.0-py3-none-any.whl"))
-    assert run(start_app!(), code <> make) == :ok
+    vm = start_app!()
+    load(vm, :painter, python)
+    assert run(vm, make) == :ok
     assert File.read!(lock) =~ ~r/\A# Made by mix pythonx.lock for the requirements \w+\. Commit it\.\nversion = 1\n/
     wheel!(c.wheels, "paint", "2.0")
 
-    vm = start_app!(lock: lock)
-    assert run(vm, code <> "Pythonx.uv_init()") == :ok
+    assert run(vm, "Application.put_env(:pythonx, :lock, #{inspect(lock)})\nPythonx.uv_init()") == :ok
 
     assert run(vm, "{Pythonx.info().lock == hd(tl(Pythonx.install_paths())) <> \"/uv.lock\", #{@versions}}") ==
              {true, %{"paint" => "1.0"}}
+
+    # The module of a script is not in it, and comes on top.
+    vm = start_app!(lock: lock)
+    load(vm, :painter, python)
+    assert run(vm, declare("Framer", dependencies: ["frame"]) <> "Pythonx.uv_init()") == :ok
+    assert run(vm, @versions) == %{"frame" => "1.0", "paint" => "1.0"}
 
     # Nothing that could be asked.
     System.put_env("PYTHONX_UV", "/nowhere/uv")
     on_exit(fn -> System.delete_env("PYTHONX_UV") end)
     File.rm_rf!(c.wheels)
     vm = start_app!(lock: lock)
-    assert {:ok, ""} = run_with_output(vm, code <> "Pythonx.ensure_ready!(Painter)")
-    assert run(vm, @versions) == %{"paint" => "1.0"}
+    load(vm, :painter, dependencies: ["paint>=2"], requires_python: c.python)
 
-    vm = start_app!(lock: lock)
-    changed = declare("Painter", dependencies: ["paint>=2"], requires_python: c.python)
-
-    assert run(vm, changed <> "Pythonx.uv_init()") == %RuntimeError{
+    assert run(vm, "Pythonx.uv_init()") == %RuntimeError{
              message:
                "the lock file #{lock} was made for other Python requirements. Run mix pythonx.lock to make it anew"
            }
+
+    :peer.call(vm, Application, :put_env, [:painter, :python, python])
+    assert {:ok, ""} = run_with_output(vm, "Pythonx.ensure_ready!(:painter)")
+    assert run(vm, @versions) == %{"paint" => "1.0"}
   end
 
   test "callers at once start and add once", c do
