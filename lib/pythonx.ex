@@ -126,7 +126,7 @@ defmodule Pythonx do
   @spec uv_init(String.t() | atom() | keyword(), keyword()) :: :ok
   def uv_init(pyproject_toml \\ [], opts \\ [])
 
-  def uv_init(opts, []) when is_list(opts) do
+  def uv_init(opts, []) when opts == [] or is_tuple(hd(opts)) do
     case Pythonx.Uv.Existing.source!(opts) do
       nil -> Pythonx.Requirements.start(opts)
       {source, opts} -> Pythonx.Uv.uv_init(source, opts)

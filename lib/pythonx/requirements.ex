@@ -63,7 +63,10 @@ defmodule Pythonx.Requirements do
 
   @doc false
   @spec start(keyword()) :: :ok
-  def start(opts \\ []), do: exclusively(fn -> start_or_add(shared(Declared.all()), opts) end)
+  def start(opts \\ []) do
+    _checked = Uv.Options.validate!(opts)
+    exclusively(fn -> start_or_add(shared(Declared.all()), opts) end)
+  end
 
   @doc false
   @spec ensure_ready!(atom()) :: :ok
@@ -246,8 +249,8 @@ defmodule Pythonx.Requirements do
       iex> defmodule OwnPython do
       ...>   use Pythonx.Requirements, isolated: true
       ...> end
-      iex> Pythonx.Requirements.pool(OwnPython)
-      Pythonx.Requirements.Pool.OwnPython
+      iex> Pythonx.Requirements.pool(OwnPython) == Module.concat(Pythonx.Requirements.Pool, OwnPython)
+      true
   """
   @spec pool(atom()) :: GenServer.name() | nil
   def pool(owner), do: if(Declared.fetch!(owner).isolated, do: Isolated.name(owner))

@@ -127,7 +127,7 @@ defmodule Pythonx.Uv.ExistingTest do
     assert run(vm, @versions) == %{"frame" => "1.0", "paint" => "2.0"}
   end
 
-  test "an installed Python, with variables; requirements are added to it; and what is set later", c do
+  test "an installed Python, with variables; requirements are added to it; and what is set later" do
     vm = start_app!()
 
     get = fn name ->
