@@ -12,7 +12,14 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { CREATE_RULESET = 444, ADD_RULE = 445, RESTRICT_SELF = 446, VERSION_FLAG = 1, PATH_BENEATH = 1, NET_PORT = 2 };
+enum {
+  CREATE_RULESET = 444,
+  ADD_RULE = 445,
+  RESTRICT_SELF = 446,
+  VERSION_FLAG = 1,
+  PATH_BENEATH = 1,
+  NET_PORT = 2
+};
 
 #define FS_EXECUTE (1ULL << 0)
 #define FS_WRITE_FILE (1ULL << 1)
@@ -38,7 +45,8 @@ enum { CREATE_RULESET = 444, ADD_RULE = 445, RESTRICT_SELF = 446, VERSION_FLAG =
 static const uint64_t of_files = FS_EXECUTE | FS_WRITE_FILE | FS_READ_FILE | FS_TRUNCATE | FS_IOCTL_DEV;
 static const uint64_t reading = FS_READ_FILE | FS_READ_DIR;
 static const uint64_t writing = FS_READ_FILE | FS_READ_DIR | FS_WRITE_FILE | FS_TRUNCATE | FS_REMOVE_DIR |
-                                FS_REMOVE_FILE | FS_MAKE_DIR | FS_MAKE_REG | FS_MAKE_FIFO | FS_MAKE_SYM | FS_REFER;
+                                FS_REMOVE_FILE | FS_MAKE_DIR | FS_MAKE_REG | FS_MAKE_FIFO | FS_MAKE_SYM |
+                                FS_REFER;
 
 typedef struct {
   uint64_t fs;
@@ -57,10 +65,16 @@ typedef struct {
 } port_rule;
 
 // Not `fd`, which leads to other files, nor `mem` and `environ`.
-const char* const landlock_own_files[] = {"status", "stat", "statm", "maps", "smaps_rollup", "limits", "cgroup", "cmdline", NULL};
+const char* const landlock_own_files[] = {"status", "stat",   "statm",   "maps", "smaps_rollup",
+                                          "limits", "cgroup", "cmdline", NULL};
 
-const char* const landlock_system_files[] = {"/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/uptime",
-                                             "/proc/sys/vm/overcommit_memory", "/proc/sys/vm/max_map_count", NULL};
+const char* const landlock_system_files[] = {"/proc/cpuinfo",
+                                             "/proc/meminfo",
+                                             "/proc/stat",
+                                             "/proc/uptime",
+                                             "/proc/sys/vm/overcommit_memory",
+                                             "/proc/sys/vm/max_map_count",
+                                             NULL};
 
 int landlock_version(void) {
   long version = syscall(CREATE_RULESET, NULL, 0, VERSION_FLAG);
@@ -123,12 +137,14 @@ static bool allow(int rules, const sandbox_rule* rule, const ruleset* all) {
 }
 
 static bool allow_always(int rules, const sandbox* box, const char* program, const ruleset* all) {
-  bool allowed = allow_path(rules, "/dev/null", (FS_READ_FILE | FS_WRITE_FILE | FS_TRUNCATE) & all->fs, false) &&
-                 allow_path(rules, "/dev/zero", FS_READ_FILE, false) &&
-                 allow_path(rules, "/dev/random", FS_READ_FILE, false) &&
-                 allow_path(rules, "/dev/urandom", FS_READ_FILE, false) &&
-                 allow_path(rules, program, (FS_READ_FILE | FS_EXECUTE) & all->fs, true);
-  if (allowed && box->temporary[0] != '\0') allowed = allow_path(rules, box->temporary, writing & all->fs, true);
+  bool allowed =
+      allow_path(rules, "/dev/null", (FS_READ_FILE | FS_WRITE_FILE | FS_TRUNCATE) & all->fs, false) &&
+      allow_path(rules, "/dev/zero", FS_READ_FILE, false) &&
+      allow_path(rules, "/dev/random", FS_READ_FILE, false) &&
+      allow_path(rules, "/dev/urandom", FS_READ_FILE, false) &&
+      allow_path(rules, program, (FS_READ_FILE | FS_EXECUTE) & all->fs, true);
+  if (allowed && box->temporary[0] != '\0')
+    allowed = allow_path(rules, box->temporary, writing & all->fs, true);
   for (size_t i = 0; allowed && landlock_own_files[i] != NULL; i++) {
     char path[64];
     snprintf(path, sizeof path, "/proc/self/%s", landlock_own_files[i]);
@@ -153,6 +169,8 @@ int landlock_rules(const sandbox* box, const char* program, int version) {
   return -1;
 }
 
-bool landlock_enter(int rules) { return syscall(RESTRICT_SELF, rules, 0) == 0 || say("enter", "the rules of Landlock"); }
+bool landlock_enter(int rules) {
+  return syscall(RESTRICT_SELF, rules, 0) == 0 || say("enter", "the rules of Landlock");
+}
 
 #endif

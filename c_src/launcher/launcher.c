@@ -308,7 +308,8 @@ int main(int argc, char** argv) {
   while (next < argc && sandbox_argument(&box, argv[next])) next++;
   if (asks && next == argc) return sandbox_tell(&box, stdout) ? 0 : 1;
   if (asks || next >= argc || argv[next][0] == '-') {
-    fprintf(stderr, "usage: pythonx_launcher NICE BYTES_OF_OUTPUT ECHO [-SANDBOX]... PROGRAM [ARGUMENT]...\n");
+    fprintf(stderr,
+            "usage: pythonx_launcher NICE BYTES_OF_OUTPUT ECHO [-SANDBOX]... PROGRAM [ARGUMENT]...\n");
     return CANNOT_RUN;
   }
   options chosen = {.nice = strtol(argv[1], NULL, 10),

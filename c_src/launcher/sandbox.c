@@ -27,12 +27,9 @@ bool sandbox_argument(sandbox* box, const char* argument) {
   const struct {
     const char* name;
     uint64_t* value;
-  } numbers[] = {{"-processes=", &box->processes},
-                 {"-files=", &box->files},
-                 {"-file_size=", &box->file_size},
-                 {"-cpu_time=", &box->cpu_time},
-                 {"-memory=", &box->memory},
-                 {"-landlock=", &box->landlock}};
+  } numbers[] = {{"-processes=", &box->processes}, {"-files=", &box->files},
+                 {"-file_size=", &box->file_size}, {"-cpu_time=", &box->cpu_time},
+                 {"-memory=", &box->memory},       {"-landlock=", &box->landlock}};
   if (strcmp(argument, "-sandbox") == 0) {
     *box = (sandbox){.wanted = true,
                      .processes = NO_LIMIT,
@@ -104,16 +101,16 @@ bool sandbox_tell(const sandbox* box, FILE* file) {
   bool ports = tell_one(file, "ports", report.ports, "that needs Linux 6.7 with Landlock, version 4");
   bool signals = tell_one(file, "signals", report.signals, "that needs Linux 6.12 with Landlock, version 6");
   bool calls = tell_one(file, "system_calls", report.system_calls, "that needs seccomp, and x86-64 or arm64");
-  bool processes =
-      tell_one(file, "processes", report.processes, "the processes of root are not counted, only `processes: 0` holds");
+  bool processes = tell_one(file, "processes", report.processes,
+                            "the processes of root are not counted, only `processes: 0` holds");
   return box->best_effort || (files && ports && signals && calls && processes);
 }
 
 void sandbox_prepare(sandbox* box) {
   if (box->temporary_base == NULL) return;
   if (!temporary_make(box->temporary_base, box->temporary, sizeof box->temporary, &box->temporary_lock))
-    snprintf(box->problem, sizeof box->problem, "the sandbox cannot make a folder in %.100s: %s", box->temporary_base,
-             strerror(errno));
+    snprintf(box->problem, sizeof box->problem, "the sandbox cannot make a folder in %.100s: %s",
+             box->temporary_base, strerror(errno));
 }
 
 // An entry of /proc that nobody holds may be forgotten by the kernel, and come back as another, which no rule allows. So they are held
@@ -190,7 +187,8 @@ static bool drop_capabilities(void) {
   } none[2] = {{0, 0, 0}, {0, 0, 0}};
   prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
   // Both need a capability themselves. Who has none has none to lose.
-  for (int capability = 0; capability <= LAST_CAPABILITY; capability++) prctl(PR_CAPBSET_DROP, capability, 0, 0, 0);
+  for (int capability = 0; capability <= LAST_CAPABILITY; capability++)
+    prctl(PR_CAPBSET_DROP, capability, 0, 0, 0);
   prctl(PR_SET_SECUREBITS, NO_ROOT_LOCKED, 0, 0, 0);
   if (syscall(__NR_capset, &header, none) != 0) return say("drop its capabilities");
   // With this the rest could not come back by a program either.
@@ -210,7 +208,8 @@ static int open_program(sandbox* box, const char* program) {
   if (getrlimit(RLIMIT_NOFILE, &now) != 0) return -1;
   now.rlim_cur = now.rlim_max;
   setrlimit(RLIMIT_NOFILE, &now);
-  if (box->files == NO_LIMIT || box->files >= now.rlim_max) box->files = now.rlim_max > 65536 ? 65536 : now.rlim_max - 1;
+  if (box->files == NO_LIMIT || box->files >= now.rlim_max)
+    box->files = now.rlim_max > 65536 ? 65536 : now.rlim_max - 1;
   int fd = open(program, O_PATH | O_CLOEXEC);
   if (fd < 0) return -1;
   int moved = dup3(fd, (int)box->files, O_CLOEXEC);
@@ -222,7 +221,8 @@ static bool is_kept(const sandbox* box, const char* variable) {
   if (box->keeps_environment) return true;
   for (size_t i = 0; i < box->rule_count; i++) {
     size_t length = strlen(box->rules[i].text);
-    if (box->rules[i].kind == RULE_KEEP && strncmp(variable, box->rules[i].text, length) == 0 && variable[length] == '=')
+    if (box->rules[i].kind == RULE_KEEP && strncmp(variable, box->rules[i].text, length) == 0 &&
+        variable[length] == '=')
       return true;
   }
   return false;

@@ -7,7 +7,7 @@
 // what is known for faults of the kernel, files' modes, owners, times and attributes (of which no rule about folders is kept),
 // memory that is counted nowhere, and sockets. Calls that are newer than this file do not exist for a worker.
 //
-// The filter sees numbers, never what pointers lead to.
+// The filter sees numbers, never what pointers lead to. Above 400 lines, as it is one program.
 #define _GNU_SOURCE
 #include "sandbox.h"
 
@@ -30,7 +30,15 @@
 #endif
 
 // BPF, and where the parts of a call are (struct seccomp_data). Both architectures are little-endian.
-enum { LOAD = 0x20, EQUAL = 0x15, GREATER = 0x25, AT_LEAST = 0x35, ANY_BIT = 0x45, AND = 0x54, RETURN = 0x06 };
+enum {
+  LOAD = 0x20,
+  EQUAL = 0x15,
+  GREATER = 0x25,
+  AT_LEAST = 0x35,
+  ANY_BIT = 0x45,
+  AND = 0x54,
+  RETURN = 0x06
+};
 enum { NUMBER = 0, ARCH = 4, FIRST_ARGUMENT = 16 };
 #define ALLOW 0x7fff0000U
 #define FAIL(error) (0x00050000U | (uint32_t)(error))
@@ -46,8 +54,22 @@ enum {
 };
 
 // What of <sched.h>, <sys/socket.h> and <sys/mman.h> is asked for, by its number: not all C libraries have all.
-enum { STREAM = 1, TYPE_MASK = 0xf, TCP = 6, FAST_OPEN = 0x20000000, IS_THREAD = 0x10000, EMPTY_PATH = 0x1000 };
-enum { SHARED_NOWHERE = 0x20, MAP_TYPES = 0xf, MAP_OWN = 2, MEMORY_FILE_NO_EXEC = 8, MEMORY_FILE_HUGE = 4, MAKES = 0x400040 };
+enum {
+  STREAM = 1,
+  TYPE_MASK = 0xf,
+  TCP = 6,
+  FAST_OPEN = 0x20000000,
+  IS_THREAD = 0x10000,
+  EMPTY_PATH = 0x1000
+};
+enum {
+  SHARED_NOWHERE = 0x20,
+  MAP_TYPES = 0xf,
+  MAP_OWN = 2,
+  MEMORY_FILE_NO_EXEC = 8,
+  MEMORY_FILE_HUGE = 4,
+  MAKES = 0x400040
+};
 enum { SET_ID_BITS = 06000 };
 #define NEW_NAMESPACES 0x7E020000U
 #define NEW_TIME_NAMESPACE 0x80U
@@ -119,47 +141,58 @@ static void refuse_if_any(program* made, uint32_t bits, int error) {
 static void refuse_calls(program* made) {
   static const int refused[] = {
       // Other processes.
-      __NR_ptrace, __NR_process_vm_readv, __NR_process_vm_writev, __NR_kcmp, __NR_migrate_pages, __NR_move_pages,
-      438 /* pidfd_getfd */, 440 /* process_madvise */, 448 /* process_mrelease */,
+      __NR_ptrace, __NR_process_vm_readv, __NR_process_vm_writev, __NR_kcmp, __NR_migrate_pages,
+      __NR_move_pages, 438 /* pidfd_getfd */, 440 /* process_madvise */, 448 /* process_mrelease */,
       // Mounts, name spaces, the whole system.
-      __NR_mount, __NR_umount2, __NR_pivot_root, __NR_chroot, __NR_setns, __NR_swapon, __NR_swapoff, __NR_reboot,
-      __NR_sethostname, __NR_setdomainname, __NR_settimeofday, __NR_clock_settime, __NR_clock_adjtime, __NR_adjtimex, __NR_acct,
-      __NR_syslog, __NR_vhangup, __NR_quotactl, 443 /* quotactl_fd */, 428 /* open_tree */, 429 /* move_mount */, 430 /* fsopen */,
-      431 /* fsconfig */, 432 /* fsmount */, 433 /* fspick */, 442 /* mount_setattr */, 457 /* statmount */, 458 /* listmount */,
-      467 /* open_tree_attr */, __NR_kexec_load, __NR_kexec_file_load, __NR_init_module,
-      __NR_finit_module, __NR_delete_module, __NR_nfsservctl, __NR_lookup_dcookie,
+      __NR_mount, __NR_umount2, __NR_pivot_root, __NR_chroot, __NR_setns, __NR_swapon, __NR_swapoff,
+      __NR_reboot, __NR_sethostname, __NR_setdomainname, __NR_settimeofday, __NR_clock_settime,
+      __NR_clock_adjtime, __NR_adjtimex, __NR_acct, __NR_syslog, __NR_vhangup, __NR_quotactl,
+      443 /* quotactl_fd */, 428 /* open_tree */, 429 /* move_mount */, 430 /* fsopen */, 431 /* fsconfig */,
+      432 /* fsmount */, 433 /* fspick */, 442 /* mount_setattr */, 457 /* statmount */, 458 /* listmount */,
+      467 /* open_tree_attr */, __NR_kexec_load, __NR_kexec_file_load, __NR_init_module, __NR_finit_module,
+      __NR_delete_module, __NR_nfsservctl, __NR_lookup_dcookie,
       // Large and seldom used parts of the kernel.
-      __NR_keyctl, __NR_add_key, __NR_request_key, __NR_bpf, __NR_perf_event_open, __NR_fanotify_init, __NR_fanotify_mark,
-      __NR_name_to_handle_at, __NR_open_by_handle_at,
+      __NR_keyctl, __NR_add_key, __NR_request_key, __NR_bpf, __NR_perf_event_open, __NR_fanotify_init,
+      __NR_fanotify_mark, __NR_name_to_handle_at, __NR_open_by_handle_at,
       // What happens to files elsewhere.
       __NR_inotify_add_watch,
       // Modes, owners, times and attributes.
-      __NR_fchmod, __NR_fchmodat, 452 /* fchmodat2 */, __NR_fchown, __NR_fchownat, __NR_utimensat, __NR_setxattr, __NR_lsetxattr,
-      __NR_fsetxattr, __NR_removexattr, __NR_lremovexattr, __NR_fremovexattr, 463 /* setxattrat */, 466 /* removexattrat */,
+      __NR_fchmod, __NR_fchmodat, 452 /* fchmodat2 */, __NR_fchown, __NR_fchownat, __NR_utimensat,
+      __NR_setxattr, __NR_lsetxattr, __NR_fsetxattr, __NR_removexattr, __NR_lremovexattr, __NR_fremovexattr,
+      463 /* setxattrat */, 466 /* removexattrat */,
       // Memory and queues that belong to nobody, and are not counted.
-      __NR_shmget, __NR_shmat, __NR_shmctl, __NR_shmdt, __NR_semget, __NR_semctl, __NR_semop, __NR_semtimedop, __NR_msgget,
-      __NR_msgctl, __NR_msgsnd, __NR_msgrcv, __NR_mq_open, __NR_mq_unlink, 447 /* memfd_secret */};
+      __NR_shmget, __NR_shmat, __NR_shmctl, __NR_shmdt, __NR_semget, __NR_semctl, __NR_semop, __NR_semtimedop,
+      __NR_msgget, __NR_msgctl, __NR_msgsnd, __NR_msgrcv, __NR_mq_open, __NR_mq_unlink,
+      447 /* memfd_secret */};
   for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) refuse(made, refused[i], EPERM);
 #if defined(__x86_64__)
-  static const int old[] = {__NR_chmod, __NR_chown, __NR_lchown, __NR_utime, __NR_utimes, __NR_futimesat, __NR_iopl, __NR_ioperm,
-                            __NR_modify_ldt, __NR_create_module, __NR_uselib, __NR_sysfs, __NR_ustat};
+  static const int old[] = {__NR_chmod,     __NR_chown, __NR_lchown, __NR_utime,      __NR_utimes,
+                            __NR_futimesat, __NR_iopl,  __NR_ioperm, __NR_modify_ldt, __NR_create_module,
+                            __NR_uselib,    __NR_sysfs, __NR_ustat};
   for (size_t i = 0; i < sizeof old / sizeof *old; i++) refuse(made, old[i], EPERM);
 #endif
   // Libraries take these for missing, and do without. The filter could not look at what clone3 and openat2 are asked for.
-  static const int missing[] = {425 /* io_uring_setup */, 426 /* io_uring_enter */, 427 /* io_uring_register */,
-                                __NR_userfaultfd, 435 /* clone3 */, 437 /* openat2 */};
+  static const int missing[] = {
+      425 /* io_uring_setup */, 426 /* io_uring_enter */, 427 /* io_uring_register */,
+      __NR_userfaultfd,         435 /* clone3 */,         437 /* openat2 */};
   for (size_t i = 0; i < sizeof missing / sizeof *missing; i++) refuse(made, missing[i], ENOSYS);
 }
 
-// Those that take the number of a process, 0 for the own one.
+// Those that take the number of a process, 0 for the own one; some say before it whose number it is: 0 and 1 are a process's.
 static void only_for_itself(program* made) {
   static const struct {
     int call;
     int argument;
-  } calls[] = {{__NR_prlimit64, 0},       {__NR_sched_setaffinity, 0}, {__NR_sched_setscheduler, 0}, {__NR_sched_setparam, 0},
-               {__NR_sched_setattr, 0},   {__NR_setpriority, 1},       {__NR_ioprio_set, 1}};
+    uint32_t kind;
+  } calls[] = {{__NR_prlimit64, 0, 0},      {__NR_sched_setaffinity, 0, 0}, {__NR_sched_setscheduler, 0, 0},
+               {__NR_sched_setparam, 0, 0}, {__NR_sched_setattr, 0, 0},     {__NR_setpriority, 1, 0},
+               {__NR_ioprio_set, 1, 1}};
   for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
     size_t start = begin(made, calls[i].call);
+    if (calls[i].argument == 1) {
+      load_argument(made, 0);
+      refuse_unless_equal(made, calls[i].kind, EPERM);
+    }
     load_argument(made, calls[i].argument);
     refuse_unless_equal(made, 0, EPERM);
     finish(made, ALLOW);
@@ -307,18 +340,25 @@ static void memory(program* made, const filter_options* chosen) {
 
 // Descriptors and terminals; nothing that a file system or a device has of its own.
 static void controls(program* made) {
-  static const uint32_t allowed[] = {0x5401 /* TCGETS */,     0x802C542A /* TCGETS2 */, 0x540F /* TIOCGPGRP */,
-                                     0x5411 /* TIOCOUTQ */,   0x5413 /* TIOCGWINSZ */,  0x541B /* FIONREAD */,
-                                     0x5421 /* FIONBIO */,    0x5450 /* FIONCLEX */,    0x5451 /* FIOCLEX */,
-                                     0x8905 /* SIOCATMARK */, 0x8907 /* SIOCGSTAMPNS */};
+  static const uint32_t allowed[] = {0x5401 /* TCGETS */,
+                                     0x802C542A /* TCGETS2 */,
+                                     0x540F /* TIOCGPGRP */,
+                                     0x5411 /* TIOCOUTQ */,
+                                     0x5413 /* TIOCGWINSZ */,
+                                     0x541B /* FIONREAD */,
+                                     0x5421 /* FIONBIO */,
+                                     0x5450 /* FIONCLEX */,
+                                     0x5451 /* FIOCLEX */,
+                                     0x8905 /* SIOCATMARK */,
+                                     0x8907 /* SIOCGSTAMPNS */};
   size_t start = begin(made, __NR_ioctl);
   load_argument(made, 1);
   for (size_t i = 0; i < sizeof allowed / sizeof *allowed; i++) allow_if_equal(made, allowed[i]);
   finish(made, FAIL(EPERM));
   end(made, start);
 
-  static const uint32_t refused[] = {1 /* PR_SET_PDEATHSIG */, 35 /* PR_SET_MM */, 36 /* PR_SET_CHILD_SUBREAPER */,
-                                     0x59616D61 /* PR_SET_PTRACER */};
+  static const uint32_t refused[] = {1 /* PR_SET_PDEATHSIG */, 35 /* PR_SET_MM */,
+                                     36 /* PR_SET_CHILD_SUBREAPER */, 0x59616D61 /* PR_SET_PTRACER */};
   start = begin(made, __NR_prctl);
   load_argument(made, 0);
   for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
@@ -368,7 +408,8 @@ bool filter_install(const filter_options* chosen) {
     const instruction* code;
   } filter = {(uint16_t)made.size, made.code};
   if (!made.broken && syscall(__NR_seccomp, SET_MODE_FILTER, 0, &filter) == 0) return true;
-  fprintf(stderr, "the sandbox cannot set its filter of system calls: %s\n", made.broken ? "it is too long" : strerror(errno));
+  fprintf(stderr, "the sandbox cannot set its filter of system calls: %s\n",
+          made.broken ? "it is too long" : strerror(errno));
   return false;
 }
 

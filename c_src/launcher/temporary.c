@@ -49,7 +49,8 @@ static bool move_up(int folder, const char* name, int top) {
     char moved[48];
     struct stat info;
     snprintf(moved, sizeof moved, "moved-%llu", next++);
-    if (fstatat(top, moved, &info, AT_SYMLINK_NOFOLLOW) != 0 && renameat(folder, name, top, moved) == 0) return true;
+    if (fstatat(top, moved, &info, AT_SYMLINK_NOFOLLOW) != 0 && renameat(folder, name, top, moved) == 0)
+      return true;
   }
   return false;
 }
@@ -57,7 +58,8 @@ static bool move_up(int folder, const char* name, int top) {
 static bool remove_one(int folder, const char* name, int top) {
   if (unlinkat(folder, name, 0) == 0 || unlinkat(folder, name, AT_REMOVEDIR) == 0) return true;
   int inner = open_folder(folder, name);
-  if (inner < 0 && errno == EACCES && fchmodat(folder, name, S_IRWXU, 0) == 0) inner = open_folder(folder, name);
+  if (inner < 0 && errno == EACCES && fchmodat(folder, name, S_IRWXU, 0) == 0)
+    inner = open_folder(folder, name);
   if (inner < 0) return false;
   fchmod(inner, S_IRWXU);
   each(inner, move_up, top);

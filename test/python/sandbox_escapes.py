@@ -1,9 +1,9 @@
 """Attempts to get out of the sandbox of a worker, for test/pythonx/pool/sandbox_test.exs.
 
-The argument is a JSON object of what there is outside: `secret` (a file), `folder` (which it is in), `library` (a file that may be
-read), `victim` and `vm` (processes), `port` (where somebody listens), `unix` and `abstract` (sockets with listeners), `held` (a
-descriptor that the launcher had). Descriptor 4 gets a line for each attempt: its name, a tab, and what was raised; `nothing` would be
-an escape.
+The argument is a JSON object of what there is outside: `secret` (a file), `folder` (which it is in), `library` (a file
+that may be read), `victim` and `vm` (processes), `port` (where somebody listens), `unix` and `abstract` (sockets with
+listeners), `held` (a descriptor that the launcher had). Descriptor 4 gets a line for each attempt: its name, a tab, and
+what was raised; `nothing` would be an escape. Above 400 lines, as it is one list.
 """
 
 from __future__ import annotations
@@ -626,6 +626,28 @@ def slow_another_down():
 
 
 @attempt
+def slow_all_of_the_user_down():
+    # Which the kernel itself would refuse with another number.
+    try:
+        os.setpriority(os.PRIO_USER, 0, -20)
+    except OSError as error:
+        if error.errno == errno.EPERM:
+            raise
+    return "reached the kernel"
+
+
+@attempt
+def have_all_of_the_user_wait_for_the_disk():
+    # With a class that does not exist.
+    try:
+        check(libc.syscall(ctypes.c_long(251 if X86 else 30), 3, 0, ctypes.c_long(7 << 13)))
+    except OSError as error:
+        if error.errno == errno.EPERM:
+            raise
+    return "reached the kernel"
+
+
+@attempt
 def move_another_to_a_core():
     os.sched_setaffinity(VICTIM, {0})
 
@@ -730,7 +752,9 @@ def become_a_setuid_program():
 
 @attempt
 def become_a_program_by_the_dynamic_linker():
-    linker = next(p for p in ("/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1", "/lib") if os.path.exists(p))
+    linker = next(
+        p for p in ("/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1", "/lib") if os.path.exists(p)
+    )
     os.execv(linker, [linker, "/bin/sh"])
 
 

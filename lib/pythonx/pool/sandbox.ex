@@ -77,7 +77,13 @@ defmodule Pythonx.Pool.Sandbox do
       unknown -> refuse!(":sandbox", "a list of #{keys()}", Keyword.take(given, unknown))
     end
 
-    @defaults |> Keyword.merge(given) |> Map.new() |> check_paths!() |> check_ports!() |> check_limits!() |> check_rest!()
+    @defaults
+    |> Keyword.merge(given)
+    |> Map.new()
+    |> check_paths!()
+    |> check_ports!()
+    |> check_limits!()
+    |> check_rest!()
   end
 
   defp keys, do: @defaults |> Keyword.keys() |> Enum.map_join(", ", &inspect/1)
@@ -112,7 +118,10 @@ defmodule Pythonx.Pool.Sandbox do
 
   defp paths?(value), do: is_list(value) and Enum.all?(value, &(text?(&1) and Path.type(&1) == :absolute))
   defp ports?(value), do: is_list(value) and Enum.all?(value, &(is_integer(&1) and &1 in 1..65_535))
-  defp names?(value), do: is_list(value) and Enum.all?(value, &(text?(&1) and &1 != "" and not String.contains?(&1, "=")))
+
+  defp names?(value),
+    do: is_list(value) and Enum.all?(value, &(text?(&1) and &1 != "" and not String.contains?(&1, "=")))
+
   defp text?(value), do: is_binary(value) and not String.contains?(value, <<0>>)
   defp natural?(value), do: is_integer(value) and value >= 0
   defp positive?(value), do: is_integer(value) and value > 0

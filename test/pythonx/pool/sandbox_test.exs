@@ -28,8 +28,7 @@ defmodule Pythonx.Pool.SandboxTest do
                ":file_size, :cpu_time, :memory, :best_effort, got: [raed: [\"/a\"]]"},
             {[read: "/a"], ~s(expected :read of :sandbox to be a list of absolute paths, got: "/a")},
             {[read: ["a"]], ~s(expected :read of :sandbox to be a list of absolute paths, got: ["a"])},
-            {[write: ["/a\0"]],
-             "expected :write of :sandbox to be a list of absolute paths, got: [<<47, 97, 0>>]"},
+            {[write: ["/a\0"]], "expected :write of :sandbox to be a list of absolute paths, got: [<<47, 97, 0>>]"},
             {[exec: true], "expected :exec of :sandbox to be false or a list of absolute paths, got: true"},
             {[connect: 443], "expected :connect of :sandbox to be false or a list of ports from 1 to 65535, got: 443"},
             {[listen: [0]], "expected :listen of :sandbox to be false or a list of ports from 1 to 65535, got: [0]"},
@@ -55,7 +54,6 @@ defmodule Pythonx.Pool.SandboxTest do
     end
   end
 
-  # What follows asks this kernel. `make test` is on Linux with all that is needed, or the tests of macOS exclude it.
   describe "the kernel" do
     @describetag :sandbox
     setup do
@@ -215,7 +213,10 @@ defmodule Pythonx.Pool.SandboxTest do
         {text, status} = holds.(connect: [443])
         %{landlock: ^version, holds: held, lacks: lacks} = Sandbox.parse(text)
         assert :files in held and :system_calls in held
-        assert Enum.sort(Map.keys(lacks)) == if(version < 4, do: [:ports], else: []) ++ if(version < 6, do: [:signals], else: [])
+
+        assert Enum.sort(Map.keys(lacks)) ==
+                 if(version < 4, do: [:ports], else: []) ++ if(version < 6, do: [:signals], else: [])
+
         assert status == if(lacks == %{}, do: 0, else: 1)
 
         assert {"refused", _said, 0} = python([best_effort: true], ["-c", code], more: older)
