@@ -247,7 +247,10 @@ static char** make_environment(const sandbox* box) {
     if (named(kept, count, homes[i]) && (i == 1 || !box->keeps_environment)) continue;
     size_t size = strlen(homes[i]) + strlen(box->temporary) + 1;
     char* variable = malloc(size);
-    if (variable == NULL) return NULL;
+    if (variable == NULL) {
+      free(kept);
+      return NULL;
+    }
     snprintf(variable, size, "%s%s", homes[i], box->temporary);
     kept[count++] = variable;
   }
@@ -272,7 +275,9 @@ void sandbox_exec(sandbox* box, char** command) {
     fprintf(stderr, "%s\n", box->problem);
     return;
   }
-  char** environment = make_environment(box);
+  // Of the process that becomes the worker, and given back with it.
+  static char** environment;
+  environment = make_environment(box);
   sandbox_report report = sandbox_examine(box);
   if (!sandbox_tell(box, NULL)) {
     sandbox_tell(box, stderr);
