@@ -48,7 +48,8 @@ defmodule Pythonx.GuidesTest do
 
     assert with_prompts ==
              for(
-               name <- ~w(control conversions environments interpreters livebook modules parallelism sandbox shared tables),
+               name <-
+                 ~w(control conversions environments interpreters livebook modules parallelism sandbox shared tables),
                do: "guides/#{name}.md"
              )
   end

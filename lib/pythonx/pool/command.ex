@@ -36,8 +36,8 @@ defmodule Pythonx.Pool.Command do
     project = Project.new(toml, private?, Pythonx.Uv.Options.validate!(opts))
     python = Environment.load!(project)
     vm = [to_string(:code.root_dir()), to_string(:code.lib_dir(:elixir)), Application.app_dir(:pythonx, "priv")]
-    more = [Cache.base_dir() |> Path.join("bridge"), project.dir, python.site_packages] ++ vm ++ code_paths()
-    folders = Sandbox.python_folders(python.libpython, python.python_root, python.executable, more)
+    own = [Cache.base_dir() |> Path.join("bridge"), project.dir, python.site_packages | Pythonx.Files.folders()]
+    folders = Sandbox.python_folders(python.libpython, python.python_root, python.executable, own ++ vm ++ code_paths())
     needs = %{read: folders, exec: [erts_bin(), "/bin/sh"], forks: true}
     names = for {name, value} <- env, value != false, do: to_string(name)
     Sandbox.arguments(options.sandbox, needs, ~w(PYTHONX_CACHE_DIR UV_PYTHON_INSTALL_DIR) ++ names)
