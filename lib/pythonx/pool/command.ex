@@ -2,7 +2,9 @@ defmodule Pythonx.Pool.Command do
   # The command line and the environment of a worker: the launcher, which runs a VM, which loads the same code as this one.
   @moduledoc false
 
-  alias Pythonx.Host.Native
+  alias Pythonx.Host.{Cache, Native}
+  alias Pythonx.Pool.Sandbox
+  alias Pythonx.Uv.{Environment, Project}
 
   # Each of these libraries would start as many threads as there are cores, in each worker.
   @thread_variables ~w(OMP_NUM_THREADS OPENBLAS_NUM_THREADS MKL_NUM_THREADS BLIS_NUM_THREADS NUMEXPR_NUM_THREADS
@@ -18,12 +20,27 @@ defmodule Pythonx.Pool.Command do
 
   @type t :: %{program: String.t(), args: [String.t()], env: [{charlist(), charlist() | false}]}
 
-  @doc "The command for a worker with these options of the pool."
-  @spec build(map()) :: t()
-  def build(options) do
+  @doc "The command for a worker with these options of the pool, in an environment."
+  @spec build(map(), {String.t(), boolean(), keyword()}) :: t()
+  def build(options, environment) do
     echo = if options.stderr == :inherit, do: "1", else: "0"
-    launcher = ["#{options.nice}", "#{options.stderr_limit}", echo]
-    %{program: launcher(), args: launcher ++ [erlexec() | vm_args()], env: env(options)}
+    env = env(options)
+    launcher = ["#{options.nice}", "#{options.stderr_limit}", echo] ++ sandbox(options, environment, env)
+    %{program: launcher(), args: launcher ++ [erlexec() | vm_args()], env: env}
+  end
+
+  defp sandbox(%{sandbox: nil}, _environment, _env), do: []
+
+  # The VM needs itself: its programs, which it starts as processes, and all modules.
+  defp sandbox(options, {toml, private?, opts}, env) do
+    project = Project.new(toml, private?, Pythonx.Uv.Options.validate!(opts))
+    python = Environment.load!(project)
+    vm = [to_string(:code.root_dir()), to_string(:code.lib_dir(:elixir)), Application.app_dir(:pythonx, "priv")]
+    own = [Cache.base_dir() |> Path.join("bridge"), project.dir, python.site_packages | Pythonx.Files.folders()]
+    folders = Sandbox.python_folders(python.libpython, python.python_root, python.executable, own ++ vm ++ code_paths())
+    needs = %{read: folders, exec: [erts_bin(), "/bin/sh"], forks: true}
+    names = for {name, value} <- env, value != false, do: to_string(name)
+    Sandbox.arguments(options.sandbox, needs, ~w(PYTHONX_CACHE_DIR UV_PYTHON_INSTALL_DIR) ++ names)
   end
 
   defp launcher do
@@ -91,8 +108,11 @@ defmodule Pythonx.Pool.Command do
 
   # The one that is there for large structures reserves a gigabyte at a time, which the limit counts as used. A free-threaded
   # Python has no other, but one may tell it not to.
-  defp allocator(%{max_memory: nil}), do: %{}
-  defp allocator(_options), do: %{"PYTHONMALLOC" => "default", "MIMALLOC_ARENA_RESERVE" => "0"}
+  defp allocator(options) do
+    if options.max_memory || Sandbox.limits_memory?(options.sandbox),
+      do: %{"PYTHONMALLOC" => "default", "MIMALLOC_ARENA_RESERVE" => "0"},
+      else: %{}
+  end
 
   # What the script `erl` would set, and what would make the worker's VM or its Python other than this one means them to be.
   defp env(options) do
@@ -110,7 +130,9 @@ defmodule Pythonx.Pool.Command do
 
     threads = for name <- @thread_variables, System.get_env(name) == nil, into: %{}, do: {name, "#{options.threads}"}
 
-    for {name, value} <- threads |> Map.merge(vm) |> Map.merge(allocator(options)) |> Map.merge(options.env) do
+    own = vm |> Map.merge(allocator(options)) |> Map.merge(Sandbox.variables(options.sandbox))
+
+    for {name, value} <- threads |> Map.merge(own) |> Map.merge(options.env) do
       {String.to_charlist(name), if(value, do: String.to_charlist(value), else: false)}
     end
   end

@@ -27,8 +27,17 @@ defmodule Pythonx.Pool.Memory do
     {used, bytes}
   end
 
+  # A sandbox may have set a lower one already, above which there is none.
   defp set(total) do
-    Pythonx.eval("import resource\nresource.setrlimit(resource.RLIMIT_DATA, (total, total))", %{"total" => total})
+    Pythonx.eval(
+      """
+      import resource
+      _, most = resource.getrlimit(resource.RLIMIT_DATA)
+      total = total if most == resource.RLIM_INFINITY else min(total, most)
+      resource.setrlimit(resource.RLIMIT_DATA, (total, total))
+      """,
+      %{"total" => total}
+    )
   end
 
   @doc "Calls `on_excess` with a sentence as soon as a look shows more than the limit."

@@ -12,6 +12,7 @@ defmodule Pythonx.Pool.Options do
     uv: [],
     init: nil,
     max_memory: nil,
+    sandbox: nil,
     max_uses: :infinity,
     max_queue: 1000,
     nice: 0,
@@ -45,6 +46,7 @@ defmodule Pythonx.Pool.Options do
     |> check!(:env, &env?/1, "a map or list of names and values, both strings")
     |> check_names!()
     |> Map.update!(:env, &Map.new/1)
+    |> Map.update!(:sandbox, &Pythonx.Pool.Sandbox.validate!/1)
     |> Map.update!(:nodes, fn nodes -> Enum.map(nodes, &if(&1 == node(), do: :local, else: &1)) end)
     |> check_project!()
   end

@@ -123,7 +123,7 @@ defmodule Pythonx.Pool.Worker do
   def init({pool, options, environment}) do
     Process.flag(:trap_exit, true)
     Process.monitor(pool)
-    command = Command.build(options)
+    command = Command.build(options, environment)
     port = open_port(command)
     state = %__MODULE__{pool: pool, options: options, port: port}
     setup = %{environment: environment, init: options.init, max_memory: options.max_memory}
