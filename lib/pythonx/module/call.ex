@@ -49,15 +49,19 @@ defmodule Pythonx.Module.Call do
   def property(python, self, name, plan), do: InPool.property(python, self, name, plan)
 
   @doc "The object for the struct of a dataclass."
-  @spec build(python(), String.t(), struct(), [{atom(), boolean()}]) :: Object.t()
-  def build(python, name, struct, fields) do
-    kwargs =
-      for {field, omit?} <- fields,
-          {:ok, value} <- [Map.fetch(struct, field)],
-          not (omit? and value == nil),
-          do: {field, value}
+  @spec build(python(), struct()) :: Object.t()
+  def build(python, %module{} = struct) do
+    {name, fields} = module.__python__(:data)
+    Calls.call(Callables.fetch(python, name), [], fields(fields, struct), options(python, %{}, nil))
+  end
 
-    Calls.call(Callables.fetch(python, name), [], kwargs, options(python, %{}, nil))
+  @doc "What a dataclass is made of, without the defaults that are left to Python."
+  @spec fields([{atom(), boolean()}], struct()) :: keyword()
+  def fields(fields, struct) do
+    for {field, omit?} <- fields,
+        {:ok, value} <- [Map.fetch(struct, field)],
+        not (omit? and value == nil),
+        do: {field, value}
   end
 
   defp object(%Object{} = object), do: object
