@@ -10,6 +10,8 @@ alias Pythonx.Module.{Generated, Source}
 
 defmodule Pythonx.Bench.Modules do
   @limit 60_000
+  # These run the whole test suite of the package.
+  @left_out %{"sympy" => ["test", "doctest"]}
 
   def examine(name, python, tools) do
     # Outside of the limit of an example.
@@ -52,6 +54,10 @@ defmodule Pythonx.Bench.Modules do
   end
 
   defp try_example(_name, _item, _key, nil, _tools), do: :not_generated
+
+  defp try_example(name, %{"name" => item}, _key, _defined, _tools)
+       when is_map_key(@left_out, name) and item in :erlang.map_get(name, @left_out),
+       do: :no_example
 
   defp try_example(name, item, key, {module, function}, tools) do
     task = Task.async(fn -> attempt(name, item, key, module, function, tools) end)

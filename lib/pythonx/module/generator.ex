@@ -28,7 +28,7 @@ defmodule Pythonx.Module.Generator do
         {class["name"], %{module: modules[class["name"]], kind: class["kind"], fields: class["fields"]}}
       end
 
-    context = %{classes: classes, self: nil, module: module, qualified: description["name"]}
+    context = %{classes: classes, self: nil, module: module, types: python.types, qualified: description["name"]}
     names = description["functions"] |> Enum.map(& &1["name"]) |> Names.functions()
     functions = for function <- description["functions"], do: function(function, names[function["name"]], context)
 
@@ -169,6 +169,16 @@ defmodule Pythonx.Module.Generator do
     plan
     |> put_unless(:kind, String.to_atom(function["kind"]), :function)
     |> put_unless(:returns, returns(function, context), nil)
+    |> put_quick(context)
+  end
+
+  # Where nothing is to be done with the arguments, when there are no keywords, nor with the result: how that is decoded.
+  defp put_quick(plan, context) do
+    case Map.drop(plan, [:takes, :ordered]) do
+      plain when plain == %{} -> Map.put(plan, :quick, context.types)
+      %{returns: {how, nil}} = returned when map_size(returned) == 1 -> Map.put(plan, :quick, how)
+      _other -> plan
+    end
   end
 
   defp put_unless(plan, _key, value, value), do: plan

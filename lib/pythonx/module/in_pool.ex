@@ -82,8 +82,8 @@ defmodule Pythonx.Module.InPool do
   defp source(%{from: :installed, module: name}), do: ["installed", name]
   defp source(%{from: {:folder, app, path, _file}, module: name}), do: ["folder", name, Application.app_dir(app, path)]
 
-  defp source(%{from: {:text, file, line, source}, id: {owner, hash}, module: name}) do
-    ["text", name, file, line, source, inspect(owner), hash]
+  defp source(%{from: {:text, file, line, source}, owner: owner, version: version, module: name}) do
+    ["text", name, file, line, source, inspect(owner), version]
   end
 
   # A worker may not have the modules of structs: what they stand for is described, see `_unpack` in _modules.py.

@@ -23,7 +23,7 @@ _PACKED = "$pythonx"
 class _TextLoader:
     """Stands for what a module was made of, for tracebacks and `inspect`."""
 
-    def __init__(self, source: str, owner: str, version: str) -> None:
+    def __init__(self, source: str, owner: str, version: int) -> None:
         self.source, self.owner, self.version = source, owner, version
 
     def get_source(self, name: str) -> str:
@@ -44,7 +44,7 @@ def _compile(source: str, file: str | None) -> types.CodeType:
     return compile(source, file or "<string>", "exec", dont_inherit=True)
 
 
-def define(name: Any, file: Any, line: int, source: Any, owner: Any, version: Any) -> types.ModuleType:
+def define(name: Any, file: Any, line: int, source: Any, owner: Any, version: int) -> types.ModuleType:
     """Return the module of a text; make it, or give the one that there is its new version.
 
     Args:
@@ -57,7 +57,7 @@ def define(name: Any, file: Any, line: int, source: Any, owner: Any, version: An
     """
     from importlib.machinery import ModuleSpec
 
-    name, file, owner, version = _text(name), _text(file), _text(owner), _text(version)
+    name, file, owner = _text(name), _text(file), _text(owner)
     with _lock:
         module = sys.modules.get(name)
         loader = getattr(module, "__loader__", None)
