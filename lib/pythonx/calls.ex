@@ -42,6 +42,14 @@ defmodule Pythonx.Calls do
   def perform(operation, operands, names, opts, devices \\ nil) do
     opts = options!(opts)
     Pythonx.Reloader.check()
+    observed(operation, operands, names, opts, devices)
+  end
+
+  @doc """
+  The same with options that have been checked, after whoever calls has looked for changed files.
+  """
+  @spec observed(atom(), tuple(), [String.t()], map(), devices() | nil) :: term()
+  def observed(operation, operands, names, opts, devices \\ nil) do
     Telemetry.operation(operation, subject(operation, names), fn -> run(operation, operands, names, opts, devices) end)
   end
 

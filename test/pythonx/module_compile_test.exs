@@ -225,4 +225,50 @@ defmodule Pythonx.ModuleCompileTest do
     assert {:error, "not_there: it cannot be imported, ModuleNotFoundError: No module named 'not_there'"} =
              Source.imported(python, "not_there")
   end
+
+  describe "in a VM without Python" do
+    # What `mix compile` is, most of the time.
+    defp elixir(code) do
+      own = Path.join(Application.app_dir(:pythonx), "ebin")
+      System.cmd(System.find_executable("elixir"), ["-pa", own, "-e", code], stderr_to_stdout: true)
+    end
+
+    test "another Python on the machine reads what is compiled" do
+      code = ~S'''
+      defmodule Own do
+        use Pythonx.Module, ~PY"""
+        def größe(a: str, *, b=1.5, c=-10**20, d=None, e=True) -> "list[int]":
+            "Doc."
+        """
+      end
+      IO.inspect({Own.__info__(:functions), Own.__python__(:keywords), Pythonx.NIF.initialized?()}, width: 200)
+
+      try do
+        Code.compile_string("defmodule Bad do\n  use Pythonx.Module, text: \"def f(:\"\nend", "bad.ex")
+      rescue
+        error -> IO.puts(Exception.message(error))
+      end
+      '''
+
+      assert elixir(code) ==
+               {~s|{[__python__: 0, __python__: 1, größe: 1, größe: 2], %{{:größe, 2} => {[:b, :c, :d, :e], [], "own.größe"}}, false}\n| <>
+                  "bad.ex:2: bad.ex:2: SyntaxError: invalid syntax\n", 0}
+    end
+
+    test "and where there is none, the error says what would help" do
+      code = ~S'''
+      System.put_env("PATH", "/nowhere")
+
+      try do
+        Code.compile_string("defmodule Bad do\n  use Pythonx.Module, text: \"\"\nend", "bad.ex")
+      rescue
+        error -> IO.puts(Exception.message(error))
+      end
+      '''
+
+      assert elixir(code) ==
+               {"bad.ex:2: what a Python module offers is read by Python, and there is none: install Python 3 or uv, name a project " <>
+                  "in config :pythonx, :uv_init, or start Python before this is compiled\n", 0}
+    end
+  end
 end

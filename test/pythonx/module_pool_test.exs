@@ -7,7 +7,20 @@ defmodule Pythonx.ModulePoolTest do
     use Pythonx.Module,
       target: Pythonx.ModulePoolTest.Pool,
       text: ~PY"""
-      import os
+      import datetime, os
+      from collections.abc import Iterator
+      from dataclasses import dataclass, field
+
+      @dataclass
+      class Stay:
+          first: datetime.date
+          nights: int = 1
+          tags: list[str] = field(default_factory=list)
+          def last(self) -> datetime.date: return self.first + datetime.timedelta(days=self.nights)
+      def longer(stay: Stay, by: int = 1) -> Stay: return Stay(stay.first, stay.nights + by, stay.tags)
+      def days(stays: list[Stay]) -> Iterator[datetime.date]:
+          for stay in stays: yield stay.first
+      async def soon(day: datetime.date) -> datetime.date: return day
       class Counter:
           def __init__(self, start: int = 0): self.value = start
           def add(self, n: int = 1) -> "Counter":
@@ -53,6 +66,15 @@ defmodule Pythonx.ModulePoolTest do
     assert %Counter{} = Counter.add(counter, n: 3)
     assert Counter.total(counter) == 5
     assert Remote.total(counter) == 5
+  end
+
+  test "dates and dataclasses go there and back" do
+    alias Remote.Stay
+    stay = %Stay{first: ~D[2024-02-28], nights: 2}
+    assert Remote.longer(stay, by: 2) == %Stay{first: ~D[2024-02-28], nights: 4, tags: []}
+    assert Stay.last(stay) == ~D[2024-03-01]
+    assert [stay] |> Remote.days() |> Enum.to_list() == [~D[2024-02-28]]
+    assert Remote.soon(~D[2024-02-28]) == ~D[2024-02-28]
   end
 
   test "a module of its own pool starts it with the first call" do
