@@ -70,7 +70,9 @@ defmodule Pythonx do
       iex> Pythonx.uv_init("[project]\\nname = 'another'\\nversion = '0.0.0'\\n")
       ** (RuntimeError) Python interpreter has already been initialized
 
-  So does an environment that cannot be made, after uv has said why. Unknown options, and values of a wrong type, raise an
+  Libraries that each need packages do not each call it, but say so as `Pythonx.Requirements` shows.
+
+  An environment that cannot be made raises a `RuntimeError` too, after uv has said why. Unknown options, and values of a wrong type, raise an
   `ArgumentError` before anything is done.
 
   ## Options

@@ -9,8 +9,9 @@ defmodule Pythonx.Formatter do
         inputs: ["{config,lib,test}/**/*.{ex,exs}"]
       ]
 
-  ruff is that of `config :pythonx, ruff: "path"`, else the one on `PATH`, else that of the environment in the folder `.venv`. Where there
-  is none, and where ruff cannot read the code, the code stays as it is. A `ruff.toml` or `pyproject.toml` of the project counts.
+  ruff is that of `config :pythonx, ruff: "path"`, else the one on `PATH`, else that of the environment in the folder `.venv` or of
+  `config :pythonx, :uv_init`. Where there is none, and where ruff cannot read the code, the code stays as it is. A `ruff.toml` or
+  `pyproject.toml` of the project counts.
 
   Other sigils can be formatted as well:
 
@@ -45,14 +46,18 @@ defmodule Pythonx.Formatter do
     do: if(String.contains?(text, "\n") and not String.contains?(code, "\n"), do: code, else: text)
 
   defp ruff do
-    configured = Application.get_env(:pythonx, :ruff)
-    own = Path.join([".venv", Path.dirname(OS.venv_layout(OS.current()).python), "ruff"])
-
-    cond do
-      configured -> System.find_executable(configured)
-      path = System.find_executable("ruff") -> path
-      true -> System.find_executable(Path.expand(own))
+    case Application.get_env(:pythonx, :ruff) do
+      nil -> System.find_executable("ruff") || Enum.find_value(environments(), &in_environment/1)
+      path -> System.find_executable(path)
     end
+  end
+
+  # The one of the folder, and that of `config :pythonx, :uv_init`.
+  defp environments, do: [Path.expand(".venv"), Application.app_dir(:pythonx, "priv/uv/project/.venv")]
+
+  defp in_environment(venv) do
+    programs = Path.dirname(OS.venv_layout(OS.current()).python)
+    System.find_executable(Path.join([venv, programs, "ruff"]))
   end
 
   # In the folder of the project, whose settings count. A file is its input, as a program of the VM cannot be told where

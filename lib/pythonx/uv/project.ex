@@ -9,13 +9,14 @@ defmodule Pythonx.Uv.Project do
   @type private :: boolean() | String.t()
 
   @enforce_keys [:id, :toml, :opts, :private?, :dir, :python_dir, :locks_dir]
-  defstruct @enforce_keys
+  defstruct @enforce_keys ++ [offline?: false]
 
   @typedoc """
     * `id` - the same for what gives the same environment
     * `private?` - whether the folders are in the priv of the application, which is what a release takes along
     * `dir` - holds pyproject.toml, uv.lock, .venv and our record
     * `python_dir` - where uv installs Pythons
+    * `offline?` - whether only what uv has in its cache may be used
   """
   @type t :: %__MODULE__{
           id: String.t(),
@@ -24,7 +25,8 @@ defmodule Pythonx.Uv.Project do
           private?: boolean(),
           dir: String.t(),
           python_dir: String.t(),
-          locks_dir: String.t()
+          locks_dir: String.t(),
+          offline?: boolean()
         }
 
   @doc "A project in the cache, or in priv: in its own folder there where `private` is the name of one."
