@@ -14,7 +14,10 @@
 // What is told at the end is the last that comes through descriptor 1. The worker may have died in the middle of a
 // message, so it is found from the end, not from the beginning:
 //
-//     255 255 255 255, output, length of the output (4 bytes), kind (1: exited, 2: by signal), number (1 byte), mark
+//     255 255 255 255, output, bytes that the worker has not read (4 bytes), length of the output (4 bytes),
+//     kind (1: exited, 2: by signal), number (1 byte), mark
+//
+// By what it has not read the VM knows whether the worker can have begun with what it was told last.
 //
 // The first four bytes are a size that no message has: where a message ought to begin, this is not taken for one.
 //
@@ -31,6 +34,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -204,13 +208,19 @@ static void put_length(unsigned char* bytes, size_t length) {
   for (int i = 0; i < 4; i++) bytes[i] = (unsigned char)(length >> (8 * (3 - i)));
 }
 
+static size_t count_unread(void) {
+  int unread = 0;
+  return ioctl(STDIN_FILENO, FIONREAD, &unread) == 0 && unread > 0 ? (size_t)unread : 0;
+}
+
 static void tell_end(const tail* kept, int status) {
   static const unsigned char no_size[4] = {255, 255, 255, 255};
-  unsigned char end[6 + sizeof end_mark];
-  put_length(end, kept->full ? kept->size : kept->next);
-  end[4] = WIFSIGNALED(status) ? 2 : 1;
-  end[5] = (unsigned char)(WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
-  memcpy(end + 6, end_mark, sizeof end_mark);
+  unsigned char end[10 + sizeof end_mark];
+  put_length(end, count_unread());
+  put_length(end + 4, kept->full ? kept->size : kept->next);
+  end[8] = WIFSIGNALED(status) ? 2 : 1;
+  end[9] = (unsigned char)(WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+  memcpy(end + 10, end_mark, sizeof end_mark);
   write_all(STDOUT_FILENO, no_size, sizeof no_size);
   if (kept->full) write_all(STDOUT_FILENO, kept->bytes + kept->next, kept->size - kept->next);
   write_all(STDOUT_FILENO, kept->bytes, kept->next);

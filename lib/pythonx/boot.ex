@@ -19,6 +19,22 @@ defmodule Pythonx.Boot do
     end
   end
 
+  @typedoc "What a process that is to run a Python is told."
+  @type plan :: %{libpython: String.t(), bridge: String.t(), program: String.t(), arguments: list()}
+
+  @doc """
+  What a worker of a pool starts Python from: the libraries, the program that opens them, and the arguments of `nif_init`.
+  """
+  @spec plan!(String.t(), String.t(), String.t(), [String.t()]) :: plan()
+  def plan!(dl_path, home, executable, sys_paths) do
+    check_exists!(dl_path, &File.regular?/1, "dynamic library file")
+    check_exists!(home, &File.dir?/1, "python home directory")
+    bridge = Pythonx.Boot.Bridge.ensure_for!(program(executable, home, dl_path))
+    python_dir = Application.app_dir(:pythonx, "priv/python")
+    arguments = [executable, home_for(executable, home), python_dir, sys_paths]
+    %{libpython: dl_path, bridge: bridge, program: bridge <> ".worker", arguments: arguments}
+  end
+
   # An exception must not leave `:global` with a lock of a process that lives on.
   defp do_start(dl_path, home, executable, sys_paths) do
     check_exists!(dl_path, &File.regular?/1, "dynamic library file")

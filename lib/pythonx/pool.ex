@@ -92,6 +92,7 @@ defmodule Pythonx.Pool do
     globals: [],
     decode: true,
     binaries: :bytes,
+    types: :basic,
     timeout: :infinity,
     queue_timeout: :infinity,
     stdout_device: nil,
@@ -112,6 +113,7 @@ defmodule Pythonx.Pool do
           | {:template, atom()}
           | {:uv, keyword()}
           | {:init, String.t()}
+          | {:attach_logger, keyword()}
           | {:nodes, [node()]}
           | {:max_memory, pos_integer()}
           | {:max_uses, pos_integer() | :infinity}
@@ -167,6 +169,9 @@ defmodule Pythonx.Pool do
 
     * `:init` - Python code that each worker evaluates when it starts. What it defines is defined in each evaluation. A
       failure keeps the pool from starting. Defaults to none
+
+    * `:attach_logger` - options of `Pythonx.attach_logger/1`, which is then done in each worker: what Python logs there goes to
+      `Logger` here. Defaults to none
 
     * `:nodes` - the nodes to have workers on, which have the same code and `:pythonx` running. Defaults to this one
 
@@ -249,7 +254,9 @@ defmodule Pythonx.Pool do
     options = eval_options!(pool, opts)
     for {key, _value} <- globals, not is_binary(key), do: refuse_key!(key)
 
-    with {:ok, result, globals} <- Client.run(pool, {:eval, code, globals, job_options(options)}, options) do
+    location = Pythonx.Sigil.take_location(code) || {"<string>", 1}
+
+    with {:ok, result, globals} <- Client.run(pool, {:eval, code, location, globals}, options) do
       {result, globals}
     end
   end
@@ -287,7 +294,7 @@ defmodule Pythonx.Pool do
     Keyword.validate!(opts, Keyword.keys(@defaults) -- [:globals])
     options = eval_options!(pool, Keyword.put_new(opts, :binaries, :str))
 
-    with {:ok, result, _globals} <- Client.run(pool, {:call, function, args, kwargs, job_options(options)}, options) do
+    with {:ok, result, _globals} <- Client.run(pool, {:call, function, args, kwargs}, options) do
       result
     end
   end
@@ -415,10 +422,12 @@ defmodule Pythonx.Pool do
     options = opts |> Keyword.validate!(defaults) |> Map.new()
     check!(:decode, options.decode, is_boolean(options.decode), "a boolean")
     check!(:binaries, options.binaries, options.binaries in [:bytes, :str], ":bytes or :str")
+    check!(:types, options.types, options.types in [:basic, :rich], ":basic or :rich")
     check!(:globals, options.globals, globals?(options.globals), "a list of strings or :all")
     timeout!(:timeout, options.timeout)
     timeout!(:queue_timeout, options.queue_timeout)
-    Map.put(options, :devices, Client.devices(opts))
+    devices = Client.devices(opts)
+    Map.merge(options, %{devices: devices, named: devices |> Tuple.to_list() |> Enum.uniq()})
   end
 
   defp globals?(globals), do: globals == :all or (is_list(globals) and Enum.all?(globals, &is_binary/1))
@@ -437,8 +446,6 @@ defmodule Pythonx.Pool do
   end
 
   defp refuse_key!(key), do: raise(ArgumentError, "expected globals keys to be strings, got: #{inspect(key)}")
-
-  defp job_options(options), do: Map.take(options, [:globals, :decode, :binaries, :timeout, :devices])
 
   defp unless_overloaded!({:error, :overloaded}, pool), do: raise(OverloadedError, pool: pool)
   defp unless_overloaded!(result, _pool), do: result

@@ -35,14 +35,15 @@ defmodule Pythonx.Server do
 
   alias Pythonx.Calls
   alias Pythonx.Calls.Deadline
-  alias Pythonx.Object
+  alias Pythonx.{Object, Pool}
   alias Pythonx.Calls.Options
 
   @type option ::
           {:module, String.t() | atom()}
           | {:class, String.t() | atom()}
           | {:code, String.t()}
-          | {:object, Object.t()}
+          | {:object, Pythonx.object()}
+          | {:pool, Pythonx.Pool.t()}
           | {:args, list()}
           | {:kwargs, keyword() | map()}
           | {:timeout, timeout()}
@@ -60,6 +61,9 @@ defmodule Pythonx.Server do
     * `:object` - an object to serve. It is the state, unless `:class` is given, which is then an attribute of it
 
     * `:class` - the name of the class to make an instance of, or of any other callable that returns the object to serve
+
+    * `:pool` - a `Pythonx.Pool`, in a worker of which the module or code is to live. When that worker dies, so does the server,
+      with `{:shutdown, {error, stacktrace}}` of a `Pythonx.Pool.CrashError` as its reason. Defaults to the Python of this VM
 
     * `:args`, `:kwargs` - what `:class` is called with. Default to none
 
@@ -144,7 +148,7 @@ defmodule Pythonx.Server do
   ## In the server
 
   defp options!(opts) do
-    keys = [:module, :code, :object, :class, args: [], kwargs: [], timeout: :infinity]
+    keys = [:module, :code, :object, :class, :pool, args: [], kwargs: [], timeout: :infinity]
     opts = Keyword.validate!(opts, keys)
 
     case {Enum.filter([:module, :code, :object], &opts[&1]), opts[:class]} do
@@ -173,13 +177,20 @@ defmodule Pythonx.Server do
 
   defp source(opts, timeout) do
     cond do
+      opts[:object] -> opts[:object]
+      opts[:pool] && opts[:module] -> import_in_pool(opts[:pool], Calls.name!(opts[:module]), timeout)
+      opts[:pool] -> opts[:pool] |> Pool.eval!(opts[:code], %{}, [globals: :all, decode: false] ++ timeout) |> elem(1)
       opts[:module] -> Pythonx.import_module(opts[:module], timeout)
-      opts[:code] -> opts[:code] |> Pythonx.eval(%{}, timeout) |> elem(1)
-      true -> opts[:object]
+      true -> opts[:code] |> Pythonx.eval(%{}, timeout) |> elem(1)
     end
   end
 
-  defp find(%Object{} = source, class, timeout), do: Pythonx.getattr(source, class, timeout)
+  defp import_in_pool(pool, module, timeout) do
+    Pool.call!(pool, "importlib.import_module", [module], [], [decode: false] ++ timeout)
+  end
+
+  defp find(%struct{} = source, class, timeout) when struct in [Object, Pool.Object],
+    do: Pythonx.getattr(source, class, timeout)
 
   defp find(globals, class, _timeout) do
     Map.get(globals, Calls.name!(class)) || raise ArgumentError, "the code defines no #{Calls.name!(class)}"
@@ -187,8 +198,15 @@ defmodule Pythonx.Server do
 
   @impl true
   def handle_call({__MODULE__, :call, method, args, kwargs, opts, due}, _from, object) do
-    {:reply, run_until(due, object, method, args, kwargs, opts), object}
+    due |> run_until(object, method, args, kwargs, opts) |> reply(object)
   end
+
+  # Without its worker there is no object any more.
+  defp reply({:raised, :error, %Pool.CrashError{} = error, stack} = answer, object) do
+    {:stop, {:shutdown, {error, stack}}, answer, object}
+  end
+
+  defp reply(answer, object), do: {:reply, answer, object}
 
   # Nobody waits for a call any more whose time was over before its turn came. The clocks of two nodes do not agree: there
   # the time that the request was under way does not count.

@@ -105,14 +105,15 @@ defmodule Pythonx.Uv do
   end
 
   @doc """
-  Makes the environment and the bridge for its Python, unless they are there, for other VMs that will start it.
+  Makes the environment and the bridge for its Python, unless they are there, and says what a process that starts it needs.
   """
-  @spec prepare(String.t(), boolean(), keyword()) :: :ok
+  @spec prepare(String.t(), boolean(), keyword()) :: Pythonx.Boot.plan()
   def prepare(pyproject_toml, private?, opts) do
     project = Project.new(pyproject_toml, private?, Options.validate!(opts))
     unless private?, do: fetch!(project)
-    _path = Pythonx.Boot.Bridge.ensure_for!(Environment.load!(project).executable)
-    :ok
+    environment = project |> Environment.load!() |> Environment.settle(project)
+    %{libpython: libpython, python_root: root, executable: executable} = environment
+    Pythonx.Boot.plan!(libpython, root, executable, [environment.site_packages])
   end
 
   @doc "What this VM was started with, for `prepare/3`; `nil` if it was not started by uv_init."

@@ -75,6 +75,7 @@ using Term = ERL_NIF_TERM;
   X(not_alive, "not_alive")                      \
   X(not_local, "not_local")                      \
   X(unsupported, "unsupported")                  \
+  X(encoding_error, "encoding_error")            \
   X(already_initialized, "already_initialized")
 
 struct Atoms {

@@ -117,12 +117,18 @@ defmodule Pythonx.Conversion.Native do
     end
   end
 
-  # Python's own errors, and user code such as a key's __hash__, belong on a thread of Python's.
+  # Python's own errors, and user code such as a key's __hash__, belong on a thread of Python's. So does all that is for a worker.
   defp walk(term, binaries_as_str, own, objects, :infinity) do
-    case Pythonx.NIF.unobserved(Pythonx.NIF.nif_encode(term, binaries_as_str, own, objects)) do
-      :needs_thread -> walk_on_thread(term, binaries_as_str, own, objects, :infinity)
-      {:error, :not_initialized} -> Pythonx.NIF.not_initialized!()
-      result -> result
+    case Pythonx.Pool.Home.current() == nil &&
+           Pythonx.NIF.unobserved(Pythonx.NIF.nif_encode(term, binaries_as_str, own, objects)) do
+      elsewhere when elsewhere in [false, :needs_thread] ->
+        walk_on_thread(term, binaries_as_str, own, objects, :infinity)
+
+      {:error, :not_initialized} ->
+        Pythonx.NIF.not_initialized!()
+
+      result ->
+        result
     end
   end
 
@@ -140,7 +146,9 @@ defmodule Pythonx.Conversion.Native do
   end
 
   # Python knows what it refused, not where in the term that was.
-  defp with_place(error, term, binaries_as_str) do
+  @doc false
+  @spec with_place(Exception.t(), term(), boolean()) :: Exception.t()
+  def with_place(error, term, binaries_as_str) do
     case Pythonx.Conversion.Path.find_by(term, &refused?(&1, binaries_as_str)) do
       "" -> error
       path -> %{error | lines: error.lines ++ ["while encoding #{path}\n"]}
@@ -198,8 +206,9 @@ defmodule Pythonx.Conversion.Native do
   @doc """
   What an implementation returned for `term`, if that is an object of this node.
   """
-  @spec checked(term(), term()) :: Pythonx.Object.t()
-  def checked(%Pythonx.Object{} = object, _term), do: Pythonx.NIF.local!(object)
+  @spec checked(term(), term()) :: Pythonx.Object.t() | Pythonx.Pool.Object.t()
+  def checked(%struct{} = object, _term) when struct in [Pythonx.Object, Pythonx.Pool.Object],
+    do: Pythonx.NIF.local!(object)
 
   def checked(other, term) do
     raise ArgumentError,
