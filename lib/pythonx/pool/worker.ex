@@ -387,7 +387,7 @@ defmodule Pythonx.Pool.Worker do
 
   def handle_info({:DOWN, ref, :process, _pid, _reason}, state) when is_map_key(state.monitors, ref) do
     {number, monitors} = Map.pop!(state.monitors, ref)
-    {:noreply, write(%{state | monitors: monitors}, Frame.to_worker(:down, 0, Frame.payload(%{monitor: number})))}
+    {:noreply, write(%{state | monitors: monitors}, Frame.to_worker(:down, 0, Frame.payload(number)))}
   end
 
   # Of a function that the worker has called, which is gone.
