@@ -5,9 +5,10 @@ defmodule Pythonx.Calls do
   # c_src/bridge/work/object_operations.cpp for the other side.
 
   alias Pythonx.Calls.{Deadline, Options}
-  alias Pythonx.Conversion.{Native, Types}
+  alias Pythonx.Conversion.{Native, Own, Types}
   alias Pythonx.NIF
   alias Pythonx.Object
+  alias Pythonx.Pool.Home
   alias Pythonx.Telemetry
 
   @options [:decode, :types, :timeout, binaries: :str]
@@ -54,7 +55,7 @@ defmodule Pythonx.Calls do
   @spec run(atom(), tuple(), [String.t()], map(), devices() | nil) :: term()
   def run(operation, operands, names, opts, devices \\ nil) do
     opts = %{opts | timeout: Deadline.new(opts.timeout)}
-    operands = encode_own(operation, operands, opts)
+    operands = if Own.types() == 0, do: operands, else: encode_own_at_home(operation, operands, opts)
     devices = devices || devices()
 
     if opts.decode and rich?(opts) do
@@ -77,8 +78,15 @@ defmodule Pythonx.Calls do
   # Not every function takes the option.
   defp rich?(opts), do: Map.get(opts, :types, :basic) == :rich
 
-  defp decode_rich(%Object{} = object, opts), do: Types.decode(object, opts.timeout)
+  defp decode_rich(%struct{} = object, opts) when struct in [Object, Pythonx.Pool.Object],
+    do: Types.decode(object, opts.timeout)
+
   defp decode_rich(other, _opts), do: other
+
+  # Somebody has implementations of their own for built-in types.
+  defp encode_own_at_home(operation, operands, opts) do
+    Home.at(Home.of(operands), fn -> encode_own(operation, operands, opts) end)
+  end
 
   # The first operand is the object; those of calls are in lists.
   defp encode_own(operation, {object, args, values}, opts) when operation in [:call, :call_method] do
@@ -101,7 +109,8 @@ defmodule Pythonx.Calls do
 
     case NIF.perform(operation, arguments, out, err, relay, opts.timeout) do
       {:deferred, terms} ->
-        objects = Native.encode_deferred(terms, operands, encoding(opts))
+        # What belongs to a worker is encoded there.
+        objects = Home.at(Home.of(operands), fn -> Native.encode_deferred(terms, operands, encoding(opts)) end)
         submit(operation, operands, names, opts, devices, objects)
 
       {:ok, result} ->

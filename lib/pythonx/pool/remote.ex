@@ -39,21 +39,22 @@ defmodule Pythonx.Pool.Remote do
     end
   end
 
-  @doc "A request made ready, with the reference that its reply comes with."
-  @spec prepare(:submit | :call, atom(), list()) :: {reference() | nil, Exchange.prepared()}
+  @doc "A request made ready, with the number that its reply comes with."
+  @spec prepare(:submit | :call, atom(), list()) :: {pos_integer() | nil, Exchange.prepared()}
   def prepare(:submit, function, arguments) do
-    ref = make_ref()
-    {ref, Exchange.prepare({function, self(), [ref | arguments]})}
+    # A reference of this node would be that of another, should this one get a name meanwhile.
+    tag = System.unique_integer([:positive])
+    {tag, Exchange.prepare({function, self(), [tag | arguments]})}
   end
 
   def prepare(:call, function, arguments), do: {nil, Exchange.prepare({function, self(), arguments})}
 
   @doc "Makes a request that has been made ready."
-  @spec request_prepared(Home.t(), access(), :submit | :call, {reference() | nil, Exchange.prepared()}, timeout(), [
+  @spec request_prepared(Home.t(), access(), :submit | :call, {pos_integer() | nil, Exchange.prepared()}, timeout(), [
           term()
         ]) ::
           {:ok, term()} | :timeout | :not_begun
-  def request_prepared({worker, pool}, access, kind, {ref, {pieces, content, need, functions}}, timeout, devices \\ []) do
+  def request_prepared({worker, pool}, access, kind, {tag, {pieces, content, need, functions}}, timeout, devices \\ []) do
     if need not in [nil, worker], do: Exchange.raise_elsewhere!()
     {mode, lease} = if is_tuple(access), do: access, else: {access, nil}
 
@@ -61,18 +62,18 @@ defmodule Pythonx.Pool.Remote do
       kind: kind,
       mode: mode,
       timeout: timeout,
-      prefix: if(ref, do: prefix(ref), else: ""),
+      prefix: if(tag, do: prefix(tag), else: ""),
       content: content,
       devices: devices,
       functions: functions
     }
 
-    worker |> run(lease, pieces, how) |> answer(worker, pool, ref)
+    worker |> run(lease, pieces, how) |> answer(worker, pool, tag)
   end
 
-  # What the reply's message begins with: {caller, {ref, reply}}.
-  defp prefix(ref) do
-    bytes = :erlang.term_to_binary({self(), {ref, []}})
+  # What the reply's message begins with: {caller, {tag, reply}}.
+  defp prefix(tag) do
+    bytes = :erlang.term_to_binary({self(), {tag, []}})
     binary_part(bytes, 0, byte_size(bytes) - 1)
   end
 
@@ -84,26 +85,26 @@ defmodule Pythonx.Pool.Remote do
     :exit, {reason, {GenServer, :call, _args}} -> {:crash, {:down, reason}, "", nil}
   end
 
-  defp answer(:not_begun, _worker, _pool, _ref), do: :not_begun
-  defp answer(:timeout, _worker, _pool, _ref), do: :timeout
+  defp answer(:not_begun, _worker, _pool, _tag), do: :not_begun
+  defp answer(:timeout, _worker, _pool, _tag), do: :timeout
 
-  defp answer(:lease_over, _worker, _pool, _ref),
+  defp answer(:lease_over, _worker, _pool, _tag),
     do: raise("the worker was checked out for a function that has returned")
 
-  defp answer(:busy, _worker, _pool, _ref), do: raise("the worker evaluates for another process already")
+  defp answer(:busy, _worker, _pool, _tag), do: raise("the worker evaluates for another process already")
 
-  defp answer({:crash, reason, stderr, os_pid}, _worker, _pool, _ref) do
+  defp answer({:crash, reason, stderr, os_pid}, _worker, _pool, _tag) do
     raise CrashError, reason: reason, stderr: stderr, os_pid: os_pid
   end
 
   # What the worker's process could not know of the term without making it is found out here. `Pythonx.Pool.External` has the
   # rule.
-  defp answer({:reply, id, creation, count, content, bytes}, worker, pool, ref) do
+  defp answer({:reply, id, creation, count, content, bytes}, worker, pool, tag) do
     origin = %{worker: worker, pool: pool, creation: creation, functions: :ask}
 
     with {:ok, term} <- External.decode(bytes, pool),
          {:ok, term} <- adopt(term, count, content, origin),
-         {:ok, reply} <- reply(term, ref, worker) do
+         {:ok, reply} <- reply(term, tag, worker) do
       if count > 0, do: Worker.taken(worker, id)
       {:ok, reply}
     else
@@ -124,7 +125,8 @@ defmodule Pythonx.Pool.Remote do
 
   defp reply({:ok, value}, nil, _worker), do: {:ok, value}
   defp reply({:raise, :error, reason}, nil, _worker), do: :erlang.error(reason)
-  defp reply({_caller, {ref, reply}}, ref, _worker), do: {:ok, reply}
+  # The worker's process has looked at who and what it is for.
+  defp reply({_caller, {tag, reply}}, tag, _worker), do: {:ok, reply}
   defp reply(_other, _ref, _worker), do: :error
 
   @doc "For a reply that is none that a worker sends."

@@ -1,26 +1,31 @@
+defmodule Pythonx.Pool.ParityTest.Case do
+  # A test that runs with the Python of this VM (`pool` is nil) and with a pool.
+  defmacro parity(name, context, do: block) do
+    for home <- [:vm, :pool] do
+      quote do
+        test unquote("#{name} (#{home})"), context do
+          unquote(context) = unquote(if home == :vm, do: nil, else: quote(do: context.pool))
+          unquote(block)
+        end
+      end
+    end
+  end
+end
+
 defmodule Pythonx.Pool.ParityTest do
   # What takes an object does the same with one of this VM and with one in a worker: each test runs with both.
   use Pythonx.Case, async: true
 
   import ExUnit.CaptureIO
+  import Pythonx.Pool.ParityTest.Case
 
+  alias Pythonx.Case.Complex
   alias Pythonx.Pool
 
   @moduletag :capture_log
 
   setup_all do
     %{pool: start_supervised!({Pool, size: 1, kill_after: 1000})}
-  end
-
-  defmacrop parity(name, context, do: block) do
-    for home <- [:vm, :pool] do
-      quote do
-        test unquote("#{name} (#{home})"), %{pool: pool} do
-          unquote(context) = unquote(if home == :vm, do: nil, else: quote(do: pool))
-          unquote(block)
-        end
-      end
-    end
   end
 
   # The value of the last expression, as an object.
