@@ -32,7 +32,12 @@ std::size_t count_characters(const unsigned char* name, std::size_t size) {
   std::size_t count = 0;
   for (std::size_t i = 0; i < size; ++count) {
     const unsigned first = name[i];
-    const std::size_t length = first < 0x80 ? 1 : first < 0xC2 ? 0 : first < 0xE0 ? 2 : first < 0xF0 ? 3 : first < 0xF5 ? 4 : 0;
+    const std::size_t length = first < 0x80   ? 1
+                               : first < 0xC2 ? 0
+                               : first < 0xE0 ? 2
+                               : first < 0xF0 ? 3
+                               : first < 0xF5 ? 4
+                                              : 0;
     if (length == 0 || length > size - i) return invalid;
     for (std::size_t j = 1; j < length; ++j)
       if ((name[i + j] & 0xC0) != 0x80) return invalid;
@@ -51,7 +56,8 @@ Term add(Table* table, const unsigned char* name, std::size_t size, std::size_t 
   const std::size_t number = table->count;
   if (number == block_size * most_blocks) return 0;
   std::atomic<Atom*>& block = table->blocks[number / block_size];
-  if (block.load(std::memory_order_relaxed) == nullptr) block.store(new Atom[block_size], std::memory_order_release);
+  if (block.load(std::memory_order_relaxed) == nullptr)
+    block.store(new Atom[block_size], std::memory_order_release);
   auto* copy = new unsigned char[size + 1];
   if (size > 0) std::memcpy(copy, name, size);
   Atom& atom = block.load(std::memory_order_relaxed)[number % block_size];

@@ -45,6 +45,27 @@ void add_function(const char* name, unsigned arity, Function function) {
 
 Term echo(ErlNifEnv*, int, const Term* arguments) { return arguments[0]; }
 
+// Bytes that are a term, as this worker writes that; an error for those that are none.
+Term decode(ErlNifEnv* env, int, const Term* arguments) {
+  const unsigned char* data = nullptr;
+  std::size_t size = 0;
+  if (!get_bytes(arguments[0], &data, &size)) return enif_make_badarg(env);
+  // Exactly as many, so that a sanitizer sees who reads beyond them.
+  Bytes* bytes = make_bytes(size);
+  if (size > 0) std::memcpy(bytes->data, data, size);
+  env->own(bytes);
+  Term term = 0;
+  std::size_t used = 0;
+  const Decoded decoded = decode_term(env, {bytes->data, size, bytes}, &term, &used);
+  if (decoded != Decoded::ok || used != size) return find_atom("error");
+  ErlNifBinary encoded{};
+  if (enif_term_to_binary(env, term, &encoded) == 0) return enif_make_badarg(env);
+  Term* box = new_tuple(env, 2);
+  box[1] = find_atom("ok");
+  box[2] = enif_make_binary(env, &encoded);
+  return box_term(box);
+}
+
 Term memory(ErlNifEnv* env, int, const Term*) { return make_uint64(env, memory_in_use()); }
 
 Term limit(ErlNifEnv* env, int, const Term* arguments) {
@@ -86,7 +107,8 @@ void load_bridge(const std::string& path, Term info) {
   const ErlNifEntry* entry = init();
   static auto* env = new Env;
   void* data = nullptr;
-  if (entry->load != nullptr && entry->load(env, &data, copy_term(env, info)) != 0) fail(path + ".so cannot be loaded");
+  if (entry->load != nullptr && entry->load(env, &data, copy_term(env, info)) != 0)
+    fail(path + ".so cannot be loaded");
   for (int i = 0; i < entry->num_of_funcs; ++i) {
     const ErlNifFunc& function = entry->funcs[i];
     add_function(function.name, function.arity, function.fptr);
@@ -100,11 +122,13 @@ void set_up(Term term) {
   const Term version = setting(map, "version");
   if (version != small_term(protocol_version)) fail("the VM speaks another version than this worker");
   const Term own = setting(map, "number");
-  if (own == 0 || !get_int64(own, &number) || number < 0 || number > UINT32_MAX) fail("the setup has no number");
+  if (own == 0 || !get_int64(own, &number) || number < 0 || number > UINT32_MAX)
+    fail("the setup has no number");
   set_creation(static_cast<std::uint32_t>(number));
   if (const Term self = setting(map, "self"); self != 0 && is_pid(self)) set_home(self);
   if (const Term names = setting(map, "names"); names != 0) set_names(names);
   add_function("worker_echo", 1, echo);
+  add_function("worker_decode", 1, decode);
   add_function("worker_memory", 0, memory);
   add_function("worker_limit", 1, limit);
   const std::string libpython = path_in(map, "libpython");
@@ -147,7 +171,8 @@ Result perform(Env* env, const Call& call) {
   Term arguments[most_arguments];
   std::size_t arity = 0;
   Term rest = call.arguments;
-  for (; is_cell(rest) && arity < most_arguments; rest = cell_of(rest)[1]) arguments[arity++] = cell_of(rest)[0];
+  for (; is_cell(rest) && arity < most_arguments; rest = cell_of(rest)[1])
+    arguments[arity++] = cell_of(rest)[0];
   const auto& functions = state().functions;
   const auto found = rest == empty_list ? functions.find(key_of(call.function, arity)) : functions.end();
   if (found == functions.end()) return {true, find_atom("undef")};
@@ -205,7 +230,8 @@ void release_all(Term list) {
     std::uint64_t serial = 0;
     std::uint64_t count = 0;
     if (!is_kind(pair, Kind::tuple) || size_of(box_of(pair)) != 2) fail("this is no release");
-    if (!get_uint64(box_of(pair)[1], &serial) || !get_uint64(box_of(pair)[2], &count)) fail("this is no release");
+    if (!get_uint64(box_of(pair)[1], &serial) || !get_uint64(box_of(pair)[2], &count))
+      fail("this is no release");
     give_back(serial, count);
   }
 }

@@ -114,7 +114,8 @@ void tell_news() {
   if (!has_dropped_functions()) return;
   Env env;
   Term list = empty_list;
-  for (const std::uint64_t number : take_dropped_functions()) list = cons(&env, make_uint64(&env, number), list);
+  for (const std::uint64_t number : take_dropped_functions())
+    list = cons(&env, make_uint64(&env, number), list);
   write_frame(From::dropped, 0, list);
 }
 

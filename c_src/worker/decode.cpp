@@ -247,8 +247,10 @@ class Decoder {
       return true;
     }
     const bool ours = count == 3 && creation == own_creation && name_of(node) == worker_node;
-    if (ours && words[2] == static_cast<std::uint32_t>(Made::resource)) return known(find_lent(env_, number), slot);
-    if (ours && words[2] == static_cast<std::uint32_t>(Made::job)) return known(find_job(env_, words[0]), slot);
+    if (ours && words[2] == static_cast<std::uint32_t>(Made::resource))
+      return known(find_lent(env_, number), slot);
+    if (ours && words[2] == static_cast<std::uint32_t>(Made::job))
+      return known(find_job(env_, words[0]), slot);
     return opaque(ERL_NIF_TERM_TYPE_REFERENCE, start, slot);
   }
 

@@ -141,7 +141,9 @@ inline bool fits_small(std::int64_t value) { return value <= largest_small && va
 inline Term small_term(std::int64_t value) { return static_cast<Term>(value) << tag_bits | small_tag; }
 inline std::int64_t small_value(Term term) { return static_cast<std::int64_t>(term) >> tag_bits; }
 
-inline const unsigned char* bytes_in(const Term* box) { return reinterpret_cast<const unsigned char*>(box + 1); }
+inline const unsigned char* bytes_in(const Term* box) {
+  return reinterpret_cast<const unsigned char*>(box + 1);
+}
 
 // The bytes of a `bytes` or a `binary`, and nothing else; false for other terms.
 inline bool get_bytes(Term term, const unsigned char** data, std::size_t* size) {

@@ -54,7 +54,8 @@ void send_message(Term pid, Term message) {
   try {
     write_frame(From::send, 0, box_term(box));
   } catch (const TooLarge&) {
-    if (!is_kind(message, Kind::tuple) || size_of(box_of(message)) != 2 || !is_reference(box_of(message)[1])) return;
+    if (!is_kind(message, Kind::tuple) || size_of(box_of(message)) != 2 || !is_reference(box_of(message)[1]))
+      return;
     Env env;
     const Term raise = tuple(&env, {find_atom("raise"), too_large(&env)});
     write_frame(From::send, 0, tuple(&env, {pid, tuple(&env, {box_of(message)[1], raise})}));

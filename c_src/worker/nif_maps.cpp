@@ -33,20 +33,23 @@ int enif_make_map_from_arrays(ErlNifEnv* env, ERL_NIF_TERM keys[], ERL_NIF_TERM 
   return finish_map(box);
 }
 
-int enif_make_map_put(ErlNifEnv* env, ERL_NIF_TERM map, ERL_NIF_TERM key, ERL_NIF_TERM value, ERL_NIF_TERM* out) {
+int enif_make_map_put(ErlNifEnv* env, ERL_NIF_TERM map, ERL_NIF_TERM key, ERL_NIF_TERM value,
+                      ERL_NIF_TERM* out) {
   if (!is_map(map)) return 0;
   *out = map_with(env, map, key, value);
   return 1;
 }
 
-int enif_make_map_update(ErlNifEnv* env, ERL_NIF_TERM map, ERL_NIF_TERM key, ERL_NIF_TERM value, ERL_NIF_TERM* out) {
+int enif_make_map_update(ErlNifEnv* env, ERL_NIF_TERM map, ERL_NIF_TERM key, ERL_NIF_TERM value,
+                         ERL_NIF_TERM* out) {
   if (!is_map(map) || map_value(box_of(map), key) == 0) return 0;
   *out = map_with(env, map, key, value);
   return 1;
 }
 
 // `idx` counts from 1, as 0 is before the first.
-int enif_map_iterator_create(ErlNifEnv*, ERL_NIF_TERM map, ErlNifMapIterator* iterator, ErlNifMapIteratorEntry entry) {
+int enif_map_iterator_create(ErlNifEnv*, ERL_NIF_TERM map, ErlNifMapIterator* iterator,
+                             ErlNifMapIteratorEntry entry) {
   if (!is_map(map)) return 0;
   iterator->map = map;
   iterator->size = size_of(box_of(map));
@@ -56,7 +59,8 @@ int enif_map_iterator_create(ErlNifEnv*, ERL_NIF_TERM map, ErlNifMapIterator* it
 
 void enif_map_iterator_destroy(ErlNifEnv*, ErlNifMapIterator*) {}
 
-int enif_map_iterator_get_pair(ErlNifEnv*, ErlNifMapIterator* iterator, ERL_NIF_TERM* key, ERL_NIF_TERM* value) {
+int enif_map_iterator_get_pair(ErlNifEnv*, ErlNifMapIterator* iterator, ERL_NIF_TERM* key,
+                               ERL_NIF_TERM* value) {
   if (iterator->idx < 1 || iterator->idx > iterator->size) return 0;
   const Term* pair = box_of(iterator->map) + 2 * iterator->idx - 1;
   *key = pair[0];

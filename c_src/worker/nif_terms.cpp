@@ -40,7 +40,8 @@ int get_latin1(const Atom& atom, char* out, std::size_t size) {
   return static_cast<int>(atom.characters) + 1;
 }
 
-std::size_t read_external(Env* env, const unsigned char* data, std::size_t size, unsigned options, Term* out) {
+std::size_t read_external(Env* env, const unsigned char* data, std::size_t size, unsigned options,
+                          Term* out) {
   const Input input{data, size, nullptr, (options & ERL_NIF_BIN2TERM_SAFE) == 0};
   std::size_t used = 0;
   return decode_term(env, input, out, &used) == Decoded::ok ? used : 0;
@@ -115,7 +116,9 @@ int enif_is_number(ErlNifEnv*, ERL_NIF_TERM term) {
 
 // --- Binaries --------------------------------------------------------------------------------------------------------
 
-int enif_is_binary(ErlNifEnv*, ERL_NIF_TERM term) { return is_kind(term, Kind::bytes) || is_kind(term, Kind::binary); }
+int enif_is_binary(ErlNifEnv*, ERL_NIF_TERM term) {
+  return is_kind(term, Kind::bytes) || is_kind(term, Kind::binary);
+}
 
 int enif_inspect_binary(ErlNifEnv*, ERL_NIF_TERM term, ErlNifBinary* out) {
   const unsigned char* data = nullptr;
@@ -181,7 +184,9 @@ int enif_get_list_length(ErlNifEnv*, ERL_NIF_TERM term, unsigned* out) {
   return term == empty_list;
 }
 
-ERL_NIF_TERM enif_make_list_cell(ErlNifEnv* env, ERL_NIF_TERM head, ERL_NIF_TERM tail) { return cons(env, head, tail); }
+ERL_NIF_TERM enif_make_list_cell(ErlNifEnv* env, ERL_NIF_TERM head, ERL_NIF_TERM tail) {
+  return cons(env, head, tail);
+}
 
 ERL_NIF_TERM enif_make_list_from_array(ErlNifEnv* env, const ERL_NIF_TERM items[], unsigned count) {
   Term list = empty_list;
@@ -254,7 +259,8 @@ int enif_is_identical(ERL_NIF_TERM a, ERL_NIF_TERM b) { return is_same(a, b); }
 int enif_compare(ERL_NIF_TERM a, ERL_NIF_TERM b) { return compare_terms(a, b); }
 ErlNifUInt64 enif_hash(ErlNifHash, ERL_NIF_TERM term, ErlNifUInt64 salt) { return hash_term(term) ^ salt; }
 
-size_t enif_binary_to_term(ErlNifEnv* env, const unsigned char* data, size_t size, ERL_NIF_TERM* out, unsigned options) {
+size_t enif_binary_to_term(ErlNifEnv* env, const unsigned char* data, size_t size, ERL_NIF_TERM* out,
+                           unsigned options) {
   return read_external(env, data, size, options, out);
 }
 

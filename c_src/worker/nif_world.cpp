@@ -17,7 +17,8 @@ using namespace pythonx::worker;
 // As the headers of OTP 26 declare it.
 using ErlNifOption = int;
 constexpr int ERL_NIF_OPT_ON_HALT = 2;
-extern "C" __attribute__((visibility("default"))) int enif_set_option(ErlNifEnv* env, ErlNifOption option, ...);
+extern "C" __attribute__((visibility("default"))) int enif_set_option(ErlNifEnv* env, ErlNifOption option,
+                                                                      ...);
 #endif
 
 namespace {
@@ -91,17 +92,22 @@ ERL_NIF_TERM enif_make_ref(ErlNifEnv* env) {
 
 // --- Resources -------------------------------------------------------------------------------------------------------
 
-ErlNifResourceType* enif_open_resource_type_x(ErlNifEnv*, const char* name, const ErlNifResourceTypeInit* callbacks,
+ErlNifResourceType* enif_open_resource_type_x(ErlNifEnv*, const char* name,
+                                              const ErlNifResourceTypeInit* callbacks,
                                               ErlNifResourceFlags flags, ErlNifResourceFlags* tried) {
   if (tried != nullptr) *tried = flags;
   return open_type(name, *callbacks);
 }
 
-void* enif_alloc_resource(ErlNifResourceType* type, size_t size) { return memory_of(make_resource(type, size)); }
+void* enif_alloc_resource(ErlNifResourceType* type, size_t size) {
+  return memory_of(make_resource(type, size));
+}
 void enif_release_resource(void* memory) { release(resource_of(memory)); }
 void enif_keep_resource(void* memory) { keep(resource_of(memory)); }
 
-ERL_NIF_TERM enif_make_resource(ErlNifEnv* env, void* memory) { return make_resource_term(env, resource_of(memory)); }
+ERL_NIF_TERM enif_make_resource(ErlNifEnv* env, void* memory) {
+  return make_resource_term(env, resource_of(memory));
+}
 
 ERL_NIF_TERM enif_make_resource_binary(ErlNifEnv* env, void* memory, const void* data, size_t size) {
   return make_binary(env, resource_of(memory), static_cast<const unsigned char*>(data), size);

@@ -33,7 +33,8 @@ bool same_boxes(const Term* a, const Term* b, Pairs* open) {
   if (kind == Kind::resource) return a[1] == b[1];
   if (kind == Kind::function) return function_in(a)->number == function_in(b)->number;
   if (kind == Kind::binary)
-    return std::memcmp(reinterpret_cast<const void*>(a[2]), reinterpret_cast<const void*>(b[2]), size_of(a)) == 0;
+    return std::memcmp(reinterpret_cast<const void*>(a[2]), reinterpret_cast<const void*>(b[2]),
+                       size_of(a)) == 0;
   return std::memcmp(a + 1, b + 1, size_of(a)) == 0;
 }
 

@@ -4,10 +4,10 @@
 #include <cstdlib>
 #include <deque>
 #include <mutex>
-#include <utility>
 #include <new>
 #include <string>
 #include <unordered_map>
+#include <utility>
 
 #include "connection.hpp"
 

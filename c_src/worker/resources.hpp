@@ -35,7 +35,9 @@ struct alignas(16) Resource : Counted {
   std::vector<std::uint64_t> monitors;
 };
 
-inline Resource* resource_in(const Term* box) { return static_cast<Resource*>(reinterpret_cast<Counted*>(box[1])); }
+inline Resource* resource_in(const Term* box) {
+  return static_cast<Resource*>(reinterpret_cast<Counted*>(box[1]));
+}
 
 // What the bridge knows it by.
 inline void* memory_of(Resource* resource) { return resource + 1; }
