@@ -6,6 +6,13 @@
 
 Code.require_file("reference.ex", __DIR__)
 
+defmodule Pythonx.Bench.Own do
+  use Pythonx.Module, ~PY"""
+  def f(x: int, y: int = 0) -> int:
+      return x
+  """
+end
+
 defmodule Pythonx.Bench do
   alias Pythonx.Bench.Reference
 
@@ -90,6 +97,18 @@ defmodule Pythonx.Bench do
     ours = fn -> repeat.(fn -> Pythonx.call(f, [1], [], decode: true) end) end
     reference = fn -> repeat.(&Reference.nothing/0) end
     compare("call(f, [1]) decoded : empty dirty NIF", "us", ours, reference, 2.0, count)
+  end
+
+  # The same function by its name in a module, with a hint and a keyword, beside the call of its object.
+  def module do
+    count = 2000
+    alias Pythonx.Bench.Own
+    f = Own |> apply(:__python__, []) |> Pythonx.Module.Callables.fetch("f")
+    repeat = fn fun -> timed(fn -> Enum.each(1..count, fn _ -> fun.() end) end) end
+    called = fn -> repeat.(fn -> Pythonx.call(f, [1], [], decode: true) end) end
+    compare("Own.f(1) of a module : call(f, [1])", "us", fn -> repeat.(fn -> Own.f(1) end) end, called, 1.1, count)
+    called = fn -> repeat.(fn -> Pythonx.call(f, [1], [y: 2], decode: true) end) end
+    compare("Own.f(1, y: 2) : call(f, [1], y: 2)", "us", fn -> repeat.(fn -> Own.f(1, y: 2) end) end, called, 1.1, count)
   end
 
   # The loop is Python's, so that what is measured is the way to Elixir and back.
@@ -393,6 +412,7 @@ Enum.each(works, &Pythonx.Bench.encode/1)
 Enum.each(works, &Pythonx.Bench.decode/1)
 if wanted?.("eval"), do: Pythonx.Bench.eval()
 if wanted?.("call"), do: Pythonx.Bench.call()
+if wanted?.("module"), do: Pythonx.Bench.module()
 if wanted?.("callback"), do: Pythonx.Bench.callback()
 if wanted?.("stream"), do: Pythonx.Bench.stream()
 if wanted?.("print"), do: Pythonx.Bench.print()

@@ -85,7 +85,7 @@ defmodule Pythonx do
 
     * `:force` - if true, makes the environment anew. Defaults to `false`
 
-    * `:uv_version` - the version of uv to download when none is found. Defaults to `"0.13.0"`
+    * `:uv_version` - the version of uv to download when none is found. Defaults to `"0.13.8"`
 
     * `:native_tls` - if true, uv uses the system's TLS implementation and certificates. Defaults to `false`
 
@@ -214,6 +214,54 @@ defmodule Pythonx do
   end
 
   @doc ~S'''
+  Evaluates Python code and decodes its result, in one step.
+
+  Strings are `str` in Python, and dates and their like become Elixir's:
+
+      iex> Pythonx.run("sorted(names)", %{"names" => ["Grace", "Ada"]})
+      {:ok, ["Ada", "Grace"]}
+      iex> Pythonx.run("import datetime; day + datetime.timedelta(days=1)", %{"day" => ~D[2024-02-28]})
+      {:ok, ~D[2024-02-29]}
+
+  What goes wrong is returned: an exception of Python's is a `Pythonx.Error`, too little time a `Pythonx.TimeoutError`, a
+  global that has no counterpart a `Protocol.UndefinedError`.
+
+      iex> {:error, error} = Pythonx.run("int('five')")
+      iex> Pythonx.Error.summary(error)
+      "ValueError: invalid literal for int() with base 10: 'five'"
+
+  Options that are not right, and a Python that has not been started, raise.
+
+  ## Options
+
+  Those of `eval/3`, of which `:binaries` is `:str` and `:types` is `:rich` by default, and
+
+    * `:return` - what the result becomes: `:value` decodes it, as `decode/2`; `:object` leaves it in Python; `:buffer`,
+      `:table` and `:tensor` make what `buffer/2`, `table/2` and `to_nx/2` make of it. Defaults to `:value`
+
+          iex> {:ok, %Pythonx.Buffer{type: type}} = Pythonx.run("bytearray(3)", %{}, return: :buffer)
+          iex> type
+          {:u, 8}
+
+  `:timeout` counts for all of it. Code that ends in a statement has the result `nil`.
+  '''
+  @spec run(String.t(), %{String.t() => term()}, keyword()) :: {:ok, term()} | {:error, Exception.t()}
+  def run(code, globals \\ %{}, opts \\ []) when is_binary(code) and is_map(globals) and is_list(opts) do
+    Pythonx.Calls.Run.run(opts, &Evaluation.eval(code, globals, &1))
+  end
+
+  @doc """
+  The same as `run/3`, but returns the value itself and raises what goes wrong.
+
+      iex> Pythonx.run!("a + b", %{"a" => 1, "b" => 2})
+      3
+  """
+  @spec run!(String.t(), %{String.t() => term()}, keyword()) :: term()
+  def run!(code, globals \\ %{}, opts \\ []) when is_binary(code) and is_map(globals) and is_list(opts) do
+    Pythonx.Calls.Run.run!(opts, &Evaluation.eval(code, globals, &1))
+  end
+
+  @doc ~S'''
   Evaluates Python code that reads and writes Elixir variables.
 
   Names that the code uses and that are variables of the Elixir code around it are passed in. Every global name that
@@ -229,15 +277,34 @@ defmodule Pythonx do
         11
       >
 
-  The result is that of `eval/2`. Variables that the code may define but did not (in a branch that was not taken) keep
+  The result is that of `eval/2`. With the modifier `s`, binaries of Elixir become `str`; with `r`, structs such as `Date`
+  become Python's own types: they are the options `binaries: :str` and `types: :rich` of `eval/3`.
+
+      iex> import Pythonx
+      iex> name = "Ada"
+      iex> ~PY"name.upper()"s
+      #Pythonx.Object<
+        'ADA'
+      >
+
+  `use Pythonx, binaries: :str, types: :rich` imports the sigil and sets both for a module.
+
+  Variables that the code may define but did not (in a branch that was not taken) keep
   their value, or are `nil` if they had none.
 
   Which names the code uses is known only to Python, so the interpreter must run when the sigil is expanded: in IEx and
   in Livebook. In the modules of a project it works when the project configures `config :pythonx, :uv_init`. A script
   is expanded as a whole before `uv_init/2` in it runs: there, as everywhere else, use `eval/3`.
   '''
-  defmacro sigil_PY({:<<>>, meta, [code]}, []) when is_binary(code) do
-    Pythonx.Sigil.expand({:<<>>, meta, [code]}, [], __CALLER__)
+  defmacro sigil_PY({:<<>>, meta, [code]}, modifiers)
+           when is_binary(code) and modifiers in [[], ~c"s", ~c"r", ~c"sr", ~c"rs"] do
+    Pythonx.Sigil.expand({:<<>>, meta, [code]}, modifiers, __CALLER__)
+  end
+
+  @doc false
+  defmacro __using__(opts) do
+    Pythonx.Sigil.configure!(opts, __CALLER__)
+    quote do: import(Pythonx, only: [sigil_PY: 2])
   end
 
   ## Objects
@@ -364,6 +431,23 @@ defmodule Pythonx do
     opts = opts |> Options.validate!([:timeout]) |> Map.merge(%{decode: false, binaries: :str})
     Calls.perform(:import_module, {}, [Calls.name!(name)], opts)
   end
+
+  @doc """
+  Has Python import from a folder too, after all others: a path, or one within an application.
+
+      iex> dir = Path.join(System.tmp_dir!(), "pythonx-add-python-path-doc")
+      iex> File.mkdir_p!(dir)
+      iex> File.write!(Path.join(dir, "own_numbers.py"), "answer = 42")
+      iex> Pythonx.add_python_path(dir)
+      :ok
+      iex> "own_numbers" |> Pythonx.import_module() |> Pythonx.getattr(:answer, decode: true)
+      42
+
+  For `priv/python` of applications, and for the folders of `config :pythonx, python_path: [...]`, that is done when Python
+  starts. See [Elixir modules from Python](modules.md).
+  """
+  @spec add_python_path(Path.t() | {atom(), Path.t()}) :: :ok
+  def add_python_path(folder), do: Pythonx.Files.add!([Pythonx.Files.expand!(folder)])
 
   @doc """
   The name of an object's class, with its module unless it is built in. The only option is `:timeout`, as for `call/4`.
@@ -662,9 +746,13 @@ defmodule Pythonx do
     Telemetry.operation(:encode, fn -> encoder.(term, encoder) end)
   end
 
-  def encode!(term, []), do: Telemetry.operation(:encode, fn -> Conversion.encode(term, []) end)
-
   def encode!(term, opts) when is_list(opts) do
+    if opts == [] and not Options.configured?(),
+      do: Telemetry.operation(:encode, fn -> Conversion.encode(term, []) end),
+      else: encode_with!(term, opts)
+  end
+
+  defp encode_with!(term, opts) do
     opts = Options.validate!(opts, [:binaries, :types, :timeout])
     opts = [binaries: opts.binaries, types: opts.types, timeout: Deadline.new(opts.timeout)]
     Telemetry.operation(:encode, fn -> Conversion.encode(term, opts) end)
@@ -711,11 +799,13 @@ defmodule Pythonx do
             "rather than expression"
   end
 
-  def decode(object, []) when is_object(object), do: Conversion.decode(object, :basic, :infinity)
-
   def decode(object, opts) when is_object(object) do
-    opts = Options.validate!(opts, [:types, :timeout])
-    Conversion.decode(object, opts.types, opts.timeout)
+    if opts == [] and not Options.configured?() do
+      Conversion.decode(object, :basic, :infinity)
+    else
+      opts = Options.validate!(opts, [:types, :timeout])
+      Conversion.decode(object, opts.types, opts.timeout)
+    end
   end
 
   ## Memory

@@ -6,7 +6,7 @@ defmodule Pythonx.GuidesTest do
   @moduletag :tmp_dir
   # Guides show errors, some of which are logged.
   @moduletag :capture_log
-  @moduletag timeout: 300_000
+  @moduletag timeout: 1_200_000
 
   @guides Path.wildcard("guides/*.md")
 
@@ -14,6 +14,7 @@ defmodule Pythonx.GuidesTest do
   doctest_file("guides/conversions.md")
   doctest_file("guides/environments.md")
   doctest_file("guides/livebook.md")
+  doctest_file("guides/modules.md")
   doctest_file("guides/parallelism.md")
   doctest_file("guides/shared.md")
   doctest_file("guides/tables.md", tags: [:arrow])
@@ -46,7 +47,7 @@ defmodule Pythonx.GuidesTest do
 
     assert with_prompts ==
              for(
-               name <- ~w(control conversions environments interpreters livebook parallelism shared tables),
+               name <- ~w(control conversions environments interpreters livebook modules parallelism shared tables),
                do: "guides/#{name}.md"
              )
   end

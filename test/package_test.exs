@@ -8,7 +8,7 @@ defmodule Pythonx.PackageTest do
   alias Pythonx.Host.{Native, Platform}
 
   @moduletag :tmp_dir
-  @moduletag timeout: 300_000
+  @moduletag timeout: 1_200_000
 
   # What the scripts of Erlang and Elixir run, and Mix itself. No compiler, no make, no Python.
   @programs ~w(elixir erl mix sh basename cat dirname env expr grep id ln mkdir readlink rm sed tr uname)

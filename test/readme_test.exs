@@ -6,7 +6,7 @@ defmodule Pythonx.ReadmeTest do
   @moduletag :tmp_dir
   # A second project is refused, which is logged.
   @moduletag :capture_log
-  @moduletag timeout: 300_000
+  @moduletag timeout: 1_200_000
 
   doctest_file("README.md")
 

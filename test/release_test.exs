@@ -6,7 +6,7 @@ defmodule Pythonx.ReleaseTest do
   import Pythonx.Case, only: [eval!: 1]
 
   @moduletag :builds_release
-  @moduletag timeout: 300_000
+  @moduletag timeout: 1_200_000
 
   @version Application.spec(:pythonx, :vsn)
 

@@ -1,5 +1,7 @@
-# Nothing is known of how busy the machine is. Who waits for what comes waits long enough for any, and only who fails.
-ExUnit.configure(timeout: 300_000, assert_receive_timeout: 30_000)
+# Nothing is known of how busy the machine is. Who waits for what comes waits long enough for any, and only who fails; on an
+# emulator for longer.
+patience = "PYTHONX_TEST_PATIENCE" |> System.get_env("30000") |> String.to_integer()
+ExUnit.configure(timeout: 10 * patience, assert_receive_timeout: patience)
 
 # One interpreter serves the whole suite: a Python of the wanted minor version with what the tests import. A Python that
 # uv would not find, or would not prefer, is named by PYTHONX_TEST_UV_PYTHON.

@@ -10,8 +10,11 @@ defmodule Pythonx.Application do
 
   @impl true
   def start(_type, _args) do
+    Pythonx.Calls.Options.configure!(Application.get_env(:pythonx, :defaults, []))
+
     with {:ok, supervisor} <- start_services() do
       Pythonx.Integrations.Kino.implement()
+      Pythonx.Reloader.start()
       # Python outlives the application, which may be stopped and started again.
       unless Pythonx.NIF.initialized?(), do: start_python()
       {:ok, supervisor}
@@ -32,6 +35,7 @@ defmodule Pythonx.Application do
       Pythonx.Integrations.Logging,
       {DynamicSupervisor, name: Pythonx.Calls.Producers},
       {DynamicSupervisor, name: Pythonx.Pool.Workers},
+      {DynamicSupervisor, name: Pythonx.Module.Pools},
       Pythonx.Pool.Handles,
       Pythonx.Pool.Atoms
     ]

@@ -40,12 +40,14 @@ defmodule Pythonx.Boot do
     check_exists!(dl_path, &File.regular?/1, "dynamic library file")
     check_exists!(home, &File.dir?/1, "python home directory")
     if NIF.initialized?(), do: raise("Python interpreter has already been initialized")
+    own = Pythonx.Files.folders()
     version = open!(dl_path)
     check_home!(home, version)
     load!(Pythonx.Boot.Bridge.ensure!(Pythonx.Boot.Bridge.tag(version), program(executable, home, dl_path)), dl_path)
     # The application need not have been started.
     Pythonx.Integrations.Kino.implement()
-    boot!(executable, home_for(executable, home), sys_paths)
+    boot!(executable, home_for(executable, home), sys_paths ++ own)
+    Pythonx.Files.tell!(own)
   rescue
     error -> {:raised, error, __STACKTRACE__}
   end

@@ -42,6 +42,7 @@ defmodule Pythonx.Calls do
   @spec perform(atom(), tuple(), [String.t()], keyword() | map(), devices() | nil) :: term()
   def perform(operation, operands, names, opts, devices \\ nil) do
     opts = options!(opts)
+    Pythonx.Reloader.check()
     Telemetry.operation(operation, subject(operation, names), fn -> run(operation, operands, names, opts, devices) end)
   end
 
@@ -75,6 +76,9 @@ defmodule Pythonx.Calls do
     submit(:internal, arguments, [module, function], opts, devices(), [])
   end
 
+  # Functions of a `Pythonx.Module` know what they return, and may be given anything.
+  defp rich_arguments?(opts), do: rich?(opts) or Map.get(opts, :rich_arguments, false)
+
   # Not every function takes the option.
   defp rich?(opts), do: Map.get(opts, :types, :basic) == :rich
 
@@ -101,7 +105,7 @@ defmodule Pythonx.Calls do
   defp encode_own(_operation, operands, _opts), do: operands
 
   defp encoding(opts) do
-    [binaries: opts.binaries, types: if(rich?(opts), do: :rich, else: :basic), timeout: opts.timeout]
+    [binaries: opts.binaries, types: if(rich_arguments?(opts), do: :rich, else: :basic), timeout: opts.timeout]
   end
 
   defp submit(operation, operands, names, opts, {out, err, relay} = devices, replacements) do
@@ -153,10 +157,13 @@ defmodule Pythonx.Calls do
   The options of calls as a map, checked; such a map stays as it is.
   """
   @spec options!(keyword() | map()) :: map()
-  def options!([]), do: @defaults
-  def options!(decode: true), do: %{@defaults | decode: true}
+  def options!([]), do: defaults()
+  def options!(decode: true), do: %{defaults() | decode: true}
   def options!(%{} = checked), do: checked
   def options!(opts), do: Options.validate!(opts, @options)
+
+  # Calls have a default for :binaries of their own.
+  defp defaults, do: if(Options.configured?(), do: Options.validate!([], @options), else: @defaults)
 
   @doc """
   The timeout itself, checked.

@@ -19,11 +19,17 @@ defmodule Pythonx.Conversion do
     if opts[:types] == :rich and Pythonx.Encoder.impl_for(term) == nil do
       Native.encode(term, opts)
     else
-      term |> Pythonx.Encoder.encode(Native.encoder(opts)) |> Native.checked(term)
+      term |> by_protocol(opts) |> Native.checked(term)
     end
   end
 
   def encode(term, opts), do: Native.encode(term, opts)
+
+  defp by_protocol(term, opts) do
+    Pythonx.Encoder.encode(term, Native.encoder(opts))
+  rescue
+    error in Protocol.UndefinedError -> reraise Native.with_hint(error, term), __STACKTRACE__
+  end
 
   @doc """
   Decodes an object; see `Pythonx.decode/2`.

@@ -34,9 +34,8 @@ defmodule Pythonx.Server do
   require Logger
 
   alias Pythonx.Calls
-  alias Pythonx.Calls.Deadline
+  alias Pythonx.Calls.{Options, Serving}
   alias Pythonx.{Object, Pool}
-  alias Pythonx.Calls.Options
 
   @type option ::
           {:module, String.t() | atom()}
@@ -114,18 +113,8 @@ defmodule Pythonx.Server do
   @spec call(GenServer.server(), atom() | String.t(), list(), keyword() | map(), keyword()) :: term()
   def call(server, method, args \\ [], kwargs \\ [], opts \\ []) when is_list(args) do
     opts = Keyword.merge([decode: true], opts)
-    deadline = Deadline.new(Calls.options!(opts).timeout)
-
-    case request(server, {__MODULE__, :call, Calls.name!(method), args, kwargs, opts, {node(), deadline}}, deadline) do
-      {:ok, result} -> result
-      {:raised, kind, reason, stack} -> :erlang.raise(kind, reason, stack)
-    end
-  end
-
-  defp request(server, request, deadline) do
-    GenServer.call(server, request, Deadline.left(deadline))
-  catch
-    :exit, {:timeout, {GenServer, :call, [_server, ^request, _left]}} -> Deadline.give_up!(deadline)
+    make = &{__MODULE__, :call, Calls.name!(method), args, kwargs, opts, &1}
+    Serving.request(server, make, Calls.options!(opts).timeout)
   end
 
   @doc """
@@ -198,7 +187,8 @@ defmodule Pythonx.Server do
 
   @impl true
   def handle_call({__MODULE__, :call, method, args, kwargs, opts, due}, _from, object) do
-    due |> run_until(object, method, args, kwargs, opts) |> reply(object)
+    call = &Calls.call_method(object, method, args, kwargs, Keyword.put(opts, :timeout, &1))
+    due |> Serving.run_until(Keyword.get(opts, :timeout, :infinity), call) |> reply(object)
   end
 
   # Without its worker there is no object any more.
@@ -207,18 +197,6 @@ defmodule Pythonx.Server do
   end
 
   defp reply(answer, object), do: {:reply, answer, object}
-
-  # Nobody waits for a call any more whose time was over before its turn came. The clocks of two nodes do not agree: there
-  # the time that the request was under way does not count.
-  defp run_until({node, {_at, _timeout} = deadline}, object, method, args, kwargs, opts) when node == node() do
-    if Deadline.left(deadline) == 0 do
-      {:raised, :error, %Pythonx.TimeoutError{timeout: opts[:timeout]}, []}
-    else
-      run(object, method, args, kwargs, Keyword.put(opts, :timeout, deadline))
-    end
-  end
-
-  defp run_until(_due, object, method, args, kwargs, opts), do: run(object, method, args, kwargs, opts)
 
   @impl true
   def handle_cast({__MODULE__, :cast, method, args, kwargs, opts}, object) do
@@ -236,9 +214,7 @@ defmodule Pythonx.Server do
   def terminate(reason, object), do: run_if_defined(object, "terminate", [inspect(reason)])
 
   defp run(object, method, args, kwargs, opts) do
-    {:ok, Calls.call_method(object, method, args, kwargs, opts)}
-  catch
-    kind, reason -> {:raised, kind, reason, __STACKTRACE__}
+    Serving.run(fn -> Calls.call_method(object, method, args, kwargs, opts) end)
   end
 
   defp run_if_defined(object, method, args) do

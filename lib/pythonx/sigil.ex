@@ -17,6 +17,9 @@ defmodule Pythonx.Sigil do
 
   @location {__MODULE__, :location}
 
+  # The attribute of a module that has defaults of its own.
+  @options :pythonx_options
+
   # Names that Elixir gives a meaning of its own, even in a variable's place. Python code can use them as it likes, they
   # just have no Elixir variable. The last one stands for what a star import brings, see `Pythonx.AST`.
   @unbindable ~w(_ fn __MODULE__ __DIR__ __ENV__ __CALLER__ __STACKTRACE__ __aliases__ *)
@@ -40,8 +43,9 @@ defmodule Pythonx.Sigil do
   Names that cannot be Elixir variables are left alone: `_`, `fn`, `__MODULE__` and its like, and names of more than 255
   characters.
   """
-  @spec expand(Macro.t(), [], Macro.Env.t()) :: Macro.t()
-  def expand({:<<>>, meta, [code]}, [], %Macro.Env{} = env) when is_binary(code) do
+  @spec expand(Macro.t(), charlist(), Macro.Env.t()) :: Macro.t()
+  def expand({:<<>>, meta, [code]}, modifiers, %Macro.Env{} = env) when is_binary(code) do
+    options = options!(modifiers, env)
     %{inputs: referenced, outputs: defined, kept: kept} = scan!(code)
     [result, globals] = for name <- [:result, :globals], do: hygienic_variable(name)
     inputs = for name <- referenced, variable = existing_variable(name, env), do: {name, variable}
@@ -53,10 +57,51 @@ defmodule Pythonx.Sigil do
 
     quote generated: true do
       unquote_splicing(location(code, meta, env))
-      {unquote(result), unquote(globals)} = Pythonx.eval(unquote(code), %{unquote_splicing(inputs)})
+
+      {unquote(result), unquote(globals)} =
+        Pythonx.eval(unquote(code), %{unquote_splicing(inputs)}, unquote_splicing(options))
+
       unquote_splicing(outputs)
       unquote(result)
     end
+  end
+
+  ## Options
+
+  @modifiers %{?s => {:binaries, :str}, ?r => {:types, :rich}}
+
+  # None, or the third argument of `eval`: without modifiers and defaults of the module it is the call that Livebook looks for.
+  defp options!(modifiers, env) do
+    given = for modifier <- modifiers, do: Map.fetch!(@modifiers, modifier)
+
+    case Keyword.merge(module_options(env.module), given) do
+      [] -> []
+      options -> [options]
+    end
+  end
+
+  defp module_options(nil), do: []
+
+  defp module_options(module) do
+    if Module.open?(module), do: Module.get_attribute(module, @options, []), else: []
+  end
+
+  @doc """
+  Sets the defaults of a module for the sigils in it; see `Pythonx.sigil_PY/2`.
+  """
+  @spec configure!(keyword(), Macro.Env.t()) :: :ok
+  def configure!(opts, env) do
+    valid? = Keyword.keyword?(opts) and Enum.all?(Keyword.keys(opts), &(&1 in [:binaries, :types]))
+
+    unless valid? do
+      raise ArgumentError,
+            "expected `use Pythonx` to have the options :binaries and :types, got: #{Macro.to_string(opts)}"
+    end
+
+    Enum.each(opts, fn {option, value} -> Pythonx.Calls.Options.check!(option, value) end)
+    if env.module == nil and opts != [], do: raise(ArgumentError, "`use Pythonx` has options inside of a module only")
+    if env.module, do: Module.put_attribute(env.module, @options, opts)
+    :ok
   end
 
   # Assigns the variable, given the one whose value it is to keep, or nil.

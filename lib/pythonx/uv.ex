@@ -146,6 +146,14 @@ defmodule Pythonx.Uv do
     Environment.load!(project).executable
   end
 
+  @doc "The Python of an environment in the cache, which is made if need be."
+  @spec python!(String.t(), keyword()) :: Path.t()
+  def python!(pyproject_toml, opts) do
+    project = Project.new(pyproject_toml, false, Options.validate!(opts))
+    fetch!(project)
+    Environment.load!(project).executable
+  end
+
   @doc "Finds a uv program, or downloads one. See `Pythonx.Uv.Binary`."
   @spec find_uv(keyword()) :: {:ok, String.t()} | {:error, message :: String.t()}
   def find_uv(opts \\ []), do: opts |> Options.validate!() |> Binary.find()

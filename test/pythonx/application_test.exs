@@ -85,7 +85,7 @@ defmodule Pythonx.ApplicationTest do
     end
 
     test "knows every option that PYTHONX_INIT_STATE may have" do
-      opts = [uv_version: "0.13.0", native_tls: false, python: "no python", lock: nil]
+      opts = [uv_version: "0.13.8", native_tls: false, python: "no python", lock: nil]
 
       vm = start_bare_vm!()
       # Elixir's own start sets options of the device that no device of a test has.

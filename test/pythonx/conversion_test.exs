@@ -372,7 +372,7 @@ defmodule Pythonx.ConversionTest do
         object = object("b'x' * n", %{"n" => size})
 
         count = fn ->
-          Task.await(Task.async(fn -> eval!("import sys; sys.getrefcount(o)", %{"o" => object}) end), 60_000)
+          Task.await(Task.async(fn -> eval!("import sys; sys.getrefcount(o)", %{"o" => object}) end), patience())
         end
 
         settled = fn ->

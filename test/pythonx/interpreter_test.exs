@@ -537,8 +537,8 @@ defmodule Pythonx.InterpreterTest do
 
       test "is listed and stopped by Pythonx.interrupt/1", %{i: i} do
         task = start_running(i, "while True: pass", &List.last(&1.lines))
-        assert [%{process: pid, interpreter: name, code: "print('started')"}] = Pythonx.running()
-        assert {pid, name} == {task.pid, i.name}
+        assert [%{interpreter: name, code: "print('started')"}] = running(task.pid)
+        assert name == i.name
         assert Pythonx.interrupt(task.pid)
         assert Task.await(task, 60_000) == "KeyboardInterrupt\n"
         wait_until(fn -> Pythonx.running() == [] end)
@@ -659,15 +659,17 @@ defmodule Pythonx.InterpreterTest do
 
       test "when nothing refers to it, and not before" do
         wait_until(fn -> elem(stats(), 0) == 0 end)
-        {0, handles} = before = stats()
+        {0, handles} = stats()
         owner = self()
         # The handle alone keeps it open.
         object = Task.await(Task.async(fn -> object!(Interpreter.create(owner: owner), "[1, 2]") end), 10_000)
         :erlang.garbage_collect()
         assert Pythonx.decode(object) == [1, 2]
-        assert stats() == {1, handles + 1}
+        # Fewer when handles of earlier tests are collected meanwhile.
+        assert {1, with_object} = stats()
+        assert with_object in 1..(handles + 1)
         refute inspect(object) =~ "closed"
-        wait_until(fn -> stats() == before end)
+        wait_until(fn -> match?({0, left} when left <= handles, stats()) end)
         wait_until(fn -> threads() == [] end)
       end
     end
@@ -678,7 +680,7 @@ defmodule Pythonx.InterpreterTest do
 
       test "in a row leave threads and handles where they were" do
         wait_until(fn -> elem(stats(), 0) == 0 end)
-        before = stats()
+        {0, handles} = stats()
 
         for n <- 1..100 do
           i = Interpreter.create()
@@ -686,7 +688,8 @@ defmodule Pythonx.InterpreterTest do
           assert Interpreter.close(i) == :ok
         end
 
-        wait_until(fn -> stats() == before end)
+        # Fewer handles when those of earlier tests are collected meanwhile.
+        wait_until(fn -> match?({0, left} when left <= handles, stats()) end)
         wait_until(fn -> threads() == [] end)
       end
 

@@ -4,8 +4,6 @@ defmodule Pythonx.LeftoversTest do
 
   alias Pythonx.Peers
 
-  @moduletag timeout: 180_000
-
   setup do
     {peer, _node} = Peers.start!()
     %{peer: peer}

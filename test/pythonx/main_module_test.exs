@@ -397,9 +397,4 @@ defmodule Pythonx.MainModuleTest do
 
     wait_until(fn -> eval!("import gc\ngc.collect()\nref() is None", %{"ref" => ref}) end)
   end
-
-  defp resident_memory do
-    [pages | _] = "/proc/self/statm" |> File.read!() |> String.split() |> tl()
-    String.to_integer(pages) * 4096
-  end
 end

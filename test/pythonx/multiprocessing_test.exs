@@ -1,9 +1,6 @@
 defmodule Pythonx.MultiprocessingTest do
   use Pythonx.Case, async: false
 
-  # Processes take their time on a busy machine; what hangs fails by this.
-  @moduletag timeout: 120_000
-
   defp message(fun), do: Exception.message(raised(fun))
 
   # Processes other than the one that looks after shared resources, which stays.

@@ -8,15 +8,21 @@ defmodule Pythonx.PoolTest do
 
   # The workers have the Python of the suite.
   setup_all do
-    start_supervised!({Pool, name: MyPool, size: 1})
-    start_supervised!({Pool, name: TwoPool, size: 2, spares: 1, kill_after: 300, init: "import os, time\nbase = 40"})
+    start_supervised!({Pool, [name: MyPool, size: 1] ++ in_time()})
+    two = [name: TwoPool, size: 2, spares: 1, kill_after: 300, init: "import os, time\nbase = 40"]
+    start_supervised!({Pool, two ++ in_time()})
     :ok
   end
 
   doctest Pythonx.Pool
   doctest Pythonx.Pool.Object
 
-  defp start_pool!(opts), do: start_supervised!({Pool, Keyword.merge([size: 1, kill_after: 300], opts)}, id: make_ref())
+  defp start_pool!(opts) do
+    start_supervised!({Pool, Keyword.merge([size: 1, kill_after: 300] ++ in_time(), opts)}, id: make_ref())
+  end
+
+  # Enough for any machine.
+  defp in_time, do: [boot_timeout: 2 * patience()]
 
   defp worker_os_pids(pool), do: for(worker <- Pool.info(pool).workers, do: worker.os_pid)
   defp alive?(os_pid), do: File.exists?("/proc/#{os_pid}")
@@ -600,7 +606,7 @@ defmodule Pythonx.PoolTest do
   end
 
   # The bridge for the other Python may have to be compiled.
-  @tag timeout: 300_000
+  @tag timeout: 1_200_000
   test "two pools have two Pythons and packages that conflict" do
     own = "PYTHONX_TEST_PYTHON_MINOR" |> System.get_env("13") |> String.to_integer()
     other = another_minor(own)

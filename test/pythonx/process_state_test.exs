@@ -191,7 +191,7 @@ defmodule Pythonx.ProcessStateTest do
       load =
         for _ <- 1..6 do
           Task.async(fn ->
-            Stream.repeatedly(fn -> Task.await(Task.async(fn -> eval!("sum(range(3000))") end)) end)
+            Stream.repeatedly(fn -> Task.await(Task.async(fn -> eval!("sum(range(3000))") end), 60_000) end)
             |> Enum.find(fn _ -> :atomics.get(stop, 1) == 1 end)
           end)
         end

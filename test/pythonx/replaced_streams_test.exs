@@ -106,7 +106,7 @@ defmodule Pythonx.ReplacedStreamsTest do
       assert outputs("print('others')") == {"others\n", @next}
       assert eval!("import sys\ntype(sys.stdout).__name__") == "TextOutput"
       send(handler, :go_on)
-      assert Task.await(task) == "mine\n"
+      assert Task.await(task, 60_000) == "mine\n"
     end
 
     test "and is killed, others print to their devices" do

@@ -91,7 +91,7 @@ defmodule Pythonx.ServerTest do
     error = assert_raise Pythonx.TimeoutError, fn -> Server.call(server, :add, [100], [], timeout: 20) end
     assert error.timeout == 20
     send(handler, :go)
-    assert Task.await(busy, 60_000) == 1
+    assert Task.await(busy, patience()) == 1
     assert Server.call(server, :add) == 2
     refute_received _anything
   end
@@ -154,7 +154,10 @@ defmodule Pythonx.ServerTest do
   test "calls are served by one thread of Python's" do
     code = "import threading\nclass Who:\n  def am_i(self): return threading.get_ident()"
     {:ok, server} = Server.start_link(code: code, class: "Who")
-    threads = 1..20 |> Enum.map(fn _ -> Task.async(fn -> Server.call(server, :am_i) end) end) |> Task.await_many(60_000)
+
+    threads =
+      1..20 |> Enum.map(fn _ -> Task.async(fn -> Server.call(server, :am_i) end) end) |> Task.await_many(patience())
+
     assert [_one] = Enum.uniq(threads)
     GenServer.stop(server)
   end

@@ -179,7 +179,7 @@ defmodule Pythonx.SigilTest do
       assert value(apply(Pythonx.SigilTest.Quiet, :underscored, [])) == 1
     end
 
-    test "takes neither modifiers nor interpolated code" do
+    test "takes neither unknown modifiers nor interpolated code" do
       assert_raise FunctionClauseError, fn -> eval_string("~PY'1'x") end
 
       assert_raise FunctionClauseError, fn ->

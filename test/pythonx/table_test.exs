@@ -1218,7 +1218,7 @@ defmodule Pythonx.TableTest do
 
     test "are released apart from each other" do
       before = settled(&NIF.table_arrays/0)
-      part = Task.await(Task.async(fn -> Table.select(table(all_columns()), ["text"]) end), 60_000)
+      part = Task.await(Task.async(fn -> Table.select(table(all_columns()), ["text"]) end), patience())
       wait_until(fn -> arrays(before) == 1 end)
       assert Table.column(part, 0) == ["a", nil, "żółw"]
     end

@@ -109,9 +109,9 @@ defmodule Pythonx.TelemetryTest do
     assert {:iterator, nil, ^thread} = operation(fn -> Pythonx.iterator([]) end)
     assert {:await, nil, nil} = operation(fn -> Pythonx.await(coroutine) end)
     assert {:encode, nil, nil} = operation(fn -> Pythonx.encode!([1]) end)
-    assert {:encode, nil, ^thread} = operation(fn -> Pythonx.encode!([1], timeout: 1000) end)
+    assert {:encode, nil, ^thread} = operation(fn -> Pythonx.encode!([1], timeout: 60_000) end)
     assert {:decode, nil, nil} = operation(fn -> Pythonx.decode(items) end)
-    assert {:decode, nil, ^thread} = operation(fn -> Pythonx.decode(items, timeout: 1000) end)
+    assert {:decode, nil, ^thread} = operation(fn -> Pythonx.decode(items, timeout: 60_000) end)
   end
 
   test "a stream tells of its batches" do

@@ -55,14 +55,22 @@ defmodule Pythonx.Case do
   @doc "The Python repr of an object or of an encoded term."
   def repr(term), do: term |> Pythonx.encode!() |> Pythonx.Object.repr_text()
 
+  @doc "What runs for a process. Others may be at work for a moment: what earlier tests have let go of is released."
+  @spec running(pid()) :: [map()]
+  def running(pid), do: Enum.filter(Pythonx.running(), &(&1.process == pid))
+
   @doc "Waits until Python's main thread is free, so that a process that evaluates for the first time is served by it."
   def await_main_thread do
     code = "import threading\nthreading.current_thread() is threading.main_thread()"
-    wait_until(fn -> Task.await(Task.async(fn -> eval!(code) end), 60_000) end)
+    wait_until(fn -> Task.await(Task.async(fn -> eval!(code) end), patience()) end)
   end
 
+  @doc "For how many milliseconds something is waited for that comes, see test_helper.exs."
+  @spec patience :: pos_integer()
+  def patience, do: ExUnit.configuration()[:assert_receive_timeout]
+
   @doc "Calls `fun` until it returns something true; fails after `timeout` milliseconds."
-  def wait_until(fun, timeout \\ 30_000) do
+  def wait_until(fun, timeout \\ patience()) do
     deadline = System.monotonic_time(:millisecond) + timeout
     do_wait_until(fun, deadline, timeout)
   end
@@ -118,11 +126,18 @@ defmodule Pythonx.Case do
     end
   end
 
+  @doc "How many bytes of this process are in memory."
+  @spec resident_memory :: non_neg_integer()
+  def resident_memory do
+    [_all, kilobytes] = Regex.run(~r/^VmRSS:\s+(\d+) kB/m, File.read!("/proc/self/status"))
+    String.to_integer(kilobytes) * 1024
+  end
+
   @doc "Collects the garbage of all processes."
   def collect_processes, do: for(pid <- Process.list(), do: :erlang.garbage_collect(pid))
 
   @doc "Waits until a file exists."
-  def wait_for_file(path, timeout \\ 30_000), do: wait_until(fn -> File.exists?(path) end, timeout)
+  def wait_for_file(path, timeout \\ patience()), do: wait_until(fn -> File.exists?(path) end, timeout)
 
   @doc "A device that sends the test process {:device, tag, text} for all it is asked to print."
   def start_device(tag \\ :out) do

@@ -27,7 +27,7 @@ defmodule Pythonx.SignalCase do
   end
 
   @doc "What a function returns in a process of its own."
-  def in_process(fun), do: fun |> Task.async() |> Task.await(60_000)
+  def in_process(fun), do: fun |> Task.async() |> Task.await(patience())
 
   # Holds Python's main thread while the function runs, which then runs on another one.
   defp on_another_thread(fun) do

@@ -45,7 +45,7 @@ defmodule Pythonx.UvCase do
     echo "$*" >> '#{log}'
     case "$1 $2" in
     "--version "*)
-      echo "uv #{Keyword.get(opts, :version, "0.13.0")}" ;;
+      echo "uv #{Keyword.get(opts, :version, "0.13.8")}" ;;
     "python find")
       echo "warning: of no interest"
       #{Keyword.get(opts, :find, "echo '#{python}'")} ;;

@@ -21,7 +21,6 @@ using Clock = std::chrono::steady_clock;
 // How long the main thread has to begin, how long a step has to end when it is interrupted, and how often it is.
 constexpr auto begin_time = std::chrono::milliseconds(1000);
 constexpr auto grace = std::chrono::milliseconds(150);
-constexpr auto interrupt_interval = std::chrono::milliseconds(50);
 
 constexpr auto never = Clock::time_point::max();
 

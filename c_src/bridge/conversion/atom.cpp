@@ -17,21 +17,21 @@ struct Atom {
   PyObject* name;
 };
 
-PyTypeObject* type = nullptr;
+PyTypeObject* atom_class = nullptr;
 std::atomic<int> new_atoms{0};
 
 Atom* as_atom(PyObject* object) { return reinterpret_cast<Atom*>(object); }
 
-PyObject* repr(PyObject* self) { return PyUnicode_FromFormat("pythonx.Atom(%R)", as_atom(self)->name); }
+PyObject* atom_repr(PyObject* self) { return PyUnicode_FromFormat("pythonx.Atom(%R)", as_atom(self)->name); }
 
 PyObject* str(PyObject* self) {
   Py_INCREF(as_atom(self)->name);
   return as_atom(self)->name;
 }
 
-Py_hash_t hash(PyObject* self) { return PyObject_Hash(as_atom(self)->name); }
+Py_hash_t atom_hash(PyObject* self) { return PyObject_Hash(as_atom(self)->name); }
 
-PyObject* compare(PyObject* left, PyObject* right, int operation) {
+PyObject* atom_compare(PyObject* left, PyObject* right, int operation) {
   return compare_instances(left, right, operation,
                            [left, right] { return as_atom(left)->value == as_atom(right)->value; });
 }
@@ -56,7 +56,6 @@ bool utf8_of(PyObject* name, std::string_view* out) {
 
 // The external term format of atoms (https://www.erlang.org/doc/apps/erts/erl_ext_dist): a version byte, a tag, the length in
 // 1 byte or 2, the name. (erl_nif reads and takes UTF-8 only since OTP 26.)
-constexpr unsigned char version_tag = 131;
 constexpr unsigned char atom_utf8_tag = 118;
 constexpr unsigned char small_atom_utf8_tag = 119;
 
@@ -66,7 +65,7 @@ bool make_atom(std::string_view name, bool may_be_new, Term* out) {
   if (name.size() > longest) return false;
   std::string external;
   for (const std::size_t byte :
-       {std::size_t{version_tag}, std::size_t{atom_utf8_tag}, name.size() >> 8, name.size()}) {
+       {std::size_t{external_version}, std::size_t{atom_utf8_tag}, name.size() >> 8, name.size()}) {
     external.push_back(static_cast<char>(byte));
   }
   external += name;
@@ -86,7 +85,7 @@ PyObject* make(PyTypeObject*, PyObject* arguments, PyObject* keywords) {
     return nullptr;
   Term value;
   if (!intern_atom(name, &value)) return nullptr;
-  Atom* self = PyObject_New(Atom, type);
+  Atom* self = PyObject_New(Atom, atom_class);
   if (self == nullptr) return nullptr;
   self->value = value;
   self->name = PyUnicode_FromObject(name);
@@ -94,47 +93,47 @@ PyObject* make(PyTypeObject*, PyObject* arguments, PyObject* keywords) {
 }
 
 PyObject* reduce(PyObject* self, PyObject*) {
-  return Py_BuildValue("O(O)", reinterpret_cast<PyObject*>(type), as_atom(self)->name);
+  return Py_BuildValue("O(O)", reinterpret_cast<PyObject*>(atom_class), as_atom(self)->name);
 }
 
-void dealloc(PyObject* self) {
+void atom_dealloc(PyObject* self) {
   Py_XDECREF(as_atom(self)->name);
   free_instance(self);
 }
 
-PyMethodDef methods[] = {
+PyMethodDef atom_methods[] = {
     {"__reduce__", reduce, METH_NOARGS, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };
 
-const char doc[] =
+const char atom_doc[] =
     "Atom(name)\n--\n\n"
     "An Elixir atom. What goes to Elixir (a result, a message, an argument) may hold some; Elixir's own "
     "atoms arrive in "
     "Python as str. Atoms are never freed, so a program may make 10000 new ones and no more: never make them "
     "of data.";
 
-PyType_Slot slots[] = {
-    {Py_tp_doc, const_cast<char*>(doc)},
+PyType_Slot atom_slots[] = {
+    {Py_tp_doc, const_cast<char*>(atom_doc)},
     {Py_tp_new, slot(no_throw<make>)},
-    {Py_tp_repr, slot(repr)},
+    {Py_tp_repr, slot(atom_repr)},
     {Py_tp_str, slot(str)},
-    {Py_tp_hash, slot(hash)},
-    {Py_tp_richcompare, slot(compare)},
-    {Py_tp_dealloc, slot(dealloc)},
-    {Py_tp_methods, methods},
+    {Py_tp_hash, slot(atom_hash)},
+    {Py_tp_richcompare, slot(atom_compare)},
+    {Py_tp_dealloc, slot(atom_dealloc)},
+    {Py_tp_methods, atom_methods},
     {0, nullptr},
 };
 
-PyType_Spec spec = {
-    "pythonx.Atom", sizeof(Atom), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE, slots,
+PyType_Spec atom_spec = {
+    "pythonx.Atom", sizeof(Atom), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE, atom_slots,
 };
 
 }  // namespace
 
-bool init_atom_type() { return make_type(&type, &spec); }
+bool init_atom_type() { return make_type(&atom_class, &atom_spec); }
 
-PyTypeObject* atom_type() { return type; }
+PyTypeObject* atom_type() { return atom_class; }
 
 bool intern_atom(PyObject* name, Term* out) {
   std::string_view text;
@@ -153,7 +152,7 @@ bool intern_atom(PyObject* name, Term* out) {
 }
 
 bool get_python_atom(PyObject* object, Term* out) {
-  if (Py_TYPE(object) != type) return false;
+  if (Py_TYPE(object) != atom_class) return false;
   *out = as_atom(object)->value;
   return true;
 }

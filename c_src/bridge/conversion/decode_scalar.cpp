@@ -23,9 +23,6 @@ constexpr std::size_t zero_copy = 512;
 // Text from this many characters on is encoded without the GIL: that takes some 100 us.
 constexpr Py_ssize_t large_text = 1 << 17;
 
-// Elements of a run between two looks at the clock.
-constexpr Py_ssize_t longest_run = 1024;
-
 // The template lives in an environment that is never freed, and is copied into that of each walk that needs
 // it.
 Term map_set_template = 0;

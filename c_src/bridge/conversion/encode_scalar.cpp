@@ -17,9 +17,6 @@ constexpr std::size_t large_binary = 1U << 20;
 // Binaries of up to this size need no look at the clock.
 constexpr std::size_t short_size = 4096;
 
-// Elements of a run between two looks at the clock.
-constexpr Py_ssize_t longest_run = 1024;
-
 PyObject* atom_name(ErlNifEnv* env, Term term) {
   char name[256];
   const int size = enif_get_atom(env, term, name, sizeof(name), ERL_NIF_LATIN1);

@@ -13,12 +13,12 @@ struct Function {
   bool binaries_as_str;
 };
 
-PyTypeObject* type = nullptr;
+PyTypeObject* function_class = nullptr;
 FunctionCaller caller;
 
 Function* as_function(PyObject* object) { return reinterpret_cast<Function*>(object); }
 
-PyObject* repr(PyObject* self) {
+PyObject* function_repr(PyObject* self) {
   char text[256] = "";
   enif_snprintf(text, sizeof(text), "%T", as_function(self)->function);
   return PyUnicode_FromFormat("<pythonx.Function %s>", text);
@@ -44,12 +44,12 @@ PyObject* call_async(PyObject* self, PyObject* arguments) {
   return future;
 }
 
-void dealloc(PyObject* self) {
+void function_dealloc(PyObject* self) {
   enif_free_env(as_function(self)->env);
   free_instance(self);
 }
 
-PyMethodDef methods[] = {
+PyMethodDef function_methods[] = {
     {"aio", call_async, METH_VARARGS, "Call it from a coroutine: `await f.aio(1)`."},
     {"__reduce__", refuse_pickling, METH_NOARGS, nullptr},
     {"__copy__", copy_unchanging, METH_NOARGS, nullptr},
@@ -57,29 +57,33 @@ PyMethodDef methods[] = {
     {nullptr, nullptr, 0, nullptr},
 };
 
-const char doc[] =
+const char function_doc[] =
     "An Elixir function. Called with positional arguments, which arrive decoded, it returns what the "
     "function returns, "
     "encoded. What the function raises is raised as pythonx.ElixirError.";
 
-PyType_Slot slots[] = {
-    {Py_tp_doc, const_cast<char*>(doc)}, {Py_tp_repr, slot(repr)}, {Py_tp_call, slot(no_throw<call>)},
-    {Py_tp_dealloc, slot(dealloc)},      {Py_tp_methods, methods}, {0, nullptr},
+PyType_Slot function_slots[] = {
+    {Py_tp_doc, const_cast<char*>(function_doc)},
+    {Py_tp_repr, slot(function_repr)},
+    {Py_tp_call, slot(no_throw<call>)},
+    {Py_tp_dealloc, slot(function_dealloc)},
+    {Py_tp_methods, function_methods},
+    {0, nullptr},
 };
 
-PyType_Spec spec = {"pythonx.Function", sizeof(Function), 0, closed_type, slots};
+PyType_Spec function_spec = {"pythonx.Function", sizeof(Function), 0, closed_type, function_slots};
 
 }  // namespace
 
 bool init_function_type(const FunctionCaller& how) {
   caller = how;
-  return make_type(&type, &spec);
+  return make_type(&function_class, &function_spec);
 }
 
-PyTypeObject* function_type() { return type; }
+PyTypeObject* function_type() { return function_class; }
 
 PyObject* make_function(Term function, bool binaries_as_str) {
-  Function* self = PyObject_New(Function, type);
+  Function* self = PyObject_New(Function, function_class);
   if (self == nullptr) return nullptr;
   self->env = enif_alloc_env();
   self->function = enif_make_copy(self->env, function);
@@ -88,7 +92,7 @@ PyObject* make_function(Term function, bool binaries_as_str) {
 }
 
 std::uint64_t start_function(PyObject* object, PyObject* arguments, PyObject* resolver) {
-  if (Py_TYPE(object) == type) {
+  if (Py_TYPE(object) == function_class) {
     return caller.start(as_function(object)->function, as_function(object)->binaries_as_str, arguments,
                         resolver);
   }
@@ -97,7 +101,7 @@ std::uint64_t start_function(PyObject* object, PyObject* arguments, PyObject* re
 }
 
 Term get_function(ErlNifEnv* env, PyObject* object) {
-  return Py_TYPE(object) == type ? enif_make_copy(env, as_function(object)->function) : 0;
+  return Py_TYPE(object) == function_class ? enif_make_copy(env, as_function(object)->function) : 0;
 }
 
 }  // namespace pythonx

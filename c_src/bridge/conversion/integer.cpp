@@ -10,7 +10,6 @@ namespace {
 // Big integers cross in the external term format (https://www.erlang.org/doc/apps/erts/erl_ext_dist): erl_nif
 // has no other way to read or make them. A version byte, a tag, the length (1 byte or 4), a sign byte, then
 // the magnitude, least significant byte first.
-constexpr unsigned char version_tag = 131;
 constexpr unsigned char small_big_tag = 110;
 constexpr unsigned char large_big_tag = 111;
 
@@ -78,7 +77,7 @@ bool make_big_integer(ErlNifEnv* env, PyObject* object, Term* out) {
   if (negative) negate(bytes, size);
   while (size > 0 && bytes[size - 1] == 0) --size;
   if (size > UINT32_MAX) return false;
-  external[0] = version_tag;
+  external[0] = external_version;
   external[1] = large_big_tag;
   put_size(external.data() + 2, size);
   external[6] = negative ? 1 : 0;

@@ -6,13 +6,12 @@
 #include "interpreters/interpreter.hpp"
 #include "interpreters/object.hpp"
 #include "interpreters/registry.hpp"
+#include "threads/signals.hpp"
 
 namespace pythonx {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-constexpr auto interrupt_interval = std::chrono::milliseconds(50);
 
 // How long threads that Python code has started may take to end by themselves when their interpreter is closed, and then
 // to end when they are interrupted.

@@ -9,6 +9,7 @@
 #include "python/gil.hpp"
 #include "python/runtime.hpp"
 #include "threads/pool.hpp"
+#include "threads/signals.hpp"
 #include "vm/system.hpp"
 
 namespace pythonx {
@@ -16,8 +17,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 using Pointer = std::shared_ptr<Subinterpreter>;
-
-constexpr auto interrupt_interval = std::chrono::milliseconds(50);
 
 // How soon the next try comes after an interrupt that could have done harm where the code was.
 constexpr auto put_off_interval = std::chrono::milliseconds(1);

@@ -11,6 +11,9 @@
 
 namespace pythonx {
 
+// Elements of a run between two looks at the clock.
+constexpr Py_ssize_t longest_run = 1024;
+
 // Up to CPython 3.11 the allocation of a container may run the cyclic collector, which calls finalizers: user
 // code, that may not run on a scheduler's small stack. Later versions collect between bytecodes only, so
 // there is nothing to do. The collector is off only while this thread holds the GIL, so no other thread ever

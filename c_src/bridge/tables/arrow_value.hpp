@@ -31,6 +31,9 @@ constexpr std::int64_t floor_divide(std::int64_t value, std::int64_t by) {
   return value / by - (value % by < 0 ? 1 : 0);
 }
 
+constexpr std::int64_t seconds_of_day = 86400;
+constexpr std::int64_t last_year = 9999;  // of Elixir's calendar, and the first one negated
+
 struct CivilDate {
   std::int64_t year;
   int month;

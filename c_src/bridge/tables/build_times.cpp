@@ -5,9 +5,6 @@
 namespace pythonx {
 namespace {
 
-constexpr std::int64_t seconds_of_day = 86400;
-constexpr std::int64_t last_year = 9999;  // of Elixir's calendar, and the first one negated
-
 bool get_field(ErlNifEnv* env, Term map, Term key, std::int64_t* out) {
   Term value;
   ErlNifSInt64 number;

@@ -28,6 +28,9 @@
 
 namespace pythonx {
 
+// In what is found to be wrong.
+inline std::string number(std::int64_t value) { return std::to_string(value); }
+
 // All of these return what is wrong; nothing for an array that is sound.
 
 // What an array says of itself, without a look at its children. Touches no values.

@@ -11,8 +11,6 @@ namespace {
 // More values than any memory has bytes: what is counted and added up below this does not overflow.
 constexpr std::int64_t most = std::int64_t{1} << 48;
 
-std::string number(std::int64_t value) { return std::to_string(value); }
-
 // How many buffers an array of a type has. Of views it has any number from that on; -1 for what nobody here reads.
 std::int64_t buffers_of(const Type& type) {
   switch (type.kind) {

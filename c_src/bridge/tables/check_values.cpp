@@ -11,8 +11,6 @@
 namespace pythonx {
 namespace {
 
-std::string number(std::int64_t value) { return std::to_string(value); }
-
 std::string at(std::int64_t i, const ArrowArray& array) { return ", at value " + number(i - array.offset); }
 
 // Blocks of values are looked at as a whole, by loops that the compiler can make into vector instructions, and one by one only

@@ -7,9 +7,6 @@
 namespace pythonx {
 namespace {
 
-constexpr std::int64_t seconds_of_day = 86400;
-constexpr std::int64_t last_year = 9999;  // of Elixir's calendar, and the first one negated
-
 constexpr char nanoseconds_text[] =
     "a value has parts of a microsecond, which Elixir's types cannot hold; nanoseconds: :truncate cuts them "
     "off";

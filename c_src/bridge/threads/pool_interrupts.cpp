@@ -16,13 +16,8 @@
 namespace pythonx {
 namespace {
 
-// How long code has to end after an interrupt before it gets the next.
-constexpr auto interrupt_interval = std::chrono::milliseconds(50);
-
-// How long a thread has to take an exception before it is looked whether it waits in C, how long it is then given to run
-// the handler of a signal, and how often that is tried in vain: what holds out is no wait, and gets no more signals.
+// How long a thread has to take an exception before it is looked whether it waits in C, and how often that is tried in vain: what holds out is no wait, and gets no more signals.
 constexpr auto look_interval = std::chrono::milliseconds(10);
-constexpr auto handler_time = std::chrono::milliseconds(10);
 constexpr int fruitless_limit = 10;
 
 // How often an interrupt is put off: at risky places for about a second, in imports for five.

@@ -17,7 +17,6 @@ using Clock = std::chrono::steady_clock;
 constexpr int soon_count = 20;
 constexpr auto soon = std::chrono::milliseconds(10);
 constexpr auto later = std::chrono::milliseconds(50);
-constexpr auto handler_time = std::chrono::milliseconds(10);
 
 // From 3.13 on each thread has bits of its own for what to look after between two instructions, and only the main thread is
 // told of signals.

@@ -18,7 +18,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr auto patience = std::chrono::milliseconds(1000);
+constexpr auto reaper_patience = std::chrono::milliseconds(1000);
 
 // How long to wait before it is looked again how a release fares: a short one has ended by then, a long one takes its time.
 constexpr auto shortest_interval = std::chrono::milliseconds(1);
@@ -72,7 +72,7 @@ class Release : public Job {
     return since == 0 ? Clock::duration::zero() : Clock::now() - Clock::time_point(Clock::duration(since));
   }
 
-  bool is_stuck() const { return elapsed() > patience; }
+  bool is_stuck() const { return elapsed() > reaper_patience; }
 
  private:
   // The label may be read at any time, without a lock: at worst it is of two names.

@@ -14,7 +14,7 @@ using Kind = SignalHandler::Kind;
 
 // How often a handler waits for its thread to leave a place where an exception would leave a lock of everyone's taken, or a
 // module half imported: some seconds.
-constexpr int put_off_limit = 100;
+constexpr int handler_put_off_limit = 100;
 
 std::atomic<bool> exit_interrupted{false};
 
@@ -58,7 +58,7 @@ bool is_for_this_thread(int number) {
     // Handlers of alarms are there to raise. Others may be those of a server that runs for ever in a module's code.
     const bool raises = is_alarm(number) || entry.kind != Kind::call;
     const bool unsafe = safety == Safety::unsafe || (raises && safety == Safety::loading);
-    if (!process.known || (unsafe && ++entry.put_off < put_off_limit)) return false;
+    if (!process.known || (unsafe && ++entry.put_off < handler_put_off_limit)) return false;
     pid = process.pid;
   }
   return ThreadPool::instance().works_for(pid);

@@ -26,11 +26,18 @@
 
 #include <Python.h>
 
+#include <chrono>
 #include <vector>
 
 #include "vm/term.hpp"
 
 namespace pythonx {
+
+// How long code has to end after an interrupt before it gets the next.
+constexpr auto interrupt_interval = std::chrono::milliseconds(50);
+
+// How long a thread that waits in C is given to run the handler of a signal.
+constexpr auto handler_time = std::chrono::milliseconds(10);
 
 // Takes the interrupt's signal (vm/system.hpp), whose handler raises only for a cancelled job, and for which CPython has a handler by now, the alarms, and the VM's SIGINT. Once, at boot.
 void take_signals();

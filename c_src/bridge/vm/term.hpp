@@ -12,6 +12,9 @@ namespace pythonx {
 
 using Term = ERL_NIF_TERM;
 
+// The first byte of the external term format (https://www.erlang.org/doc/apps/erts/erl_ext_dist).
+constexpr unsigned char external_version = 131;
+
 // Atoms are immediate values of the VM, the same in every environment, so they may be kept for good.
 #define PYTHONX_ATOMS(X)                         \
   X(ok, "ok")                                    \

@@ -71,6 +71,8 @@ PyObject* execute(const Code& code, PyObject* names) {
   return code.expression == nullptr ? nullptr : run_code(code.expression, names);
 }
 
+}  // namespace
+
 // References of an evaluation, dropped when it ends in whatever way.
 struct Frame {
   Code code;
@@ -85,10 +87,14 @@ struct Frame {
   }
 };
 
-}  // namespace
-
 EvalJob::EvalJob(ErlNifEnv* caller_env, Source source, Term globals, Term out, Term err, Term relay)
     : Job(caller_env), source_(std::move(source)), devices_(caller_env, out, err, relay) {
+  int count;
+  const Term* session;
+  if (enif_get_tuple(caller_env, globals, &count, &session) && count == 2) {
+    session_ = enif_make_copy(env(), session[0]);
+    globals = session[1];
+  }
   std::size_t size;
   if (enif_get_map_size(caller_env, globals, &size) && size > 0) globals_ = enif_make_copy(env(), globals);
 }
@@ -117,6 +123,21 @@ Term EvalJob::make_reply(ErlNifEnv* env) {
   return make_tuple(env, atoms.ok, object, globals, relayed_ ? atoms.true_ : atoms.false_);
 }
 
+// False with an exception set.
+bool EvalJob::enter(Frame* frame) {
+  if (session_ == 0) {
+    frame->main = take_main_module();
+  } else {
+    PyObject* module = get_object(env(), session_);
+    if (module == nullptr || !is_main_module(module)) {
+      PyErr_SetString(PyExc_SystemError, "expected the module of a session");
+      return false;
+    }
+    frame->main = enter_main_module(module);
+  }
+  return static_cast<bool>(frame->main);
+}
+
 // Fills `result_` and `defined_`; false with an exception set.
 bool EvalJob::evaluate(Frames* frames) {
   const EvaluationScope scope(evaluation_);
@@ -126,8 +147,7 @@ bool EvalJob::evaluate(Frames* frames) {
     *frames = Frames::internal;
     return false;
   }
-  frame.main = take_main_module();
-  if (!frame.main) return false;
+  if (!enter(&frame)) return false;
   evaluation_->main_module = Py_NewRef(frame.main.reference);
   evaluation_->source = frame.code.source();
   PyObject* names = frame.main.names();
@@ -145,7 +165,7 @@ bool EvalJob::evaluate(Frames* frames) {
 bool EvalJob::define(PyObject* names) { return globals_ == 0 || set_globals(env(), names, globals_); }
 
 bool EvalJob::take(PyObject* names, PyObject* result) {
-  if (!collect_globals(names)) return false;
+  if (session_ == 0 && !collect_globals(names)) return false;
   Py_XINCREF(result);
   result_ = result;
   return true;

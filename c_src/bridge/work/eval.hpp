@@ -9,12 +9,14 @@
 namespace pythonx {
 
 struct EvalPairs;
+struct Frame;
 
 // Replies {:ok, result | nil, globals, relayed} or {:python_error, error, relayed}, where `relayed` says that output
 // went by way of the relay process, which the caller must wait for.
 class EvalJob : public Job {
  public:
-  // `globals` is a map of names (binaries) to local objects.
+  // `globals` is a map of names (binaries) to local objects; or {module, map}, to run in the module of a session, whose names
+  // are not replied.
   EvalJob(ErlNifEnv* caller_env, Source source, Term globals, Term out, Term err, Term relay);
   ~EvalJob() override;
   EvalJob(const EvalJob&) = delete;
@@ -41,11 +43,13 @@ class EvalJob : public Job {
 
  private:
   bool evaluate(Frames* frames);
+  bool enter(Frame* frame);
   bool collect_globals(PyObject* names);
   bool collect_pairs(PyObject* names, EvalPairs* out);
 
   Source source_;
   Term globals_ = 0;  // 0 for an empty map
+  Term session_ = 0;  // the session's module; 0 for a fresh one
   Devices devices_;
   EvaluationPtr evaluation_;
   PyObject* result_ = nullptr;  // ours until it is replied

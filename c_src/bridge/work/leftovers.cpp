@@ -14,7 +14,7 @@ constexpr int list_count = 3;
 constexpr const char* list_texts[list_count] = {"meta_path", "path_hooks", "path"};
 
 // Set once, never given up.
-PyObject* sys_dict = nullptr;
+PyObject* sys_names = nullptr;
 PyObject* builtins_dict = nullptr;
 PyObject* modules_name = nullptr;
 PyObject* list_names[list_count];
@@ -33,13 +33,13 @@ const auto get_interval = reinterpret_cast<Interval>(dlsym(RTLD_DEFAULT, "_PyEva
 unsigned long interval() { return get_interval == nullptr ? switch_interval : get_interval(); }
 
 bool is_filled_list(PyObject* name) {
-  PyObject* list = PyDict_GetItemWithError(sys_dict, name);
+  PyObject* list = PyDict_GetItemWithError(sys_names, name);
   return list != nullptr && PyList_CheckExact(list) && PyList_GET_SIZE(list) > 0;
 }
 
 bool is_whole() {
   return std::all_of(std::begin(list_names), std::end(list_names), is_filled_list) &&
-         PyDict_GetItemWithError(sys_dict, modules_name) == PyImport_GetModuleDict() &&
+         PyDict_GetItemWithError(sys_names, modules_name) == PyImport_GetModuleDict() &&
          PyDict_GET_SIZE(builtins_dict) >= builtins_size && Py_GetRecursionLimit() >= recursion_limit &&
          interval() == switch_interval;
 }
@@ -51,7 +51,7 @@ bool is_import_own() { return PyDict_GetItemWithError(builtins_dict, import_name
 bool init_leftovers() {
   PyObject* sys = PyImport_ImportModule("sys");
   if (sys == nullptr) return false;
-  sys_dict = PyModule_GetDict(sys);
+  sys_names = PyModule_GetDict(sys);
   builtins_dict = Py_NewRef(PyEval_GetBuiltins());
   modules_name = PyUnicode_InternFromString("modules");
   for (int i = 0; i < list_count; ++i) list_names[i] = PyUnicode_InternFromString(list_texts[i]);

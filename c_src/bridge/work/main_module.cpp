@@ -44,17 +44,23 @@ bool is_current(PyObject* module) {
   return PyDict_GetItemWithError(PyImport_GetModuleDict(), main_name) == module;
 }
 
-MainModule make() {
+// Takes over the reference, which may be nullptr.
+MainModule enter(PyObject* module) {
   MainModule main;
-  main.module = PyObject_CallOneArg(main_type, main_name);
+  main.module = module;
   if (!main) return main;
   main.reference = PyWeakref_NewRef(main.module, nullptr);
-  if (main.reference == nullptr || !set_initial_names(main.names()) ||
-      PyDict_SetItem(PyImport_GetModuleDict(), main_name, main.module) < 0) {
+  if (main.reference == nullptr || PyDict_SetItem(PyImport_GetModuleDict(), main_name, main.module) < 0) {
     Py_CLEAR(main.module);
     Py_CLEAR(main.reference);
   }
   return main;
+}
+
+MainModule make() {
+  PyObject* module = PyObject_CallOneArg(main_type, main_name);
+  if (module != nullptr && !set_initial_names(PyModule_GetDict(module))) Py_CLEAR(module);
+  return enter(module);
 }
 
 void drop(MainModule main) {
@@ -65,7 +71,7 @@ void drop(MainModule main) {
 #ifndef Py_GIL_DISABLED
 bool is_alone(const MainModule& main) {
   return Py_REFCNT(main.module) == 2 && Py_REFCNT(main.names()) == 1 && is_current(main.module) &&
-         reinterpret_cast<PyObject*>(Py_TYPE(main.module)) == main_type;
+         is_main_module(main.module);
 }
 
 // Whether the dict holds just what a fresh one does.
@@ -236,6 +242,10 @@ MainModule take_main_module() {
   return make();
 }
 
+MainModule enter_main_module(PyObject* module) { return enter(Py_NewRef(module)); }
+
+bool is_main_module(PyObject* object) { return reinterpret_cast<PyObject*>(Py_TYPE(object)) == main_type; }
+
 // No code of the user's runs here, so nobody else settles a class meanwhile: under the GIL, or, without one, a lock.
 void settle_classes(PyObject* names, PyObject* source) {
   const CollectorPause no_user_code(false);
@@ -259,7 +269,7 @@ void settle_classes(PyObject* names, PyObject* source) {
 PyObject* home_of(PyObject* object) {
   PyTypeObject* type = as_class(object);
   PyObject* module = type == nullptr ? nullptr : home_slot(type);
-  return module != nullptr && reinterpret_cast<PyObject*>(Py_TYPE(module)) == main_type ? module : nullptr;
+  return module != nullptr && is_main_module(module) ? module : nullptr;
 }
 
 void give_back_main_module(MainModule main) {

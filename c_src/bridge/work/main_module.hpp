@@ -30,6 +30,13 @@ struct MainModule {
 // A fresh module, which is sys.modules["__main__"] from here on. Empty with an exception set.
 MainModule take_main_module();
 
+// The same with a module that is kept from evaluation to evaluation, for a Pythonx.Session. What holds it keeps it from being
+// emptied by later ones.
+MainModule enter_main_module(PyObject* module);
+
+// Whether it is a module that an evaluation can run in.
+bool is_main_module(PyObject* object);
+
 // Gives the classes that the namespace holds, and those in them, a home, which remembers the evaluation's source. Called
 // when the code has run, also with an exception set.
 void settle_classes(PyObject* names, PyObject* source);

@@ -16,7 +16,6 @@
 #include "work/streams.hpp"
 
 namespace pythonx {
-namespace {
 
 // What an operation works on: encoded terms, and names, which are str whatever binaries are otherwise.
 struct Operands {
@@ -26,6 +25,8 @@ struct Operands {
   PyObject* value(Py_ssize_t index) const { return PyTuple_GET_ITEM(values, index); }
   PyObject* name(Py_ssize_t index) const { return PyTuple_GET_ITEM(names, index); }
 };
+
+namespace {
 
 PyObject* new_none() {
   Py_INCREF(Py_None);
@@ -209,7 +210,7 @@ struct ObjectOperation {
 
 namespace {
 
-constexpr ObjectOperation operations[] = {
+constexpr ObjectOperation object_operations[] = {
     {"call", call, false},
     {"call_path", call_path, false},
     {"call_method", call_method, false},
@@ -227,19 +228,19 @@ constexpr ObjectOperation operations[] = {
     {"next_batch", nullptr, false},
 };
 
-constexpr std::size_t operation_count = sizeof(operations) / sizeof(*operations);
+constexpr std::size_t operation_count = sizeof(object_operations) / sizeof(*object_operations);
 Term operation_atoms[operation_count];
 
 }  // namespace
 
 void init_object_operations(ErlNifEnv* env) {
   for (std::size_t i = 0; i < operation_count; ++i)
-    operation_atoms[i] = enif_make_atom(env, operations[i].name);
+    operation_atoms[i] = enif_make_atom(env, object_operations[i].name);
 }
 
 const ObjectOperation* find_object_operation(Term name) {
   for (std::size_t i = 0; i < operation_count; ++i) {
-    if (operation_atoms[i] == name) return &operations[i];
+    if (operation_atoms[i] == name) return &object_operations[i];
   }
   return nullptr;
 }

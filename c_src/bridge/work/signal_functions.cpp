@@ -194,7 +194,7 @@ PyCFunction erase(Function function) noexcept {
   return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function));
 }
 
-PyMethodDef methods[] = {
+PyMethodDef signal_methods[] = {
     {"signal", set_handler, METH_VARARGS,
      "Set the handler of a signal, on any thread: a callable, SIG_IGN, SIG_DFL, or None to give it back to "
      "the VM.\n\n"
@@ -225,7 +225,7 @@ PyObject* make_signal_functions(PyObject* own) {
   PyObject* functions = PyDict_New();
   PyObject* module = PyUnicode_FromString("_signal");
   bool ok = functions != nullptr && module != nullptr;
-  for (PyMethodDef* method = methods; ok && method->ml_name != nullptr; ++method) {
+  for (PyMethodDef* method = signal_methods; ok && method->ml_name != nullptr; ++method) {
     PyObject* function = PyCFunction_NewEx(method, nullptr, module);
     ok = function != nullptr && PyDict_SetItemString(functions, method->ml_name, function) == 0;
     Py_XDECREF(function);

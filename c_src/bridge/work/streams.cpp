@@ -120,14 +120,15 @@ PyObject* flush(PyObject* self, PyObject*) {
   return result;
 }
 
-PyMethodDef methods[] = {{"write", write, METH_O, "Write text to the stream of the evaluation that calls."},
-                         {"flush", flush, METH_NOARGS, "Flush the stream of the evaluation that calls."},
-                         {"stream", get, METH_NOARGS, "The stream of the evaluation that calls."}};
+PyMethodDef front_methods[] = {
+    {"write", write, METH_O, "Write text to the stream of the evaluation that calls."},
+    {"flush", flush, METH_NOARGS, "Flush the stream of the evaluation that calls."},
+    {"stream", get, METH_NOARGS, "The stream of the evaluation that calls."}};
 
 bool add_methods(PyObject* object, int number) {
   PyObject* self = PyLong_FromLong(number);
   bool ok = self != nullptr;
-  for (PyMethodDef& method : methods) {
+  for (PyMethodDef& method : front_methods) {
     PyObject* function = ok ? PyCFunction_NewEx(&method, self, nullptr) : nullptr;
     ok = function != nullptr && PyObject_SetAttrString(object, method.ml_name, function) == 0;
     Py_XDECREF(function);

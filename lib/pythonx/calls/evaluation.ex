@@ -32,10 +32,29 @@ defmodule Pythonx.Calls.Evaluation do
     opts = opts |> options!() |> Map.update!(:timeout, &Deadline.new/1)
     globals = encode!(globals, opts)
     {out, err} = devices!(opts)
+    Pythonx.Reloader.check()
 
     Telemetry.span([:pythonx, :eval], %{process: self(), code: code}, fn ->
       NIF.eval(code, location, globals, out, err, relay, opts.timeout)
     end)
+  end
+
+  @doc """
+  Evaluates code in the module of a `Pythonx.Session`, in which the names stay. Returns the result alone.
+  """
+  @spec eval_in(Object.t(), String.t(), %{String.t() => term()}, keyword()) :: Object.t() | nil
+  def eval_in(session, code, globals, opts) do
+    relay = relay!()
+    opts = opts |> options!() |> Map.update!(:timeout, &Deadline.new/1)
+    globals = encode!(globals, opts)
+    {out, err} = devices!(opts)
+
+    {result, _names} =
+      Telemetry.span([:pythonx, :eval], %{process: self(), code: code}, fn ->
+        NIF.eval(code, {"<string>", 1}, {session, globals}, out, err, relay, opts.timeout)
+      end)
+
+    result
   end
 
   @doc """
@@ -61,12 +80,12 @@ defmodule Pythonx.Calls.Evaluation do
 
   defp relay!, do: Calls.relay() || raise("the :pythonx application needs to be started before calling Pythonx.eval/3")
 
-  defp options!([]), do: @defaults
+  defp options!([]), do: Options.configured(@defaults)
 
   defp options!(opts) do
     documented = if Keyword.keyword?(opts), do: Keyword.drop(opts, @additional), else: opts
     Keyword.validate!(documented, @devices)
-    opts = Map.merge(@defaults, Map.new(opts))
+    opts = @defaults |> Options.configured() |> Map.merge(Map.new(opts))
     for option <- @additional, do: Options.check!(option, Map.fetch!(opts, option))
     opts
   end

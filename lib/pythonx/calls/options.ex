@@ -9,6 +9,42 @@ defmodule Pythonx.Calls.Options do
   # What `receive` can wait for, in milliseconds: 49 days.
   @longest 0xFFFF_FFFF
 
+  # What an application has configured is read when it starts: each call of Python asks for it.
+  @configurable [:binaries, :types]
+
+  @doc """
+  Takes `config :pythonx, :defaults`: what `:binaries` and `:types` are where a call does not say.
+  """
+  @spec configure!(term()) :: :ok
+  def configure!(defaults) do
+    valid? = Keyword.keyword?(defaults) and Enum.all?(Keyword.keys(defaults), &(&1 in @configurable))
+
+    unless valid? do
+      raise ArgumentError,
+            "expected `config :pythonx, :defaults` to be a keyword list of :binaries and :types, got: #{inspect(defaults)}"
+    end
+
+    Enum.each(defaults, fn {option, value} -> check!(option, value) end)
+    :persistent_term.put(__MODULE__, Map.new(defaults))
+  end
+
+  @doc """
+  The defaults of the application, over those of a function.
+  """
+  @spec configured(map()) :: map()
+  def configured(defaults) do
+    case :persistent_term.get(__MODULE__, nil) do
+      none when none in [nil, %{}] -> defaults
+      configured -> Map.merge(defaults, configured)
+    end
+  end
+
+  @doc """
+  Whether the application has defaults of its own.
+  """
+  @spec configured?() :: boolean()
+  def configured?, do: :persistent_term.get(__MODULE__, %{}) != %{}
+
   @doc """
   The options as a map, checked. `taken` is a list of names, or of names with defaults of their own.
 
@@ -24,6 +60,10 @@ defmodule Pythonx.Calls.Options do
   end
 
   defp with_default({option, default}), do: {option, default}
+
+  defp with_default(option) when option in @configurable,
+    do: {option, @defaults |> Map.take([option]) |> configured() |> Map.fetch!(option)}
+
   defp with_default(option), do: {option, Map.fetch!(@defaults, option)}
 
   @doc """

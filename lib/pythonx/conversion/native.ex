@@ -175,8 +175,21 @@ defmodule Pythonx.Conversion.Native do
     fun.(term)
   rescue
     error in [Protocol.UndefinedError, ArgumentError] ->
-      reraise with_path(error, term, Pythonx.Conversion.Path.find(root, term)), __STACKTRACE__
+      reraise error |> with_hint(term) |> with_path(term, Pythonx.Conversion.Path.find(root, term)), __STACKTRACE__
   end
+
+  @doc """
+  The error of a term that has no counterpart, with the option that would give it one.
+  """
+  @spec with_hint(Exception.t(), term()) :: Exception.t()
+  def with_hint(%Protocol.UndefinedError{protocol: Pythonx.Encoder, value: term, description: none} = error, term)
+      when none in [nil, ""] do
+    if Pythonx.Conversion.Types.known?(term),
+      do: %{error | description: "cannot encode this value, but with the option types: :rich it becomes one of Python's own"},
+      else: error
+  end
+
+  def with_hint(error, _term), do: error
 
   # Of a built-in type the walk leaves what it has no counterpart for, about which there is something to say, or a type that
   # somebody has an own implementation for.

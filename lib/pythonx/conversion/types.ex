@@ -48,6 +48,13 @@ defmodule Pythonx.Conversion.Types do
   end
 
   @doc """
+  Whether there is a counterpart with `types: :rich` for a struct of this kind.
+  """
+  @spec known?(term()) :: boolean()
+  def known?(%struct{}), do: struct in [Date, Time, NaiveDateTime, DateTime, Range, Decimal, Duration]
+  def known?(_other), do: false
+
+  @doc """
   What Python needs to make an object for a struct; `nil` for any other term.
   """
   @spec describe(term()) :: tuple() | nil

@@ -18,7 +18,7 @@ defmodule Pythonx.Pool.Worker do
   # that the worker itself has called, and needs no lease.
   #
   # Requests are native functions of the bridge by name: a `call` is answered by number, a `submit` by a message to its caller,
-  # `{ref, reply}`, which is known here by its first bytes. Neither is decoded here.
+  # `{tag, reply}`, which is known here by its first bytes. Neither is decoded here.
   #
   # What it says is checked first; `Pythonx.Pool.External` has the rule. A message that begins and does not go on is one of
   # those that lie: nothing else would be heard any more.
@@ -107,6 +107,7 @@ defmodule Pythonx.Pool.Worker do
     pending: %{},
     monitors: %{},
     callers: %{},
+    known: %{},
     pids: MapSet.new(),
     devices: [],
     functions: %{},
@@ -168,7 +169,9 @@ defmodule Pythonx.Pool.Worker do
     port = options |> Command.build(plan.program) |> open_port()
     timer = Process.send_after(self(), :boot_timeout, options.boot_timeout)
     state = %__MODULE__{pool: pool, options: options, plan: plan, port: port, creation: creation, callbacks: callbacks}
-    {:ok, write(%{state | boot_timer: timer}, Frame.to_worker(:setup, 0, Frame.payload(setup(state))))}
+    # By bytes: this node may get a name, and with it another one for each of them.
+    known = for pid <- [self(), callbacks, janitor()], pid != nil, into: %{}, do: {pid_bytes(pid), pid}
+    {:ok, write(%{state | boot_timer: timer, known: known}, Frame.to_worker(:setup, 0, Frame.payload(setup(state))))}
   end
 
   # The names that the bridge sends messages to. What it tells of its threads concerns nobody here.
@@ -499,7 +502,10 @@ defmodule Pythonx.Pool.Worker do
     case External.decode_known(payload) do
       {:ok, {:whereis, name}} when is_atom(name) -> answer(state, id, Process.whereis(name) || :undefined)
       {:ok, {:alive, pid}} when is_pid(pid) -> answer(state, id, node(pid) != node() or Process.alive?(pid))
-      _unknown -> answer(state, id, :undefined)
+      {:ok, {:atom, name}} when is_binary(name) -> answer(state, id, External.atom?(name))
+      {:ok, _unknown} -> answer(state, id, false)
+      # Nobody has a name that this VM has no atom of.
+      :error -> answer(state, id, :undefined)
     end
   end
 
@@ -528,7 +534,7 @@ defmodule Pythonx.Pool.Worker do
     bytes
   end
 
-  # The job whose reply this is: {caller, {ref, reply}}.
+  # The job whose reply this is: {caller, {tag, reply}}.
   defp find_job(state, term) do
     Enum.find_value(state.pending, fn
       {_id, %{kind: :submit, prefix: prefix} = request} ->
@@ -544,9 +550,9 @@ defmodule Pythonx.Pool.Worker do
   defp deliver(state, term, count, content) do
     with bytes when bytes != nil <- recipient(term),
          true <-
-           bytes in state.pids or bytes == pid_bytes(self()) or bytes == pid_bytes(state.callbacks) or
-             bytes == pid_bytes(janitor() || self()),
+           bytes in state.pids or is_map_key(state.known, bytes),
          {:ok, {pid, message}} <- External.decode(term, state.pool),
+         pid = Map.get(state.known, bytes, pid),
          {:ok, message} <- adopt(message, count, content, state) do
       pass_on(pid, message, state)
     else

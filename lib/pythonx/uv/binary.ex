@@ -60,7 +60,7 @@ defmodule Pythonx.Uv.Binary do
       else: Version.compare(version, @oldest) != :lt
   end
 
-  # Says `uv 0.13.0`, with more behind it in some builds.
+  # Says `uv 0.13.8`, with more behind it in some builds.
   defp version(path) do
     with {:ok, "uv " <> text, 0} <- Program.run(path, ["--version"]),
          [word | _rest] <- String.split(text) do

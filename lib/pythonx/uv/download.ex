@@ -32,19 +32,19 @@ defmodule Pythonx.Uv.Download do
     if known?, do: [github, pypi], else: [pypi, github]
   end
 
-  # When both fail, the first failure is the one to report: that is the usual way.
+  # When both fail, GitHub's failure is the one to report, whichever came first: that is the way that is documented.
   defp from_first!([{name, fetch!}, {other, other_fetch!}], version, target) do
     fetch!.(version, target)
   rescue
-    error in RuntimeError ->
-      Logger.debug("Trying #{other}, because uv could not be had from #{name}: #{Exception.message(error)}")
+    first in RuntimeError ->
+      Logger.debug("Trying #{other}, because uv could not be had from #{name}: #{Exception.message(first)}")
 
       try do
         other_fetch!.(version, target)
       rescue
         second in RuntimeError ->
           Logger.debug("uv could not be had from #{other} either: #{Exception.message(second)}")
-          reraise error, __STACKTRACE__
+          reraise if(name == "GitHub", do: first, else: second), __STACKTRACE__
       end
   end
 
@@ -52,8 +52,9 @@ defmodule Pythonx.Uv.Download do
     url = "#{base}/#{version}/#{Target.archive_name(target)}"
     Logger.debug("Downloading uv archive from #{url}")
     archive = Utils.fetch_body!(url)
-    # The published sum comes from where the archive comes from: it finds what was damaged, not what was forged. For
-    # the version that is downloaded by default we bring the sums along.
+
+    # The published sum comes from where the archive comes from: it finds what was damaged, not what was forged. Where we
+    # bring the sum along, of the wheel for the version that is downloaded by default, it has to be the genuine one.
     verify!(archive, Checksums.archive(version, target) || published_checksum!(url), url)
     extract!(archive, url)
   end

@@ -2,7 +2,7 @@ defmodule Pythonx.Uv.Options do
   # The options of `Pythonx.uv_init/2`: checked once, then a map with every key.
   @moduledoc false
 
-  @default_uv_version "0.13.0"
+  @default_uv_version "0.13.8"
 
   @defaults [force: false, uv_version: @default_uv_version, native_tls: false, python: nil]
 

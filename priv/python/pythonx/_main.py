@@ -12,6 +12,7 @@ the namespaces that these come from. What nobody has passed to an evaluation it 
 
 from __future__ import annotations
 
+import builtins
 import gc
 import itertools
 import sys
@@ -78,6 +79,13 @@ class MainModule(ModuleType):
 
     def __dir__(self) -> list[str]:
         return list(own_names(_pythonx.current_main()))
+
+
+def new_session() -> MainModule:
+    """Return a module for evaluations that share their names; see main_module.hpp."""
+    main = MainModule(_MAIN)
+    _get(main, "__dict__")["__builtins__"] = vars(builtins)
+    return main
 
 
 def own_names(main: ModuleType | None) -> dict[str, Any]:

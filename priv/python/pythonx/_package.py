@@ -179,3 +179,16 @@ def add_finders(*finders: Any) -> None:
 def remember_path() -> None:
     """Take `sys.path` as it is now for what it is at first."""
     _initial["path"] = list(sys.path)
+
+
+def extend_path(folder: str) -> None:
+    """Add a folder to `sys.path`, now and when it is put back."""
+    for path in (sys.path, _initial["path"]):
+        if folder not in path:
+            path.append(folder)
+
+
+def add_hook(hook: Any) -> None:
+    """Put a hook before all others, now and when it is put back."""
+    sys.path_hooks.insert(0, hook)
+    _initial["path_hooks"].insert(0, hook)

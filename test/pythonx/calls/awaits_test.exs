@@ -30,7 +30,7 @@ defmodule Pythonx.Calls.AwaitsTest do
       task = Task.async(fn -> Pythonx.await(future, decode: true) end)
       %{"loop" => loop} = globals("import pythonx._loop\nloop = pythonx._loop.get_loop()")
       Pythonx.eval("loop.call_soon_threadsafe(future.set_result, 7)", %{"loop" => loop, "future" => future})
-      assert Task.await(task, 60_000) == 7
+      assert Task.await(task, patience()) == 7
     end
 
     test "raises what the coroutine raises, with its frames only" do
@@ -49,7 +49,7 @@ defmodule Pythonx.Calls.AwaitsTest do
     test "of a thousand processes shares the loop" do
       %{"f" => f} = globals("import asyncio\nasync def f(n):\n  await asyncio.sleep(0.05)\n  return n")
       tasks = for n <- 1..1000, do: Task.async(fn -> f |> Pythonx.call([n]) |> Pythonx.await(decode: true) end)
-      assert Task.await_many(tasks, 30_000) == Enum.to_list(1..1000)
+      assert Task.await_many(tasks, patience()) == Enum.to_list(1..1000)
     end
 
     test "is cancelled when its time is over, and nothing comes late" do
@@ -301,7 +301,7 @@ defmodule Pythonx.Calls.AwaitsTest do
 
       handlers = for n <- 0..99, do: elem(assert_receive({:waiting, ^n, _pid}), 2)
       handlers |> Enum.reverse() |> Enum.each(&send(&1, :go))
-      assert Task.await(task, 60_000) == Enum.map(0..99, &(&1 * 10))
+      assert Task.await(task, patience()) == Enum.map(0..99, &(&1 * 10))
     end
 
     test "raise in the coroutine, and through it" do
@@ -368,8 +368,8 @@ defmodule Pythonx.Calls.AwaitsTest do
       # What the other asks about itself has been answered before the function ends.
       wait_until(fn -> length(Pythonx.running()) == 2 and suspects() == 0 end)
       send(handler, :go)
-      assert Task.await(blocking, 60_000) == 1
-      assert Task.await(other, 60_000) == 2
+      assert Task.await(blocking, patience()) == 1
+      assert Task.await(other, patience()) == 2
     end
 
     defp suspects, do: eval!("import pythonx._loop\nlen(pythonx._loop._suspects)")
@@ -385,7 +385,7 @@ defmodule Pythonx.Calls.AwaitsTest do
           error -> error
         end
       end)
-      |> Task.await(60_000)
+      |> Task.await(patience())
       |> case do
         7 -> 7
         error -> raise error

@@ -109,7 +109,7 @@ defmodule Pythonx.Calls.CallbacksTest do
       test = self()
 
       {task, {handler, callers, leader}, own} =
-        Task.await(Task.async(fn -> {self(), eval!("f()", %{"f" => f}), Process.group_leader()} end), 60_000)
+        Task.await(Task.async(fn -> {self(), eval!("f()", %{"f" => f}), Process.group_leader()} end), patience())
 
       assert callers == [task, test]
       assert leader == own
@@ -221,7 +221,7 @@ defmodule Pythonx.Calls.CallbacksTest do
       end
 
       {ids, _} = Pythonx.eval("import types; types.SimpleNamespace(seen=[])", %{})
-      assert Task.await(Task.async(fn -> down.(down, ids, 50) end), 60_000) == "bottom"
+      assert Task.await(Task.async(fn -> down.(down, ids, 50) end), patience()) == "bottom"
       seen = Pythonx.getattr(ids, :seen, decode: true)
       assert length(seen) == 50
       assert [_one] = Enum.uniq(seen)
@@ -239,14 +239,14 @@ defmodule Pythonx.Calls.CallbacksTest do
     end
 
     test "evaluations of other processes that the function starts have threads of their own" do
-      f = fn -> 1..4 |> Enum.map(&Task.async(fn -> eval!("x * 2", %{"x" => &1}) end)) |> Task.await_many(60_000) end
+      f = fn -> 1..4 |> Enum.map(&Task.async(fn -> eval!("x * 2", %{"x" => &1}) end)) |> Task.await_many(patience()) end
       assert eval!("f()", %{"f" => f}) == [2, 4, 6, 8]
     end
 
     test "from many processes at once" do
       down = fn down, n -> if n == 0, do: 0, else: eval!("1 + f(f, n)", %{"f" => down, "n" => n - 1}) end
       tasks = for _ <- 1..8, do: Task.async(fn -> down.(down, 20) end)
-      assert Task.await_many(tasks, 30_000) == List.duplicate(20, 8)
+      assert Task.await_many(tasks, patience()) == List.duplicate(20, 8)
     end
   end
 
@@ -260,9 +260,9 @@ defmodule Pythonx.Calls.CallbacksTest do
       end
 
       tasks = for n <- 1..1000, do: Task.async(fn -> eval!("f(n)", %{"f" => f, "n" => n}) end)
-      handlers = for _ <- 1..1000, do: elem(assert_receive({:waiting, _pid}, 30_000), 1)
+      handlers = for _ <- 1..1000, do: elem(assert_receive({:waiting, _pid}), 1)
       handlers |> Enum.shuffle() |> Enum.each(&send(&1, :go))
-      assert Task.await_many(tasks, 30_000) == Enum.to_list(1..1000)
+      assert Task.await_many(tasks, patience()) == Enum.to_list(1..1000)
     end
   end
 
@@ -419,7 +419,7 @@ defmodule Pythonx.Calls.CallbacksTest do
       f = endless(test)
       pid = spawn(fn -> send(test, {:line, last_line(fn -> eval!("f()", %{"f" => f}) end)}) end)
       assert_receive {:handler, _handler}
-      assert [%{process: ^pid, code: "f()"}] = Pythonx.running()
+      assert [%{code: "f()"}] = running(pid)
       assert Pythonx.interrupt(pid)
       assert_receive {:line, "KeyboardInterrupt\n"}
       refute Pythonx.interrupt(pid)
@@ -438,7 +438,7 @@ defmodule Pythonx.Calls.CallbacksTest do
       task = Task.async(fn -> eval!("try:\n  f()\nexcept KeyboardInterrupt:\n  r = 'inner'\nr", %{"f" => f}) end)
       assert_receive {:handler, handler}
       wait_until(fn -> Pythonx.interrupt(handler) end)
-      assert Task.await(task, 60_000) == "inner"
+      assert Task.await(task, patience()) == "inner"
     end
   end
 

@@ -25,11 +25,11 @@ defmodule Pythonx.Calls.ControlTest do
         capture_log(fn ->
           # Where its time is over before it got that far, it is like any other code.
           assert Enum.find(1..20, &sticks?(globals, 50 * &1))
-          assert [%{process: ^test, code: "stubborn()", elapsed: elapsed}] = Pythonx.running()
+          assert [%{code: "stubborn()", elapsed: elapsed}] = running(test)
           assert elapsed > 0
           # Nobody else is held up.
-          assert Task.await(Task.async(fn -> eval!("1") end), 60_000) == 1
-          Task.await(Task.async(fn -> Pythonx.call_method(globals["go"], :set) end), 60_000)
+          assert Task.await(Task.async(fn -> eval!("1") end), patience()) == 1
+          Task.await(Task.async(fn -> Pythonx.call_method(globals["go"], :set) end), patience())
           wait_until(fn -> Pythonx.running() == [] end)
           # It is told just after; what it was sent has been handled when it answers.
           wait_until(fn -> :sys.get_state(Pythonx.Calls.Watch).stuck == 0 end)
@@ -60,13 +60,12 @@ defmodule Pythonx.Calls.ControlTest do
       task = Task.async(fn -> eval!("# outer\nf()", %{"f" => f}) end)
       assert_receive {:inner, inner}
       assert_receive {:inmost, inmost}
-      running = Enum.sort_by(Pythonx.running(), & &1.code)
-      assert [%{code: "# outer", thread: thread}, %{code: "f()", process: ^inner, thread: thread}] = running
-      assert hd(running).process == task.pid
-      assert hd(running).elapsed >= List.last(running).elapsed
+      assert [%{code: "f()", thread: thread, elapsed: shorter}] = running(inner)
+      assert [%{code: "# outer", thread: ^thread, elapsed: elapsed}] = running(task.pid)
+      assert elapsed >= shorter
       send(inmost, :go)
-      assert Task.await(task, 60_000) == 1
-      assert Pythonx.running() == []
+      assert Task.await(task, patience()) == 1
+      assert running(task.pid) ++ running(inner) == []
     end
 
     test "shows the first line that is not blank" do
@@ -74,9 +73,9 @@ defmodule Pythonx.Calls.ControlTest do
       f = waiting(test, :waiting)
       task = Task.async(fn -> eval!("\n  \r\nx = f()\r\nx", %{"f" => f}) end)
       assert_receive {:waiting, handler}
-      assert [%{code: "x = f()"}] = Pythonx.running()
+      assert [%{code: "x = f()"}] = running(task.pid)
       send(handler, :go)
-      assert Task.await(task, 60_000) == 1
+      assert Task.await(task, patience()) == 1
     end
 
     test "names the operation and what it works on" do
@@ -85,9 +84,9 @@ defmodule Pythonx.Calls.ControlTest do
       {object, _} = Pythonx.eval("import types; types.SimpleNamespace(method=f)", %{"f" => f})
       task = Task.async(fn -> Pythonx.call_method(object, :method, [], [], decode: true) end)
       assert_receive {:waiting, handler}
-      assert [%{code: "call_method method"}] = Pythonx.running()
+      assert [%{code: "call_method method"}] = running(task.pid)
       send(handler, :go)
-      assert Task.await(task, 60_000) == 1
+      assert Task.await(task, patience()) == 1
     end
   end
 
@@ -173,10 +172,10 @@ defmodule Pythonx.Calls.ControlTest do
       for {name, _operation} <- operations, do: assert_receive({:given_up, ^name, 50})
       assert Enum.any?(Pythonx.running(), &(&1.process == holder.pid))
       File.write!(path, "x")
-      Task.await(holder, 60_000)
+      Task.await(holder, patience())
       wait_until(fn -> Pythonx.running() == [] end)
       for task <- tasks, do: send(task.pid, :released)
-      for result <- Task.await_many(tasks, 60_000), do: assert({_name, {:messages, []}} = result)
+      for result <- Task.await_many(tasks, patience()), do: assert({_name, {:messages, []}} = result)
       wait_until(fn -> DynamicSupervisor.count_children(Pythonx.Calls.Producers).active == 0 end)
       # None of them began, so none of them goes on.
       assert %{reported: ^reported, stuck: 0} = :sys.get_state(Pythonx.Calls.Watch)
@@ -240,7 +239,8 @@ defmodule Pythonx.Calls.ControlTest do
 
   describe "a caller that is killed" do
     for {what, code} <- [{"a busy loop", "while True: pass"}, {"time.sleep", "time.sleep(60)"}] do
-      test "frees the core within 50 ms, on the main thread: #{what}" do
+      # How soon: bench/interrupts.exs.
+      test "frees the core, on the main thread: #{what}" do
         test = self()
 
         # Python itself says when the code ended.
@@ -253,19 +253,13 @@ defmodule Pythonx.Calls.ControlTest do
             pythonx.send(test, pythonx.Atom('ended'))
         """
 
-        times =
-          for _ <- 1..5 do
-            await_main_thread()
-            pid = spawn(fn -> Pythonx.eval(code, %{"test" => test}) end)
-            assert_receive {:started}
-            before = System.monotonic_time(:millisecond)
-            Process.exit(pid, :kill)
-            assert_receive :ended, 3000, inspect(Pythonx.running())
-            System.monotonic_time(:millisecond) - before
-          end
-
-        # The median: one of several may be held up by the machine.
-        assert times |> Enum.sort() |> Enum.at(2) < 50
+        for _ <- 1..5 do
+          await_main_thread()
+          pid = spawn(fn -> Pythonx.eval(code, %{"test" => test}) end)
+          assert_receive {:started}
+          Process.exit(pid, :kill)
+          assert_receive :ended, patience(), inspect(Pythonx.running())
+        end
       end
     end
   end

@@ -20,7 +20,7 @@ defmodule Pythonx.Calls.LoopTest do
       end
     end
     |> Task.async()
-    |> Task.await(20_000)
+    |> Task.await(patience())
   end
 
   defp awaited(code, globals \\ %{}) do
@@ -34,7 +34,7 @@ defmodule Pythonx.Calls.LoopTest do
       end
     end
     |> Task.async()
-    |> Task.await(20_000)
+    |> Task.await(patience())
   end
 
   # One of another process, which has begun and waits for `go`; its task gives what it awaited.
@@ -55,13 +55,13 @@ defmodule Pythonx.Calls.LoopTest do
     """
 
     task = Task.async(fn -> outcome(code, %{"test" => test}) end)
-    assert_receive {:future, future}, 10_000
+    assert_receive {:future, future}
     {task, future}
   end
 
   defp let_go({task, future}) do
     Pythonx.eval("future.get_loop().call_soon_threadsafe(future.set_result, 'unharmed')", %{"future" => future})
-    Task.await(task, 20_000)
+    Task.await(task, patience())
   end
 
   defp assert_loop do
@@ -423,7 +423,7 @@ defmodule Pythonx.Calls.LoopTest do
         test = self()
         code = "import asyncio, pythonx\nasync def main():\n  pythonx.send(t, 'on')\n  await asyncio.sleep(60)"
         awaits = Task.async(fn -> awaited(code, %{"t" => test}) end)
-        assert_receive "on", 10_000
+        assert_receive "on"
         # Within the coroutine of the top level this would be an exception of its own.
         number = outcome(@strike <> "await ident()")
         assert outcome(@strike <> "strike(number, #{unquote(exception)})\n'sent'", %{"number" => number}) == "sent"
@@ -431,8 +431,8 @@ defmodule Pythonx.Calls.LoopTest do
         line =
           "RuntimeError: the event loop was struck by #{unquote(exception)}, which ended everything that was awaited on it\n"
 
-        assert Task.await(awaits, 20_000) == line
-        assert Task.await(task, 20_000) == line
+        assert Task.await(awaits, patience()) == line
+        assert Task.await(task, patience()) == line
         assert_loop()
       end
     end
@@ -462,7 +462,7 @@ defmodule Pythonx.Calls.LoopTest do
             "import asyncio, os\nasync def main():\n  loop = asyncio.get_running_loop()\n  #{unquote(code)}\n  await asyncio.sleep(60)\nawait main()"
 
           assert outcome(code) =~ ~r/^RuntimeError: the event loop was struck by \w+/
-          assert Task.await(task, 20_000) =~ ~r/^RuntimeError: the event loop was struck by \w+/
+          assert Task.await(task, patience()) =~ ~r/^RuntimeError: the event loop was struck by \w+/
           assert_loop()
           assert loop_of_all() != loop
           eval!("import gc\ngc.collect()")
@@ -497,7 +497,7 @@ defmodule Pythonx.Calls.LoopTest do
                  "import asyncio\nasync def main():\n  asyncio.get_running_loop()._selector.close()\n  await asyncio.sleep(60)\nawait main()"
                ) =~ "RuntimeError"
 
-        Task.await(task, 20_000)
+        Task.await(task, patience())
         error = assert_raise Pythonx.Error, fn -> Pythonx.await(future) end
         assert List.last(error.lines) =~ "attached to a different loop"
         assert_loop()

@@ -55,9 +55,9 @@ defmodule Pythonx.Calls.WaitsTest do
         end
 
         task = Task.async(fn -> last_line(unquote(code), %{"f" => f}) end)
-        assert_receive :called, 10_000
+        assert_receive :called
         capture_log(fn -> assert Application.stop(:pythonx) == :ok end)
-        assert Task.await(task, 20_000) == unquote(answer)
+        assert Task.await(task, patience()) == unquote(answer)
       end
     end
 
@@ -92,7 +92,7 @@ defmodule Pythonx.Calls.WaitsTest do
       # Ends when the thread has opened it.
       {_, 0} = System.cmd("sh", ["-c", ": > \"$0\"", path])
       seen = Task.async(fn -> wait_until(fn -> Pythonx.decode(globals["errors"]) |> length() == 2 end) end)
-      assert Task.await(seen)
+      assert Task.await(seen, patience())
       {:ok, _started} = Application.ensure_all_started(:pythonx)
 
       assert eval!("ended.wait()\nerrors", globals) ==
@@ -114,9 +114,9 @@ defmodule Pythonx.Calls.WaitsTest do
 
       {_, %{"f" => f, "seen" => seen}} = Pythonx.eval(code, %{"test" => self()})
       task = Task.async(fn -> catch_exit(f |> Pythonx.call() |> Pythonx.await()) end)
-      assert_receive "on", 10_000
+      assert_receive "on"
       capture_log(fn -> Application.stop(:pythonx) end)
-      assert {:shutdown, _call} = Task.await(task)
+      assert {:shutdown, _call} = Task.await(task, patience())
       {:ok, _started} = Application.ensure_all_started(:pythonx)
       wait_until(fn -> Pythonx.decode(seen) == ["CancelledError"] end)
       wait_until(fn -> eval!("import pythonx._loop as l\n(l._pending, l._outcomes)") == {%{}, %{}} end)
@@ -164,7 +164,7 @@ defmodule Pythonx.Calls.WaitsTest do
            refused = {attempt.("plain()"), attempt.("await main()")}
            Enum.each(pids, &Process.exit(&1, :kill))
            send(handler, :go)
-           {refused, Task.await(waiting), attempt.("plain()"), attempt.("await main()")}
+           {refused, Task.await(waiting, 60_000), attempt.("plain()"), attempt.("await main()")}
            """) == {{SystemLimitError, SystemLimitError}, 7, 7, 7}
   end
 

@@ -193,7 +193,7 @@ defmodule Pythonx.Conversion.OwnTest do
       restore(BitString)
     end)
 
-    pool = start_supervised!({Pythonx.Pool, size: 1})
+    pool = start_supervised!({Pythonx.Pool, size: 1, boot_timeout: 2 * patience()})
     assert {"['x', {'k': 'v'}]", _} = Pythonx.Pool.eval(pool, "repr(x)", %{"x" => ["x", %{"k" => "v"}]})
   end
 

@@ -80,7 +80,7 @@ defmodule Pythonx.Uv.InitTest do
 
   test "failing to make the environment or to start leaves the VM as it was", context do
     vm = start_stubbed_vm!()
-    script!(System.get_env("PYTHONX_UV"), ~s([ "$1" = --version ] && echo uv 0.13.0))
+    script!(System.get_env("PYTHONX_UV"), ~s([ "$1" = --version ] && echo uv 0.13.8))
 
     failure = "fetching Python and dependencies failed, see standard output for details\n\nPythonx: no Python was found"
     assert %RuntimeError{message: message} = uv_init(vm, toml())

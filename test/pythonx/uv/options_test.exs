@@ -4,7 +4,7 @@ defmodule Pythonx.Uv.OptionsTest do
   alias Pythonx.Uv.Options
 
   test "every option has a value, and nil stands for the default" do
-    expected = %{force: false, uv_version: "0.13.0", native_tls: false, python: nil, uv: nil, lock: nil, given: []}
+    expected = %{force: false, uv_version: "0.13.8", native_tls: false, python: nil, uv: nil, lock: nil, given: []}
     assert Options.validate!([]) == expected
     assert Options.validate!(uv_version: nil, native_tls: nil, python: nil, force: nil, uv: nil, lock: nil) == expected
   end
@@ -27,9 +27,9 @@ defmodule Pythonx.Uv.OptionsTest do
     for {opts, message} <- [
           {[force: 1], "expected :force to be a boolean, got: 1"},
           {[native_tls: "yes"], "expected :native_tls to be a boolean, got: \"yes\""},
-          {[uv_version: "../../x"], "expected :uv_version to be a version such as \"0.13.0\", got: \"../../x\""},
-          {[uv_version: "0.13.0\n"], "expected :uv_version to be a version such as \"0.13.0\", got: \"0.13.0\\n\""},
-          {[uv_version: :latest], "expected :uv_version to be a version such as \"0.13.0\", got: :latest"},
+          {[uv_version: "../../x"], "expected :uv_version to be a version such as \"0.13.8\", got: \"../../x\""},
+          {[uv_version: "0.13.8\n"], "expected :uv_version to be a version such as \"0.13.8\", got: \"0.13.8\\n\""},
+          {[uv_version: :latest], "expected :uv_version to be a version such as \"0.13.8\", got: :latest"},
           {[python: 3.13], "expected :python to be a string such as \"3.13\", got: 3.13"},
           {[python: ""], "expected :python to be a string such as \"3.13\", got: \"\""},
           {[uv: <<255>>], "expected :uv to be the path of a uv program, got: <<255>>"},
@@ -40,13 +40,13 @@ defmodule Pythonx.Uv.OptionsTest do
   end
 
   test "a version that is asked for, even if it is the default" do
-    assert Options.uv_version_given?(Options.validate!(uv_version: "0.13.0"))
+    assert Options.uv_version_given?(Options.validate!(uv_version: "0.13.8"))
     refute Options.uv_version_given?(Options.validate!(uv_version: nil))
   end
 
   test "what another machine needs: what was given, without what belongs to this call or machine" do
-    opts = [force: true, uv: "/uv", python: "3.14t", lock: "version = 1\n", uv_version: "0.13.0"]
-    assert Options.portable(Options.validate!(opts)) == [uv_version: "0.13.0", python: "3.14t", lock: "version = 1\n"]
+    opts = [force: true, uv: "/uv", python: "3.14t", lock: "version = 1\n", uv_version: "0.13.8"]
+    assert Options.portable(Options.validate!(opts)) == [uv_version: "0.13.8", python: "3.14t", lock: "version = 1\n"]
     assert Options.portable(Options.validate!([])) == []
   end
 end
