@@ -108,7 +108,15 @@ defmodule Pythonx.Bench do
     called = fn -> repeat.(fn -> Pythonx.call(f, [1], [], decode: true) end) end
     compare("Own.f(1) of a module : call(f, [1])", "us", fn -> repeat.(fn -> Own.f(1) end) end, called, 1.1, count)
     called = fn -> repeat.(fn -> Pythonx.call(f, [1], [y: 2], decode: true) end) end
-    compare("Own.f(1, y: 2) : call(f, [1], y: 2)", "us", fn -> repeat.(fn -> Own.f(1, y: 2) end) end, called, 1.1, count)
+
+    compare(
+      "Own.f(1, y: 2) : call(f, [1], y: 2)",
+      "us",
+      fn -> repeat.(fn -> Own.f(1, y: 2) end) end,
+      called,
+      1.1,
+      count
+    )
   end
 
   # The loop is Python's, so that what is measured is the way to Elixir and back.

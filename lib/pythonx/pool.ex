@@ -38,10 +38,11 @@ defmodule Pythonx.Pool do
 
   Values are sent as messages, and encoded and decoded in the worker. So results are terms, unlike those of `Pythonx.eval/3`:
   a handle keeps an object alive, and with it the worker. What has no counterpart in Elixir, or everything with `decode:
-  false`, stays where it is and comes as a `Pythonx.Pool.Object`.
+  false`, stays where it is and comes as a `Pythonx.Pool.Object`, which all functions take that take a `Pythonx.Object`.
 
-  Elixir functions that are passed as arguments run in the worker, which loads the same modules from disk. Process
-  identifiers mean nothing there, and raise when they are encoded. What is printed goes to the caller's group leader, as
+  Elixir functions that are passed as arguments run in this VM when Python calls them, in processes of their own, as they do for
+  `Pythonx.eval/3`. Process identifiers are `pythonx.PID`s, which `pythonx.send` takes; those of other nodes than the worker's
+  raise when they are encoded. What is printed goes to the caller's group leader, as
   for `Pythonx.eval/3`. What C code, or anything that a worker starts, writes to the file descriptors 1 and 2 is kept for
   the report of a crash; descriptor 0 is empty.
 
@@ -239,6 +240,9 @@ defmodule Pythonx.Pool do
     * `:decode` - with `false`, the result and the globals are `Pythonx.Pool.Object`s. Defaults to `true`
 
     * `:binaries` - with `:str`, binaries become `str` instead of `bytes`. Defaults to `:bytes`
+
+    * `:types` - with `:rich`, structs such as `Date` become Python's, and Python's such types become structs, as for
+      `Pythonx.encode!/2` and `Pythonx.decode/2`. Defaults to `:basic`
 
     * `:timeout` - how long the code may run, in milliseconds, or `:infinity`. The time in line does not count. Defaults to
       `:infinity`

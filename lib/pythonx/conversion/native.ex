@@ -185,7 +185,10 @@ defmodule Pythonx.Conversion.Native do
   def with_hint(%Protocol.UndefinedError{protocol: Pythonx.Encoder, value: term, description: none} = error, term)
       when none in [nil, ""] do
     if Pythonx.Conversion.Types.known?(term),
-      do: %{error | description: "cannot encode this value, but with the option types: :rich it becomes one of Python's own"},
+      do: %{
+        error
+        | description: "cannot encode this value, but with the option types: :rich it becomes one of Python's own"
+      },
       else: error
   end
 
