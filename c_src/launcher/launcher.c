@@ -1,4 +1,4 @@
-// Runs a worker of Pythonx.Pool: a VM with a Python that may crash, hang or fill its memory. The launcher stands
+// Runs a worker of Pythonx.Pool: a Python that may crash, hang or fill its memory. The launcher stands
 // between the VM that wants the worker and the worker, and is the one of the three that no Python code runs in.
 //
 //     VM -- pipes 0 and 1 --> launcher -- the same pipes, as 3 and 4 --> worker

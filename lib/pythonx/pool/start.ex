@@ -20,7 +20,7 @@ defmodule Pythonx.Pool.Start do
   end
 
   defp run(worker, pool, os_pid, plan, options) do
-    start({worker, pool}, plan, options)
+    start({worker, pool}, os_pid, plan, options)
     send(worker, {:started, self(), {:ok, os_pid}})
   rescue
     # The worker's process will say why.
@@ -28,11 +28,11 @@ defmodule Pythonx.Pool.Start do
     exception -> send(worker, {:started, self(), {:error, Exception.message(exception)}})
   end
 
-  defp start({worker, _pool} = home, plan, options) do
-    Home.with_access(worker, :boot, fn -> Home.at(home, fn -> start_python(home, plan, options) end) end)
+  defp start({worker, _pool} = home, os_pid, plan, options) do
+    Home.with_access(worker, :boot, fn -> Home.at(home, fn -> start_python(home, os_pid, plan, options) end) end)
   end
 
-  defp start_python(home, plan, options) do
+  defp start_python(home, os_pid, plan, options) do
     case Remote.call(home, :nif_init, plan.arguments) do
       :ok -> :ok
       {:error, reason} -> raise "failed to start the Python interpreter, reason: #{text(reason)}"
@@ -44,7 +44,7 @@ defmodule Pythonx.Pool.Start do
     if options.init, do: define(home, evaluate(home, options.init))
     # Jobs begin with the context variables that were set, and run on the main thread.
     Job.call("share_state", {})
-    if options.max_memory, do: Memory.limit(home, options.max_memory)
+    if options.max_memory, do: Memory.limit(home, os_pid, options.max_memory)
   end
 
   defp text(reason) when is_binary(reason), do: reason

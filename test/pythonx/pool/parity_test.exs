@@ -14,7 +14,7 @@ end
 
 defmodule Pythonx.Pool.ParityTest do
   # What takes an object does the same with one of this VM and with one in a worker: each test runs with both.
-  use Pythonx.Case, async: true
+  use Pythonx.Case, async: false
 
   import ExUnit.CaptureIO
   import Pythonx.Pool.ParityTest.Case
@@ -111,6 +111,30 @@ defmodule Pythonx.Pool.ParityTest do
 
     error = raised(fn -> Pythonx.call(identity, [%URI{}]) end)
     assert %Protocol.UndefinedError{} = error
+  end
+
+  parity "Pythonx.Decoder", pool do
+    name = "fractions.Fraction"
+    value = object(pool, "import fractions; {'half': fractions.Fraction(1, 2)}")
+
+    terms = fn half ->
+      {Pythonx.getattr(half, :numerator, decode: true), Pythonx.getattr(half, :denominator, decode: true)}
+    end
+
+    Pythonx.Decoder.register(name, terms)
+    assert Pythonx.decode(value, types: :rich) == %{"half" => {1, 2}}
+
+    assert Pythonx.Decoder.unregister(
+             Pythonx.getattr(object(pool, "fractions = __import__('fractions')\nfractions"), :Fraction)
+           )
+
+    assert %{"half" => %_{}} = Pythonx.decode(value, types: :rich)
+  end
+
+  parity "copy_remote_object", pool do
+    copy = Pythonx.copy_remote_object(object(pool, "[1, {'a': 2}]"))
+    assert %Pythonx.Object{} = copy
+    assert Pythonx.decode(copy) == [1, %{"a" => 2}]
   end
 
   parity "type, help and display", pool do
