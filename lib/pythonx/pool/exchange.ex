@@ -98,8 +98,7 @@ defmodule Pythonx.Pool.Exchange do
   defp functions(_term, %{functions: functions}), do: {:ok, functions}
 
   defp adopt_one(%Pythonx.Object{resource: reference, remote_info: type}, count, origin) when is_reference(reference) do
-    {:resource, creation, number} = Reference.read(reference) || raise(ArgumentError, "forged")
-    if creation != origin.creation, do: raise(ArgumentError, "forged")
+    number = number!(reference, origin)
     type = if is_binary(type), do: type, else: "object"
 
     object = %Object{
@@ -136,6 +135,13 @@ defmodule Pythonx.Pool.Exchange do
   end
 
   defp adopt_one(_other, _count, _origin), do: :walk
+
+  defp number!(reference, %{creation: creation}) do
+    case Reference.read(reference) do
+      {:resource, ^creation, number} -> number
+      _other -> raise ArgumentError, "forged"
+    end
+  end
 
   # One that a term has brought along is a handle to nothing.
   defp dead(object) do
