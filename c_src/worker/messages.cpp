@@ -41,7 +41,7 @@ bool is_reference(Term term) {
 
 // Once.
 void tell_when_short() {
-  if (short_of_memory.load(std::memory_order_relaxed) == SIZE_MAX || is_reader()) return;
+  if (short_of_memory.load(std::memory_order_relaxed) == SIZE_MAX) return;
   if (memory_in_use() < short_of_memory.load(std::memory_order_relaxed)) return;
   if (short_of_memory.exchange(SIZE_MAX) != SIZE_MAX) write_frame(From::spent, 0, empty_list);
 }

@@ -12,6 +12,7 @@
 #include "heap.hpp"
 #include "order.hpp"
 #include "pids.hpp"
+#include "processes.hpp"
 
 using namespace pythonx::worker;
 
@@ -40,11 +41,27 @@ int get_latin1(const Atom& atom, char* out, std::size_t size) {
   return static_cast<int>(atom.characters) + 1;
 }
 
+// Of an atom alone, with a version: its name, and what is before it.
+std::size_t name_of_atom(const unsigned char* data, std::size_t size) {
+  const std::size_t start = size > 1 && data[1] == static_cast<unsigned char>(Tag::atom_utf8) ? 4 : 3;
+  const bool atom =
+      size >= start && (start == 4 || data[1] == static_cast<unsigned char>(Tag::small_atom_utf8));
+  return atom ? start : 0;
+}
+
+// Whether what is all of the data is an atom that only the VM has.
+bool is_new_atom_of_vm(Env* env, const unsigned char* data, std::size_t size) {
+  const std::size_t start = name_of_atom(data, size);
+  return start != 0 && is_atom_of_vm(copy_bytes(env, data + start, size - start));
+}
+
 std::size_t read_external(Env* env, const unsigned char* data, std::size_t size, unsigned options,
                           Term* out) {
-  const Input input{data, size, nullptr, (options & ERL_NIF_BIN2TERM_SAFE) == 0};
+  const bool safe = (options & ERL_NIF_BIN2TERM_SAFE) != 0;
   std::size_t used = 0;
-  return decode_term(env, input, out, &used) == Decoded::ok ? used : 0;
+  if (decode_term(env, {data, size, nullptr, !safe}, out, &used) == Decoded::ok) return used;
+  if (!safe || !is_new_atom_of_vm(env, data, size)) return 0;
+  return decode_term(env, {data, size}, out, &used) == Decoded::ok ? used : 0;
 }
 
 std::string describe(Term term) {

@@ -58,6 +58,21 @@ void note_dead(Known* all, Term pid) {
   all->dead_order.pop_front();
 }
 
+// With the mutex held, which is let go meanwhile. The reader would wait for itself, and a child of fork() for nobody.
+Term wait_for_answer(Known* all, std::unique_lock<std::mutex>* lock, const char* what, Term about) {
+  if (is_reader() || is_forked()) return 0;
+  const std::uint32_t number = ++all->last_ask;
+  // References to elements of such a map stay.
+  Ask& ask = all->asks[number];
+  lock->unlock();
+  write_ask(number, what, about);
+  lock->lock();
+  all->answered.wait(*lock, [&ask] { return ask.answered; });
+  const Term answer = ask.answer;
+  all->asks.erase(number);
+  return answer;
+}
+
 }  // namespace
 
 void set_names(Term map) {
@@ -75,17 +90,15 @@ Term whereis(Term name) {
   std::unique_lock<std::mutex> lock(all.mutex);
   const auto found = all.names.find(name);
   if (found != all.names.end()) return found->second;
-  if (is_reader() || is_forked()) return 0;
-  const std::uint32_t number = ++all.last_ask;
-  // References to elements of such a map stay.
-  Ask& ask = all.asks[number];
-  lock.unlock();
-  write_ask(number, "whereis", name);
-  lock.lock();
-  all.answered.wait(lock, [&ask] { return ask.answered; });
-  const Term answer = ask.answer;
-  all.asks.erase(number);
+  const Term answer = wait_for_answer(&all, &lock, "whereis", name);
   return is_pid(answer) ? answer : 0;
+}
+
+bool is_atom_of_vm(Term name) {
+  static const Term yes = find_atom("true");
+  Known& all = known();
+  std::unique_lock<std::mutex> lock(all.mutex);
+  return wait_for_answer(&all, &lock, "atom", name) == yes;
 }
 
 bool is_known_dead(Term pid) {

@@ -1,4 +1,6 @@
-// What the worker knows of the processes of the VM, and how it asks about them.
+// What the worker knows of the VM's processes and atoms, and how it asks about them.
+//
+// Whether there is an atom is asked for too: this process knows those that it has met.
 //
 // A name is looked up among those that the VM has told (`names`); any other is asked for, and the thread waits. The reader does not:
 // it would wait for itself. So to the reader an unknown name is nobody's.
@@ -14,6 +16,8 @@ namespace pythonx::worker {
 void set_names(Term map);
 // 0 for nobody.
 Term whereis(Term name);
+// Whether the VM has an atom of this name, which is a binary.
+bool is_atom_of_vm(Term name);
 bool is_known_dead(Term pid);
 bool is_alive(Term pid);
 // An answer that has come.

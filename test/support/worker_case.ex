@@ -21,6 +21,8 @@ defmodule Pythonx.WorkerCase do
     9 => :dropped
   }
 
+  @python ~s|'\\n'.join([sys.executable, sys.base_prefix, os.path.join(*sysconfig.get_config_vars('LIBDIR', 'INSTSONAME'))])|
+
   @doc "The number that this worker is given, as `start!/1` does."
   def number, do: 77
 
@@ -30,7 +32,7 @@ defmodule Pythonx.WorkerCase do
   end
 
   @doc "The library that connects Python with the VM, without its extension."
-  def bridge!, do: Bridge.ensure_for!(Pythonx.NativeCase.python!())
+  def bridge!, do: System.get_env("PYTHONX_TEST_BRIDGE") || Bridge.ensure_for!(Pythonx.NativeCase.python!())
 
   @doc "Starts a worker and sets it up. What `settings` has no library for has only functions of the worker's own."
   def start!(settings \\ %{}) do
@@ -39,6 +41,19 @@ defmodule Pythonx.WorkerCase do
     send_frame(port, :setup, 0, settings)
     assert {:ready, 0, %{version: 1, os_pid: os_pid}} = next(port)
     assert is_integer(os_pid)
+    port
+  end
+
+  @doc """
+  Starts a worker with Python. `names` are processes that it finds without asking; this process is who is told what a janitor or
+  a watch would be.
+  """
+  def start_python!(names \\ %{}) do
+    names = Map.merge(%{Pythonx.Janitor => self(), Pythonx.Calls.Watch => self()}, names)
+    [executable, home, libpython] = String.split(Pythonx.NativeCase.ask_python!(@python), "\n")
+    port = start!(%{libpython: libpython, bridge: bridge!(), names: names})
+    python_dir = Application.app_dir(:pythonx, "priv/python")
+    assert call(port, :nif_init, [executable, home, python_dir, []]) == {:ok, :ok}
     port
   end
 
@@ -76,8 +91,35 @@ defmodule Pythonx.WorkerCase do
     reply
   end
 
+  @doc "Evaluates code with what is bound to names and waits for what it sends to this process."
   def eval(port, id, code, globals \\ %{}) do
-    job(port, id, :submit_eval, [code, "nofile", 1, globals, self(), self(), self()])
+    job(port, id, :submit_eval, evaluation(port, code, globals))
+  end
+
+  @doc "The arguments of an evaluation, which prints to this process."
+  def evaluation(port, code, globals \\ %{}) do
+    globals = Map.new(globals, fn {name, value} -> {name, encode(port, value)} end)
+    [code, "nofile", 1, globals, self(), self(), self()]
+  end
+
+  @doc "A term as an object of the worker."
+  def encode(port, term) do
+    case call(port, :nif_encode, [term, false, 0, []]) do
+      {:ok, {:ok, object}} ->
+        object
+
+      {:ok, :needs_thread} ->
+        with({:ok, object} <- job(port, 1, :submit_call, ["encode", {term, false, 0, []}]), do: object)
+    end
+  end
+
+  @doc "An object of the worker as a term."
+  def decode(port, object) do
+    case call(port, :nif_decode, [object]) do
+      {:ok, :needs_thread} -> job(port, 1, :submit_call, ["decode", {object}])
+      {:ok, result} -> result
+      raised -> raised
+    end
   end
 
   @doc "The next frame, or the next that is wanted: what comes before it is dropped. `:ended` once there are none any more."

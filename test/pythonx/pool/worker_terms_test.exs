@@ -217,10 +217,15 @@ defmodule Pythonx.Pool.WorkerTermsTest do
         for new <- [0, 1, 127, 128, 255, byte + 1, byte - 1, :rand.uniform(256)],
             do: <<before::binary, new, rest::binary>>
 
-      for bytes <- [before, before <> rest, good <> <<byte>> | altered] do
-        case call(port, :worker_decode, [bytes]) do
-          {:ok, {:ok, encoded}} -> assert {bytes, read(encoded)} == {bytes, read(bytes)}
-          {:ok, :error} -> :ok
+      all = [before, before <> rest, good <> <<byte>> | altered]
+
+      # All at once, which saves waiting.
+      for {bytes, id} <- Enum.with_index(all, 1), do: send_frame(port, :call, id, {:worker_decode, self(), [bytes]})
+
+      for {bytes, id} <- Enum.with_index(all, 1) do
+        case next(port) do
+          {:reply, ^id, {0, {:ok, {:ok, encoded}}}} -> assert {bytes, read(encoded)} == {bytes, read(bytes)}
+          {:reply, ^id, {0, {:ok, :error}}} -> :ok
         end
       end
     end
