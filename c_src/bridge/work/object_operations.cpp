@@ -65,10 +65,11 @@ PyObject* call_path(const Operands& operands) {
   if (callable == nullptr) return nullptr;
   const Arguments arguments(nullptr, operands.value(0), operands.value(1));
   PyObject* keywords = PyTuple_GetSlice(operands.names, 1, PyTuple_GET_SIZE(operands.names));
-  PyObject* result = keywords == nullptr
-                         ? nullptr
-                         : PyObject_Vectorcall(callable, arguments.stack.data() + 1,
-                                               arguments.positional | PY_VECTORCALL_ARGUMENTS_OFFSET, keywords);
+  PyObject* result =
+      keywords == nullptr
+          ? nullptr
+          : PyObject_Vectorcall(callable, arguments.stack.data() + 1,
+                                arguments.positional | PY_VECTORCALL_ARGUMENTS_OFFSET, keywords);
   Py_XDECREF(keywords);
   Py_DECREF(callable);
   return result;

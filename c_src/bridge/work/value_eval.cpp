@@ -84,8 +84,7 @@ bool ValueEvalJob::define(PyObject* names) {
     return set;
   }
   if (status == EncodeStatus::deferred) {
-    const Term terms =
-        enif_make_list_from_array(env(), left.data(), static_cast<unsigned>(left.size()));
+    const Term terms = enif_make_list_from_array(env(), left.data(), static_cast<unsigned>(left.size()));
     other_reply_ = make_tuple(env(), atoms.deferred, terms);
   } else {
     other_reply_ = make_tuple(env(), atoms.encoding_error, take_error(env()));
@@ -107,8 +106,8 @@ bool ValueEvalJob::give(PyObject* object, Term* out) {
   std::string message;
   DecodeOptions options;
   options.user_code = true;
-  const DecodeStatus status = how_[decoded] == atoms.true_ ? decode(env(), object, options, out, &message)
-                                                           : DecodeStatus::object;
+  const DecodeStatus status =
+      how_[decoded] == atoms.true_ ? decode(env(), object, options, out, &message) : DecodeStatus::object;
   if (status == DecodeStatus::object) *out = make_object(env(), object);
   if (status == DecodeStatus::refused)
     other_reply_ = make_tuple(env(), atoms.argument_error, make_binary(env(), message));
