@@ -94,6 +94,9 @@ defmodule Pythonx.Pool.Frame do
     end
   end
 
+  # What the launcher begins its last words with.
+  defp split(<<0xFFFFFFFF::32, _::binary>> = bytes, messages), do: wait_for(:infinity, bytes, messages)
+
   # Sizes are read and used in one pattern: a variable from outside would want a pin in newer versions of Elixir, which
   # older ones refuse there.
   defp split(<<size::32, message::binary-size(size - @mark_size), @mark, rest::binary>>, messages),
@@ -117,6 +120,14 @@ defmodule Pythonx.Pool.Frame do
     kept = min(byte_size(bytes), @max_last)
     {:infinity, kept, [bytes |> binary_part(byte_size(bytes), -kept) |> :binary.copy()]}
   end
+
+  @doc "What the launcher is told when its last words have begun: that nothing follows."
+  @spec farewell() :: binary()
+  def farewell, do: @end_mark
+
+  @doc "Whether no message can follow any more."
+  @spec over?(buffer()) :: boolean()
+  def over?({needed, _received, _parts}), do: needed == :infinity
 
   @doc "Whether a message has begun and not ended."
   @spec incomplete?(buffer()) :: boolean()

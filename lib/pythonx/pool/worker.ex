@@ -119,6 +119,7 @@ defmodule Pythonx.Pool.Worker do
     held: 0,
     untaken: %{},
     short: false,
+    farewell: false,
     said: ""
   ]
 
@@ -203,7 +204,7 @@ defmodule Pythonx.Pool.Worker do
   @impl true
   def handle_call({:run, lease, payload, how}, from, state) do
     cond do
-      state.killed_for != nil or not serves?(state.phase, how.mode) -> {:reply, :not_begun, state}
+      state.killed_for != nil or state.farewell or not serves?(state.phase, how.mode) -> {:reply, :not_begun, state}
       how.mode in [:once, :held] and lease == state.over -> {:reply, :lease_over, state}
       how.mode in [:once, :held] and leased?(state, lease) -> {:reply, :busy, state}
       true -> {:noreply, begin(state, lease, payload, how, from)}
@@ -317,11 +318,8 @@ defmodule Pythonx.Pool.Worker do
   def handle_info({port, {:data, bytes}}, %{port: port} = state) do
     {messages, buffer} = Frame.add(state.buffer, bytes)
 
-    if elem(buffer, 0) == :infinity and elem(state.buffer, 0) != :infinity,
-      do: Process.send_after(self(), :protocol, @protocol_ms)
-
-    state = watch(%{state | buffer: buffer, bytes: state.bytes + byte_size(bytes)})
-    {:noreply, Enum.reduce(messages, state, &handle_message/2)}
+    state = Enum.reduce(messages, %{state | buffer: buffer, bytes: state.bytes + byte_size(bytes)}, &handle_message/2)
+    {:noreply, if(Frame.over?(buffer), do: say_farewell(state), else: watch(state))}
   catch
     {:forged, state, why} -> {:noreply, kill(%{state | buffer: Frame.ignore(state.buffer)}, why)}
   end
@@ -797,7 +795,18 @@ defmodule Pythonx.Pool.Worker do
 
   ## Writing
 
+  # The launcher says how the worker has ended, as soon as it knows that nothing more is written. Or else somebody wrote on the
+  # connection, and will be killed.
+  defp say_farewell(%{farewell: true} = state), do: state
+
+  defp say_farewell(state) do
+    Process.send_after(self(), :protocol, @protocol_ms)
+    %{write(state, Frame.farewell()) | farewell: true}
+  end
+
   # Never waits: a worker that does not read must not keep this process from killing it.
+  defp write(%{farewell: true} = state, _frame), do: state
+
   defp write(state, frame) do
     state = %{state | written: state.written + IO.iodata_length(frame)}
     if state.outbox == [], do: command(state, frame), else: %{state | outbox: state.outbox ++ [frame]}
@@ -884,7 +893,7 @@ defmodule Pythonx.Pool.Worker do
     unwritten = state.outbox |> Enum.map(&IO.iodata_length/1) |> Enum.sum()
 
     for {_id, %{from: from} = request} when from != nil <- state.pending do
-      behind = state.written - request.end
+      behind = state.written - request.end - if(state.farewell, do: byte_size(Frame.farewell()), else: 0)
       begun? = unread == nil or unread + unwritten <= behind
 
       if not begun? and state.killed_for in [nil, :not_taken],

@@ -72,7 +72,7 @@ defmodule Pythonx.Pool.CrashTest do
   end
 
   test "a caller that is killed by what its code calls costs the worker nothing" do
-    pool = start_pool!([])
+    pool = start_pool!(kill_after: 5000)
     {os_pid, _} = Pool.eval(pool, "os.getpid()", %{})
     {_pid, monitor} = spawn_monitor(fn -> Pool.eval(pool, "f()", %{"f" => &Peers.kill_callers/0}) end)
     assert_receive {:DOWN, ^monitor, :process, _caller, :killed}
