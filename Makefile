@@ -20,12 +20,12 @@ FREE_THREADED := 3.14 3.15
 TESTS :=
 CORE := test/pythonx_test.exs $(wildcard $(addprefix test/pythonx/,conversion_test.exs buffer_test.exs object_test.exs \
   output_test.exs pool_test.exs server_test.exs table_test.exs threads_test.exs calls/*_test.exs conversion/*_test.exs))
-NATIVE := $(wildcard test/support/*.cpp scripts/musl/*.c scripts/musl/*.cpp $(addprefix c_src/*/*., c h cpp hpp) $(addprefix c_src/*/*/*., cpp hpp) $(addprefix bench/*., c h cpp hpp) $(addprefix bench/*/*., c h cpp hpp))
+NATIVE := $(wildcard test/support/*.cpp scripts/musl/*.c scripts/musl/*.cpp scripts/wheels/*.cpp $(addprefix c_src/*/*., c h cpp hpp) $(addprefix c_src/*/*/*., cpp hpp) $(addprefix bench/*., c h cpp hpp) $(addprefix bench/*/*., c h cpp hpp))
 PYTHON := $(wildcard priv/python test/python scripts bench examples)
 # Debian keeps ExDoc among the libraries of its own Elixir; another Elixir has to be told.
 EX_DOC := $(foreach app,ex_doc earmark_parser makeup makeup_elixir makeup_erlang nimble_parsec,-pa /usr/lib/elixir/lib/$(app)/ebin)
 
-.PHONY: help core setup demo test test-pythons test-otp-25 test-otp-29 test-arm64 test-musl test-free-threaded bench bench-memory bench-startup bench-parallel stress chaos fuzz sanitize wheels lint format docs clean
+.PHONY: help core setup demo test test-pythons test-otp-25 test-otp-29 test-arm64 test-bare test-musl test-free-threaded bench bench-memory bench-startup bench-parallel stress chaos fuzz sanitize wheels lint format docs clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
@@ -73,6 +73,10 @@ EMULATED := in_time
 test-arm64: setup ## run the core of the tests on arm64, in a folder with a Debian whose programs qemu runs
 	scripts/setup wheels
 	scripts/chroot arm64 mix test --no-compile --timeout 3600000 $(addprefix --exclude ,$(EMULATED)) $(or $(TESTS),$(CORE))
+
+test-bare: setup ## run the core of the tests with a wheel, in a folder with a Debian that has no make, compiler and headers
+	scripts/setup wheels
+	scripts/chroot bare mix test $(or $(TESTS),$(CORE))
 
 test-musl: setup ## link everything for musl, and try there what needs neither an Erlang nor a CPython of musl
 	scripts/setup wheels

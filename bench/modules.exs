@@ -86,6 +86,8 @@ defmodule Pythonx.Bench.Modules do
   defp back(%{__struct__: _module, object: object}), do: object
   defp back(result) when is_function(result), do: result |> Enum.take(1000)
   defp back(%Stream{} = stream), do: Enum.take(stream, 1000)
+  # Bytes and text are both binaries.
+  defp back(result) when is_binary(result), do: if(String.valid?(result), do: result, else: Pythonx.encode!(result))
   defp back(result), do: result
 
   # As somebody would write it who reads the generated function.

@@ -97,16 +97,49 @@ defmodule Pythonx do
 
     * `:lock` - the text of a `uv.lock` to install from, exactly. Defaults to none
 
+    * `:env` - environment variables to set in `os.environ`, a map of names and values; `nil` removes one. The application must
+      have been started. Defaults to none
+
+  ## What libraries ask for, and environments that are there
+
+  Without a project, Python is started with what all loaded applications and modules ask for, as `Pythonx.Requirements` shows.
+  Where Python runs already, what is missing is added to it. Options are those above:
+
+      Pythonx.uv_init()
+      Pythonx.uv_init(python: "3.13", lock: "pythonx.lock")
+
+  With one of these options, an environment is used where it is. It is checked, and nothing is written into it:
+
+    * `:project` - the folder of a uv project, or of a member of a workspace, with its `uv.lock` and its `.venv`. What is installed must
+      be what the lock says
+
+    * `:venv` - a virtual environment
+
+    * `:python` - the path of a Python. A version, as in `python: "3.13"`, says what uv is to look for instead
+
+  For example:
+
+      Pythonx.uv_init(project: "../analysis")
+      Pythonx.uv_init(venv: ".venv")
+      Pythonx.uv_init(python: "/usr/bin/python3")
+
   ## Environment variables
 
   `PYTHONX_CACHE_DIR` is the folder for environments and everything else that is kept (default: the user's cache
   folder), `PYTHONX_UV` a uv executable. Proxies are taken from `HTTPS_PROXY` and `HTTP_PROXY`.
 
   Python sees the environment variables of the operating system process as they were when the VM started: changes by
-  `System.put_env/2` are not visible in `os.environ`.
+  `System.put_env/2` are not visible in `os.environ` until `update_env/1` is called.
   '''
-  @spec uv_init(String.t() | atom(), keyword()) :: :ok
-  def uv_init(pyproject_toml, opts \\ [])
+  @spec uv_init(String.t() | atom() | keyword(), keyword()) :: :ok
+  def uv_init(pyproject_toml \\ [], opts \\ [])
+
+  def uv_init(opts, []) when opts == [] or is_tuple(hd(opts)) do
+    case Pythonx.Uv.Existing.source!(opts) do
+      nil -> Pythonx.Requirements.start(opts)
+      {source, opts} -> Pythonx.Uv.uv_init(source, opts)
+    end
+  end
 
   def uv_init(template, opts) when is_atom(template) and template not in [nil, false, true] and is_list(opts) do
     uv_init(Pythonx.Uv.Templates.fetch!(template), opts)
@@ -124,6 +157,92 @@ defmodule Pythonx do
   """
   @spec uv_templates() :: [atom()]
   def uv_templates(), do: Pythonx.Uv.Templates.names()
+
+  @doc """
+  Has Python ready for what an application, or a module, asks for. What a library calls before it uses Python.
+
+      Pythonx.ensure_ready!(:my_library)
+
+  Starts Python if it does not run, as `uv_init/0` does. Where it runs and the requirements are met, nothing is done. Where
+  something is missing, it is installed into an environment of its own, which is put on `sys.path` beside the first: what is
+  imported keeps its version, and the files it came from are not touched.
+
+  An owner with `isolated: true` gets a pool instead, see `Pythonx.Requirements.pool/1`.
+
+      iex> defmodule NeedsNothing do
+      ...>   use Pythonx.Requirements, requires_python: ">=3.10"
+      ...> end
+      iex> Pythonx.ensure_ready!(NeedsNothing)
+      :ok
+      iex> Pythonx.ensure_ready!(:kernel)
+      ** (ArgumentError) the application :kernel says nothing of Python: its mix.exs has no env: [python: [dependencies: [...]]] in application/0
+
+  Raises a `RuntimeError` when the requirements cannot be met: it names the libraries, what they ask for, and the versions that
+  exclude each other. Nothing is changed then.
+  """
+  @spec ensure_ready!(atom()) :: :ok
+  def ensure_ready!(owner) when is_atom(owner), do: Pythonx.Requirements.ensure_ready!(owner)
+
+  @doc """
+  Whether Python runs in this VM.
+
+      iex> Pythonx.initialized?()
+      true
+  """
+  @spec initialized?() :: boolean()
+  def initialized?(), do: NIF.initialized?()
+
+  @doc """
+  What runs in this VM, a map:
+
+    * `:version` - of Python, such as `"3.13.0"`
+
+    * `:executable`, `:environment`, `:base` - the paths of the program, the environment and the installation: `sys.executable`,
+      `sys.prefix` and `sys.base_prefix`
+
+    * `:started_by` - `:uv_init`, `:requirements` (`uv_init/0`), `:existing` (`uv_init/1` with an environment) or `:init`
+      (something else)
+
+    * `:project` - the text of the project, or the option that named the environment, such as `[venv: "/path"]`, or `nil`
+
+    * `:lock` - the path of the lock that it was installed from, or `nil`
+
+    * `:packages` - what is installed: a list of maps with `:name`, `:version` and `:path`, the folder that it is in
+
+    * `:requirements` - what has been met for libraries: a list of maps with `:owner`, `:dependencies` and `:requires_python`
+
+    * `:added` - the folders of packages that were added while Python ran
+
+  For example:
+
+      iex> info = Pythonx.info()
+      iex> {info.started_by, Enum.find(info.packages, &(&1.name == "numpy")).name}
+      {:uv_init, "numpy"}
+
+  Raises a `RuntimeError` when Python does not run.
+  """
+  @spec info() :: map()
+  def info(), do: Pythonx.Info.info()
+
+  @doc """
+  Sets environment variables in Python's `os.environ`, and for C code and programs that Python starts; `nil` removes one.
+
+      iex> Pythonx.update_env(%{"PYTHONX_DOC" => "seen"})
+      iex> {value, _} = Pythonx.eval("import os; os.environ['PYTHONX_DOC']", %{})
+      iex> Pythonx.decode(value)
+      "seen"
+
+  Without variables, all those that this VM has and that differ are set: what `System.put_env/2` has changed since the VM started. That
+  is not done by itself, as Python code changes `os.environ` too, and would lose that at some later evaluation.
+  """
+  @spec update_env(Enumerable.t()) :: :ok
+  def update_env(variables \\ System.get_env()) do
+    unless Pythonx.Uv.Options.env?(variables) do
+      raise ArgumentError, "expected a map or list of names and values, both strings, got: #{inspect(variables)}"
+    end
+
+    Pythonx.Requirements.Running.update_environ!(Map.new(variables))
+  end
 
   @doc """
   The environment variables that make another VM start Python as this one did.

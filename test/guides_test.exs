@@ -16,6 +16,7 @@ defmodule Pythonx.GuidesTest do
   doctest_file("guides/livebook.md")
   doctest_file("guides/modules.md")
   doctest_file("guides/parallelism.md")
+  doctest_file("guides/sandbox.md", tags: [:sandbox])
   doctest_file("guides/shared.md")
   doctest_file("guides/tables.md", tags: [:arrow])
 
@@ -47,7 +48,8 @@ defmodule Pythonx.GuidesTest do
 
     assert with_prompts ==
              for(
-               name <- ~w(control conversions environments interpreters livebook modules parallelism shared tables),
+               name <-
+                 ~w(control conversions environments interpreters livebook modules parallelism sandbox shared tables),
                do: "guides/#{name}.md"
              )
   end
@@ -89,7 +91,7 @@ defmodule Pythonx.GuidesTest do
           {"a stack of 16 MiB", "vm/system.hpp", "python_stack_size = 16 << 20"},
           {"There are 2048 at most", "threads/pool.hpp", "max_threads = 2048"},
           {"idle for five seconds", "threads/pool.hpp", "idle_time{5000}"},
-          {"every 50 ms", "threads/pool_interrupts.cpp", "std::chrono::milliseconds(50)"},
+          {"every 50 ms", "threads/signals.hpp", "interrupt_interval = std::chrono::milliseconds(50)"},
           {"for about 2 ms at most", "threads/pool.hpp", "drop_budget_us = 2000"},
           {"about every millisecond", "python/gil.cpp", "std::chrono::milliseconds(1)"},
           {"two seconds", "boot/boot.cpp", "halt_deadline = std::chrono::milliseconds(2000)"},

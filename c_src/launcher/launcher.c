@@ -42,6 +42,7 @@
 #include <unistd.h>
 
 #include "family.h"
+#include "sandbox.h"
 
 enum {
   REQUEST_FD = 3,
@@ -75,6 +76,7 @@ static tail kept_output;
 
 static pid_t worker;
 static int signal_pipe[2];
+static sandbox box;
 
 static void tail_add(tail* kept, const unsigned char* bytes, size_t count) {
   for (size_t i = 0; i < count && kept->size > 0; i++) {
@@ -157,6 +159,10 @@ static void become_worker(const options* chosen, int output) {
                dup2(null, STDIN_FILENO) >= 0 && dup2(output, STDOUT_FILENO) >= 0 &&
                dup2(output, STDERR_FILENO) >= 0;
   // To run what it is told to is what a launcher is for.
+  if (ready && box.wanted) {
+    sandbox_exec(&box, chosen->command);
+    _exit(CANNOT_RUN);
+  }
   if (ready) execv(chosen->command[0], chosen->command);  // NOLINT(clang-analyzer-optin.taint.GenericTaint)
   fprintf(stderr, "cannot run %s: %s\n", chosen->command[0], strerror(errno));
   _exit(CANNOT_RUN);
@@ -309,18 +315,24 @@ static int start_worker(const options* chosen) {
   // Here as well as there: whoever comes second finds it done, and nobody is early.
   setpgid(worker, worker);
   family_watch(worker);
+  sandbox_watch(&box, worker);
   close(output[1]);
   fcntl(output[0], F_SETFL, O_NONBLOCK);
   return output[0];
 }
 
 static int run(const options* chosen) {
+  sandbox_prepare(&box);
   kept_output.size = chosen->kept_size < MAX_KEPT ? chosen->kept_size : MAX_KEPT;
   int output = start_worker(chosen);
-  if (output < 0) return CANNOT_RUN;
+  if (output < 0) {
+    sandbox_end(&box);
+    return CANNOT_RUN;
+  }
   int status = 0;
   outcome result = watch(output, &kept_output, chosen->echo, &status);
   kill_everything();
+  sandbox_end(&box);
   if (result == DESERTED) return 0;
   read_output(output, &kept_output, chosen->echo);
   tell_end(&kept_output, status);
@@ -329,13 +341,19 @@ static int run(const options* chosen) {
 }
 
 int main(int argc, char** argv) {
-  if (argc < 5) {
-    fprintf(stderr, "usage: pythonx_launcher NICE BYTES_OF_OUTPUT ECHO PROGRAM [ARGUMENT]...\n");
+  // What this kernel holds of a sandbox, without a worker.
+  bool asks = argc > 1 && strcmp(argv[1], "-holds") == 0;
+  int next = asks ? 2 : 4;
+  while (next < argc && sandbox_argument(&box, argv[next])) next++;
+  if (asks && next == argc) return sandbox_tell(&box, stdout) ? 0 : 1;
+  if (asks || next >= argc || argv[next][0] == '-') {
+    fprintf(stderr,
+            "usage: pythonx_launcher NICE BYTES_OF_OUTPUT ECHO [-SANDBOX]... PROGRAM [ARGUMENT]...\n");
     return CANNOT_RUN;
   }
   options chosen = {.nice = strtol(argv[1], NULL, 10),
                     .kept_size = strtoul(argv[2], NULL, 10),
                     .echo = strcmp(argv[3], "1") == 0,
-                    .command = argv + 4};
+                    .command = argv + next};
   return run(&chosen);
 }

@@ -56,7 +56,7 @@ defmodule Pythonx.Calls do
   @spec run(atom(), tuple(), [String.t()], map(), devices() | nil) :: term()
   def run(operation, operands, names, opts, devices \\ nil) do
     opts = %{opts | timeout: Deadline.new(opts.timeout)}
-    operands = if Own.types() == 0, do: operands, else: encode_own_at_home(operation, operands, opts)
+    operands = encode_own(operation, operands, opts)
     devices = devices || devices()
 
     if opts.decode and rich?(opts) do
@@ -87,22 +87,25 @@ defmodule Pythonx.Calls do
 
   defp decode_rich(other, _opts), do: other
 
-  # Somebody has implementations of their own for built-in types.
-  defp encode_own_at_home(operation, operands, opts) do
-    Home.at(Home.of(operands), fn -> encode_own(operation, operands, opts) end)
-  end
-
-  # The first operand is the object; those of calls are in lists.
-  defp encode_own(operation, {object, args, values}, opts) when operation in [:call, :call_method] do
-    {object, Native.encode_own(args, encoding(opts)), Native.encode_own(values, encoding(opts))}
-  end
-
-  defp encode_own(operation, operands, opts) when operation in [:setattr, :getitem, :setitem, :fetch] do
-    [object | terms] = Tuple.to_list(operands)
-    List.to_tuple([object | Native.encode_own(terms, encoding(opts))])
+  # Asked once, and before anything is made: nearly nobody has implementations of their own.
+  defp encode_own(operation, operands, opts)
+       when operation in [:call, :call_method, :setattr, :getitem, :setitem, :fetch] do
+    if Own.types() == 0,
+      do: operands,
+      else: Home.at(Home.of(operands), fn -> encode_operands(operation, operands, encoding(opts)) end)
   end
 
   defp encode_own(_operation, operands, _opts), do: operands
+
+  # The first operand is the object; those of calls are in lists.
+  defp encode_operands(operation, {object, args, values}, encoding) when operation in [:call, :call_method] do
+    {object, Native.encode_own(args, encoding), Native.encode_own(values, encoding)}
+  end
+
+  defp encode_operands(_operation, operands, encoding) do
+    [object | terms] = Tuple.to_list(operands)
+    List.to_tuple([object | Native.encode_own(terms, encoding)])
+  end
 
   defp encoding(opts) do
     [binaries: opts.binaries, types: if(rich_arguments?(opts), do: :rich, else: :basic), timeout: opts.timeout]

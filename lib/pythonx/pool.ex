@@ -67,7 +67,8 @@ defmodule Pythonx.Pool do
 
   When the VM ends, its workers do, even if it is killed; so do programs that they have started.
 
-  A pool is no sandbox: code in a worker can do what the VM's user may do.
+  Code in a worker can do what the VM's user may do, unless the pool has a `:sandbox`, which the kernel holds on Linux. The guide
+  *Sandbox* says what that bounds, and what it does not.
 
   ## Telemetry
 
@@ -117,6 +118,7 @@ defmodule Pythonx.Pool do
           | {:attach_logger, keyword()}
           | {:nodes, [node()]}
           | {:max_memory, pos_integer()}
+          | {:sandbox, :strict | keyword()}
           | {:max_uses, pos_integer() | :infinity}
           | {:max_queue, non_neg_integer() | :infinity}
           | {:nice, integer()}
@@ -180,6 +182,10 @@ defmodule Pythonx.Pool do
       `MemoryError`. It is the system's limit `RLIMIT_DATA`, which holds for programs that the worker starts, too. On macOS,
       which does not enforce it, the worker looks twice a second how much it has resident, and ends when that is too much: then
       there is a `Pythonx.Pool.CrashError`. A worker of which more than half of that is still in use when code has raised is replaced. Defaults to none
+
+    * `:sandbox` - what a worker may do at most, held by the kernel, on Linux only: `:strict`, or a list of `:read`, `:write`,
+      `:connect`, `:listen`, `:exec`, `:env`, `:processes`, `:files`, `:file_size`, `:cpu_time`, `:memory` and `:best_effort`; see the
+      guide *Sandbox*. Defaults to none
 
     * `:max_uses` - after how many evaluations, or functions of `run/3`, a worker is replaced. One with objects that are
       held is kept beside its successor until they are not. Defaults to `:infinity`
@@ -405,6 +411,9 @@ defmodule Pythonx.Pool do
 
     * `:runs`, `:crashes`, `:overloads` - how many evaluations (or functions of `run/3`) have ended, workers have died, and
       callers were turned away, since the start
+
+    * `:sandbox` - `nil` without one, else a map of what the kernel holds of it, on all nodes: `:landlock` (its version), `:holds` (a list
+      of names) and `:lacks` (a map of names and why, which is empty without `best_effort: true`)
 
     * `:workers` - a list of maps with `:pid` (of the process that has the connection), `:os_pid`, `:node`, `:status` (`:starting`,
       `:idle`, `:busy`, `:retired`, `:stopping` or `:failed`), `:uses`, `:handles` (objects in it that were held when it was last

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import headers
+import library
 import wheel
 from headers import HERE, BuildError, say
 
@@ -98,6 +99,20 @@ def tree_hash(folder: Path) -> str:
     )
 
 
+# As the tag of wheels promises.
+GLIBC = (2, 17)
+
+
+def check(product: Path) -> None:
+    """Whether a library exports `nif_init` and nothing else, and runs where it is to run."""
+    data = product.read_bytes()
+    wrong = library.exported(data) - {"nif_init"} if product.suffix == ".so" else set()
+    if wrong:
+        raise BuildError(f"{product} exports {', '.join(sorted(wrong))}")
+    if library.glibc(data) > GLIBC:
+        raise BuildError(f"{product} needs glibc {'.'.join(map(str, library.glibc(data)))}")
+
+
 class Builder:
     """What all builds share: the compiler, the headers, and the folder where things are kept."""
 
@@ -121,7 +136,8 @@ class Builder:
 
     def key(self, *parts: str) -> str:
         """Of everything that a file is made of, wherever it is made."""
-        text = repr((self.zig_version, headers.ERLANG_SHA256, (HERE / "exports.map").read_text(), parts))
+        ours = [(HERE / name).read_text() for name in ("exports.map", "new_macos.cpp")]
+        text = repr((self.zig_version, headers.ERLANG_SHA256, ours, parts))
         for place in (HERE, self.work, self.zig.parent):
             text = text.replace(str(place), "")
         return sha256(text.encode())[:16]
@@ -149,6 +165,7 @@ class Builder:
             )
             if done.returncode != 0:
                 raise BuildError(f"make failed in {folder}, see its output above")
+            check(folder / name)
             (folder / name).rename(product)
             shutil.rmtree(folder)
         return product
@@ -160,9 +177,16 @@ class Builder:
         if not exports:
             shared, link = "", ["-s"]
         elif platform.macos:
-            # This linker has no list of exported symbols: what is hidden, and two-level names, have to do.
+            # This linker has no list of exported symbols: all that is exported otherwise is hidden.
             shared = "-shared -undefined dynamic_lookup"
             link = ["-s", f"-Wl,-install_name,{name}"]
+            if name == "bridge.so":
+                link += [
+                    "-fvisibility-global-new-delete=force-hidden",
+                    *mapped,
+                    "-g0",
+                    str(HERE / "new_macos.cpp"),
+                ]
         else:
             shared, link = (
                 "-shared -Wl,-z,nodelete",
@@ -190,12 +214,12 @@ class Builder:
         digits = minor.replace(".", "")
         tag = f"cp{digits}-cp{digits}{version[len(minor) :]}-{platform.tag}"
         key = self.key(source_hash(SOURCES / "bridge"), tree_hash(python), tag, repr(flags))
-        library = self.built(self.work / f"{tag}-{key}", "bridge.so", flags, SOURCES / "bridge", minor)
+        built = self.built(self.work / f"{tag}-{key}", "bridge.so", flags, SOURCES / "bridge", minor)
         (theirs,) = self.pybind11.glob("pybind11-*.dist-info/**/LICENSE")
         licences = {"LICENSE": ROOT / "LICENSE", "LICENSE.pybind11": theirs}
-        made = wheel.write(DIST, self.version, tag, library.read_bytes(), licences)
+        made = wheel.write(DIST, self.version, tag, built.read_bytes(), licences)
         say(
-            f"{made.path.relative_to(ROOT)}: {made.path.stat().st_size} bytes, the library {library.stat().st_size}"
+            f"{made.path.relative_to(ROOT)}: {made.path.stat().st_size} bytes, the library {built.stat().st_size}"
         )
         return made
 

@@ -154,6 +154,23 @@ defmodule Pythonx.LeftoversTest do
       assert at(peer, code) == {interval, limit + 500}
     end
 
+    test "the same again, after others that have left nothing", %{peer: peer} do
+      for _ <- 1..3,
+          code <- [
+            "import sys\nsys.meta_path.clear()",
+            "import sys\nsys.path[:] = []",
+            "import sys\nsys.__dict__['path_hooks'] = []",
+            "import sys\ndel sys.__dict__['modules']",
+            "import builtins\nbuiltins.__dict__['__import__'] = None",
+            "import builtins\ndel builtins.__dict__['__import__']",
+            "import sys\nsys.__dict__['stdout'] = None"
+          ] do
+        assert at(peer, code <> "\n1") == 1
+        assert at(peer, "1") == 1
+        assert at(peer, "import sys\nsys.modules.pop('colorsys', None)\nimport colorsys\nprint(end='')\n2") == 2
+      end
+    end
+
     test "none of what an evaluation around it has set", %{peer: peer} do
       assert :peer.call(peer, Pythonx.LeftoversProbe, :nested, [], 60_000) == [true, true]
     end

@@ -94,6 +94,45 @@ defmodule Pythonx.ReleaseOfObjectsTest do
     eval!("import sys; del sys.reference; 0")
   end
 
+  test "finalizers run while other processes evaluate all the time, and drop objects of all kinds" do
+    busy =
+      spawn_link(fn ->
+        Stream.repeatedly(fn -> run("[object(), 1j, 'text', [1], {1, 2}, {}, b'', (1, 2.5), set]") end) |> Stream.run()
+      end)
+
+    for n <- 1..20 do
+      leave_behind(~s|sys.releases["seen"].append(#{n})|)
+      wait_until(fn -> List.last(seen()) == "#{n}" end)
+    end
+
+    Process.unlink(busy)
+    Process.exit(busy, :kill)
+  end
+
+  test "objects of many kinds that are dropped at once all go" do
+    {before, _} = Pythonx.eval("import gc, weakref\nclass Kept: pass\ncounts = []\nKept", %{})
+
+    task =
+      Task.async(fn ->
+        {list, _} =
+          Pythonx.eval(
+            """
+            objects = []
+            for i in range(20_000):
+              objects += [object(), kept(), complex(i, 1), [kept()], str(i)]
+            objects
+            """,
+            %{"kept" => before}
+          )
+
+        length(Pythonx.decode(list))
+      end)
+
+    assert Task.await(task, 60_000) == 100_000
+    count = "import gc; sum(type(o) is kept for o in gc.get_objects())"
+    wait_until(fn -> eval!(count, %{"kept" => before}) == 0 end)
+  end
+
   test "names of an earlier evaluation are not finalized by the next one" do
     parent = self()
 

@@ -7,6 +7,7 @@
 #include <new>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "python/gil.hpp"
 #include "python/portions.hpp"
@@ -19,17 +20,19 @@ namespace {
 struct Node {
   Node* next;
   PyObject* object;
+  Node* next_list = nullptr;  // of the first node of a list: the next list
 };
 
 std::atomic<Node*> pending{nullptr};
 std::atomic<std::size_t> live{0};
 std::atomic<bool> in_worker{false};
+std::atomic<std::size_t> looks{0};  // how often jobs have looked at what was pending
 
 // Leaked: a static condition variable with a destructor hangs the VM at exit while the reaper waits on it.
 struct Wake {
   std::mutex mutex;
   std::condition_variable condition;
-  Node* left = nullptr;  // what was pending and is the reaper's now
+  Node* left = nullptr;  // what was pending and is the reaper's now: lists, which may be a million nodes long
 };
 Wake& wake() {
   static Wake* instance = new Wake;
@@ -73,17 +76,91 @@ void free_nodes(Node* node) {
   }
 }
 
-// Appends a list of nodes to those that wait for the reaper, and wakes it.
-void leave_to_reaper(Node* first) {
-  if (first == nullptr) return;
-  Node* last = first;
-  while (last->next != nullptr) last = last->next;
-  {
-    std::lock_guard<std::mutex> lock(wake().mutex);
-    last->next = wake().left;
-    wake().left = first;
-  }
+// With the mutex held.
+void put_left(Node* list) {
+  list->next_list = wake().left;
+  wake().left = list;
+}
+
+// Adds a list of nodes to those that wait for the reaper.
+void leave(Node* list) {
+  if (list == nullptr) return;
+  std::lock_guard<std::mutex> lock(wake().mutex);
+  put_left(list);
+}
+
+// The same, and wakes it.
+void leave_to_reaper(Node* list) {
+  if (list == nullptr) return;
+  leave(list);
   wake().condition.notify_one();
+}
+
+// Takes a list of those that wait for the reaper, or what is pending; nullptr when there is none.
+Node* take_list() {
+  std::lock_guard<std::mutex> lock(wake().mutex);
+  Node* list = wake().left;
+  if (list == nullptr) return pending.exchange(nullptr, std::memory_order_acquire);
+  wake().left = list->next_list;
+  return list;
+}
+
+// Takes a single node.
+Node* take_node() {
+  std::lock_guard<std::mutex> lock(wake().mutex);
+  if (wake().left == nullptr) {
+    Node* list = pending.exchange(nullptr, std::memory_order_acquire);
+    if (list == nullptr) return nullptr;
+    put_left(list);
+  }
+  Node* node = wake().left;
+  wake().left = node->next_list;
+  if (node->next != nullptr) put_left(node->next);
+  return node;
+}
+
+// Nodes whose references have been dropped.
+class Dropped {
+ public:
+  ~Dropped() {
+    live.fetch_sub(count_, std::memory_order_relaxed);
+    free_nodes(first_);
+  }
+  Dropped() = default;
+  Dropped(const Dropped&) = delete;
+  Dropped& operator=(const Dropped&) = delete;
+
+  // Drops the reference of the first node of a list, which is not empty, if it is harmless to do so.
+  bool drop_harmless(Node** list) {
+    Node* node = *list;
+    if (!is_harmless_to_drop(node->object)) return false;
+    *list = node->next;
+    Py_DECREF(node->object);
+    node->next = first_;
+    first_ = node;
+    ++count_;
+    return true;
+  }
+
+  // Attached. The allocator is not asked for a million frees while others wait for the GIL.
+  void free_detached() {
+    if (count_ < 64) return;
+    const Detach detached;
+    free_nodes(std::exchange(first_, nullptr));
+  }
+
+ private:
+  Node* first_ = nullptr;
+  std::size_t count_ = 0;
+};
+
+// Moves the first node of a list to those that are risky, unless it can be dropped at once.
+void sort_out(Node** list, Dropped* dropped, Node** risky) {
+  if (dropped->drop_harmless(list)) return;
+  Node* node = *list;
+  *list = node->next;
+  node->next = *risky;
+  *risky = node;
 }
 
 }  // namespace
@@ -149,57 +226,58 @@ Object::~Object() {
   if (reference_ != nullptr) drop_later(reference_);
 }
 
+// A few take less time than the clock does.
 void drop_harmless(long budget_us) {
   using clock = std::chrono::steady_clock;
-  Node* node = pending.exchange(nullptr, std::memory_order_acquire);
-  if (node == nullptr) return;
-  const auto deadline = clock::now() + std::chrono::microseconds(budget_us);
-  Handoff handoff;
-  Node* done = nullptr;
-  Node* left = nullptr;
-  std::size_t count = 0;
-  while (node != nullptr) {
-    Node* next = node->next;
-    const bool harmless = is_harmless_to_drop(node->object);
-    if (harmless) Py_DECREF(node->object);
-    count += harmless ? 1 : 0;
-    node->next = harmless ? done : left;
-    (harmless ? done : left) = node;
-    node = next;
-    handoff.tick();
-    if (count % 256 == 255 && clock::now() > deadline) break;
+  constexpr int few = 32;
+  looks.fetch_add(1, std::memory_order_relaxed);
+  Node* list = pending.exchange(nullptr, std::memory_order_acquire);
+  Node* risky = nullptr;
+  Dropped dropped;
+  for (int i = 0; i < few && list != nullptr; ++i) sort_out(&list, &dropped, &risky);
+  if (list != nullptr) {
+    const auto deadline = clock::now() + std::chrono::microseconds(budget_us);
+    Handoff handoff;
+    for (std::size_t count = 1; list != nullptr && (count % 256 != 0 || clock::now() < deadline); ++count) {
+      sort_out(&list, &dropped, &risky);
+      handoff.tick();
+    }
   }
-  leave_to_reaper(left);
-  leave_to_reaper(node);
-  live.fetch_sub(count, std::memory_order_relaxed);
-  // The allocator is not asked for a million frees while others wait for the GIL.
-  if (count < 64) {
-    free_nodes(done);
-  } else {
-    Detach detached;
-    free_nodes(done);
-  }
+  leave_to_reaper(risky);
+  leave_to_reaper(list);
+  dropped.free_detached();
 }
 
 bool has_pending() { return pending.load(std::memory_order_relaxed) != nullptr; }
 
-PyObject* take_pending() {
-  Node* node;
-  {
-    std::lock_guard<std::mutex> lock(wake().mutex);
-    if (wake().left == nullptr) wake().left = pending.exchange(nullptr, std::memory_order_acquire);
-    node = wake().left;
-    if (node == nullptr) return nullptr;
-    wake().left = node->next;
+bool drop_pending(Handoff* turn, PyObject** risky) {
+  constexpr std::size_t most = 50'000;
+  Node* node = take_node();
+  if (node == nullptr) return false;
+  node->next = nullptr;
+  Dropped dropped;
+  if (!dropped.drop_harmless(&node)) {
+    *risky = node->object;
+    delete node;
+    return true;
   }
-  PyObject* object = node->object;
-  delete node;
-  return object;
+  Node* list = take_list();
+  for (std::size_t i = 0; i < most && list != nullptr && dropped.drop_harmless(&list); ++i) turn->tick();
+  leave(list);
+  dropped.free_detached();
+  return true;
 }
+
+std::size_t looks_at_pending() { return looks.load(std::memory_order_relaxed); }
 
 bool wait_for_pending(std::chrono::milliseconds limit) {
   std::unique_lock<std::mutex> lock(wake().mutex);
   return wake().condition.wait_for(lock, limit, [] { return wake().left != nullptr || has_pending(); });
+}
+
+bool is_left_pending(std::size_t looks_before) {
+  std::lock_guard<std::mutex> lock(wake().mutex);
+  return wake().left != nullptr || (has_pending() && looks_at_pending() == looks_before);
 }
 
 void note_dropped(std::size_t count) { live.fetch_sub(count, std::memory_order_relaxed); }

@@ -17,6 +17,8 @@
 
 namespace pythonx {
 
+class Handoff;
+
 // A reference to an object that is on its way to Elixir. What nobody has taken is dropped as handles are.
 class Object {
  public:
@@ -65,13 +67,19 @@ void drop_harmless(long budget_us);
 // Whether something is pending that `drop_harmless` has not looked at.
 bool has_pending();
 
-// Takes one pending reference, harmless or not, for the caller to drop; nullptr when there is none. Needs no GIL.
-PyObject* take_pending();
+// For the reaper: drops pending references that are harmless, many at once. One that is not is the caller's to drop then: it is
+// in `risky`. False when none was pending. Attached, on a bridge thread.
+bool drop_pending(Handoff* turn, PyObject** risky);
 
 // Waits until a reference is pending, `limit` at most; true if one is. For the reaper, without the GIL.
 bool wait_for_pending(std::chrono::milliseconds limit);
 
-// To be told of each reference that was taken, once it is dropped.
+// Whether something is pending that jobs do not drop as they end: they have left it, or none has looked at what is pending since
+// the number of looks was that.
+bool is_left_pending(std::size_t looks_before);
+std::size_t looks_at_pending();
+
+// To be told of each reference that was the caller's to drop, once it is dropped.
 void note_dropped(std::size_t count);
 
 // How many references handles hold just now, the pending ones included.

@@ -107,7 +107,7 @@ bool is_stopped(const PyThreadState* state) {
 }  // namespace
 
 Attach::Attach([[maybe_unused]] Order order) {
-  ++gil_counts.in_python;
+  count_in();
 #ifdef Py_GIL_DISABLED
   attach_thread();
 #else
@@ -120,7 +120,7 @@ Attach::Attach([[maybe_unused]] Order order) {
 Attach::~Attach() {
   note_foreign_threads();
   PyEval_SaveThread();
-  --gil_counts.in_python;
+  count_out();
 }
 
 TryAttach::TryAttach() {
@@ -274,15 +274,16 @@ Detach::Detach()
       is_main_(PyThreadState_GetInterpreter(state_) == PyInterpreterState_Main()) {
   if (is_main_) note_foreign_threads();
   PyEval_SaveThread();
-  if (is_main_) --gil_counts.in_python;
+  if (is_main_) count_out();
 }
 
 Detach::~Detach() {
-  if (is_main_) ++gil_counts.in_python;
+  if (is_main_) count_in();
   PyEval_RestoreThread(state_);
 }
 
-bool Handoff::is_due() const {
+bool Handoff::is_due() {
+  if (last_ == std::chrono::steady_clock::time_point()) restart();
   return std::chrono::steady_clock::now() - last_ >= std::chrono::milliseconds(1);
 }
 

@@ -123,7 +123,11 @@ void discard_thread_state();
 // After `tick` returned true anything borrowed from a Python container must be fetched again.
 class Handoff {
  public:
-  Handoff() = default;
+  // The clock may begin to run when it is looked at first, after a thousand short steps that many a walk does not make.
+  enum Clock { runs, begins_later };
+  explicit Handoff(Clock clock = runs) {
+    if (clock == runs) restart();
+  }
   ~Handoff();
   Handoff(const Handoff&) = delete;
   Handoff& operator=(const Handoff&) = delete;
@@ -135,7 +139,7 @@ class Handoff {
   }
 
   // Whether a millisecond has passed since the last time, without letting go.
-  bool is_due() const;
+  bool is_due();
   // For a walk that will let others in from now on.
   void share();
   void restart() { last_ = std::chrono::steady_clock::now(); }
@@ -146,7 +150,7 @@ class Handoff {
 
   std::size_t count_ = 0;
   bool shares_ = false;  // it has let go, and will do so again
-  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+  std::chrono::steady_clock::time_point last_{};
 };
 
 }  // namespace pythonx

@@ -13,6 +13,8 @@ GilCounts gil_counts;
 #ifdef Py_GIL_DISABLED
 
 void find_gil() {}
+void count_in() {}
+void count_out() {}
 void note_foreign_threads() {}
 bool has_foreign_threads() { return false; }
 bool is_gil_free() { return true; }
@@ -81,6 +83,19 @@ void find_gil() {
   gil_locked = find_locked();
 #endif
 }
+
+#if PY_VERSION_HEX >= 0x030D0000 && PY_VERSION_HEX < 0x03100000
+// The GIL is found, or not, before there is another thread.
+void count_in() {
+  if (gil_locked == nullptr) ++gil_counts.in_python;
+}
+void count_out() {
+  if (gil_locked == nullptr) --gil_counts.in_python;
+}
+#else
+void count_in() { ++gil_counts.in_python; }
+void count_out() { --gil_counts.in_python; }
+#endif
 
 // New ones come first in CPython's list, with a number that no other ever had: if there was none before, and the first is the
 // same, there is none now, and nothing to count.

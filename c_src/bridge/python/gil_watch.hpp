@@ -21,6 +21,10 @@ void find_gil();
 // Attached, before the GIL is let go.
 void note_foreign_threads();
 
+// A thread of the bridge goes into Python, or out of it. Counted only where CPython does not tell what is asked for.
+void count_in();
+void count_out();
+
 // Whether threads that the bridge has not made are in Python: those of `threading`, of C libraries. Attached.
 bool has_foreign_threads();
 

@@ -90,7 +90,7 @@ class Pacer {
   ErlNifEnv* env_;
   PacerOptions options_;
   CollectorPause collector_;
-  Handoff handoff_;
+  Handoff handoff_{Handoff::begins_later};
   std::size_t work_ = 0;
   bool lost_ = false;
 };

@@ -7,6 +7,11 @@
 namespace pythonx {
 namespace {
 
+// Whether the object is of a built-in type whose instances hold no others, and have no finalizers.
+bool holds_nothing(PyObject* object) {
+  return is_plain_scalar(object) || Py_TYPE(object) == &PyBaseObject_Type || PyComplex_CheckExact(object);
+}
+
 #ifndef Py_GIL_DISABLED
 
 constexpr Py_ssize_t portion_size = 10'000;
@@ -123,7 +128,7 @@ bool take_portion(Dying* dying, std::vector<PyObject*>* portion) {
 // Nobody waits for a GIL, and a count of references says little.
 void drop_in_portions(PyObject* object, const std::function<void()>&) { Py_XDECREF(object); }
 
-bool is_harmless_to_drop(PyObject* object) { return is_plain_scalar(object); }
+bool is_harmless_to_drop(PyObject* object) { return holds_nothing(object); }
 
 #else
 
@@ -156,11 +161,11 @@ void drop_in_portions(PyObject* object, const std::function<void()>& after_porti
 
 // An element may be in the container more than once: only with more references than there are places is it held elsewhere.
 bool is_harmless_to_drop(PyObject* object) {
-  if (!is_last(object) || is_plain_scalar(object)) return true;
+  if (!is_last(object) || holds_nothing(object)) return true;
   const Py_ssize_t size = size_of(object);
   return size >= 0 && size <= few && Py_TYPE(object) != &PySet_Type &&
          !any_element(object, [](PyObject* element) {
-           return !is_plain_scalar(element) && Py_REFCNT(element) <= 2 * few;
+           return !holds_nothing(element) && Py_REFCNT(element) <= 2 * few;
          });
 }
 

@@ -37,20 +37,43 @@ PyObject* loop_function(const char* name) {
   return function;
 }
 
-// Up to 3.12 the running loop is among what the thread's dict holds.
-bool has_running_loop() {
 #if PY_VERSION_HEX >= 0x030D0000
-  PyObject* get = loop_function("_get_running_loop");
-  PyObject* loop = get == nullptr ? nullptr : PyObject_CallNoArgs(get);
-  const bool running = loop != nullptr && loop != Py_None;
-  PyErr_Clear();
-  Py_XDECREF(loop);
-  Py_XDECREF(get);
-  return running;
-#else
-  return false;
-#endif
+
+// asyncio's function that tells of the running loop, kept from one job to the next; nullptr where asyncio is not imported.
+// Borrowed.
+PyObject* running_loop_function() {
+  static PyObject* const name = PyUnicode_InternFromString("_asyncio");
+  static std::atomic<PyObject*> kept{nullptr};
+  PyObject* module = PyDict_GetItemWithError(PyImport_GetModuleDict(), name);
+  if (module == nullptr) return nullptr;
+  PyObject* function = kept;
+  if (function != nullptr && PyCFunction_GET_SELF(function) == module) return function;
+  function = loop_function("_get_running_loop");
+  if (function == nullptr || !PyCFunction_Check(function)) {
+    Py_XDECREF(function);
+    return nullptr;
+  }
+  kept =
+      function;  // The one before, of a module that was taken away, is kept too: somebody may be calling it.
+  return function;
 }
+
+bool has_running_loop() {
+  PyObject* get = running_loop_function();
+  if (get == nullptr) return false;
+  PyObject* loop = PyObject_CallNoArgs(get);
+  const bool running = loop != nullptr && loop != Py_None;
+  if (loop == nullptr) PyErr_Clear();
+  Py_XDECREF(loop);
+  return running;
+}
+
+#else
+
+// It is among what the thread's dict holds.
+bool has_running_loop() { return false; }
+
+#endif
 
 int hear(const char* event, PyObject*, void*) {
   if (std::strcmp(event, "sqlite3.connect") == 0) sqlite_connected = true;

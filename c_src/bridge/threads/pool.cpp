@@ -17,6 +17,8 @@
 namespace pythonx {
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
 constexpr auto spin_time = std::chrono::microseconds(30);
 
 thread_local Worker* this_worker = nullptr;
@@ -76,7 +78,7 @@ Worker* ThreadPool::spawn() {
 
 void ThreadPool::make_idle(Worker* worker) {
   worker->idle = true;
-  worker->idle_since = std::chrono::steady_clock::now();
+  worker->idle_since = Clock::time_point::max();
   idle_.push_back(worker);
 }
 
@@ -148,6 +150,7 @@ bool ThreadPool::remove(Worker* worker, Job* job) {
 
 // The first job in line that the thread may run, or nullptr.
 Job* ThreadPool::take_waiting(const Worker* worker) {
+  if (waiting_.empty()) return nullptr;
   const auto first = std::find_if(waiting_.begin(), waiting_.end(), [worker](const Job* job) {
     return !worker->is_main || job->may_run_on_main();
   });
@@ -216,20 +219,23 @@ void ThreadPool::tidy_up(Worker* worker, std::unique_lock<std::mutex>& lock) {
     reset_thread();
   }
   lock.lock();
-  if (greenlets) make_idle(worker);
+  if (!greenlets) return;
+  make_idle(worker);
+  worker->idle_since = Clock::now();
 }
 
 // A caller that evaluates in a loop is back within microseconds, less than it takes to sleep and be woken. One thread
 // at a time may wait for that awake: with more of them eight callers became nine times slower.
 void ThreadPool::spin(Worker* worker) {
+  const auto begun = Clock::now();
+  worker->idle_since = begun;
   if (spinner_.exchange(true)) return;
   worker->awake = true;
-  const auto deadline = std::chrono::steady_clock::now() + spin_time;
+  const auto deadline = begun + spin_time;
   do {
     for (int i = 0; i < 16 && worker->inbox.load(std::memory_order_relaxed) == nullptr; ++i)
       pause_processor();
-  } while (worker->inbox.load(std::memory_order_relaxed) == nullptr &&
-           std::chrono::steady_clock::now() < deadline);
+  } while (worker->inbox.load(std::memory_order_relaxed) == nullptr && Clock::now() < deadline);
   worker->awake = false;
   spinner_ = false;
 }

@@ -104,7 +104,7 @@ bool ThreadPool::is_given_up(const Worker* worker) {
 bool ThreadPool::main_is_free() {
   if (main_->left || main_->touched) return is_given_up(main_);
   if (!main_->settled || is_given_up(main_)) return true;
-  return main_->rested && std::chrono::steady_clock::now() - main_->idle_since > main_patience;
+  return main_->rested && std::chrono::steady_clock::now() - main_->idle_since.load() > main_patience;
 }
 
 // There are no more threads to be had.
@@ -165,10 +165,10 @@ void ThreadPool::adopt(Worker* worker, const Job* job) {
     client = own(worker, std::move(client), job->keeps_state() && may_own ? &job->caller_ : nullptr);
   }
   worker->rested = false;
-  worker->context = nullptr;
+  if (worker->context != nullptr) worker->context = nullptr;
   worker->copy_context = worker->initial = false;
   if (client != nullptr) {
-    worker->context = client->context;
+    if (client->context != nullptr) worker->context = client->context;
     worker->copy_context = client->in_context != nullptr;
     client->in_context = worker;
   }
@@ -295,7 +295,7 @@ void ThreadPool::end_state(Worker* worker, const Job* job) {
 // The job has ended. With the mutex held, detached.
 void ThreadPool::settle(Worker* worker) {
   if (std::exchange(worker->ran, false)) worker->left = worker->left_something || !worker->jobs.empty();
-  worker->context = nullptr;
+  if (worker->context != nullptr) worker->context = nullptr;
   const ClientPtr client = std::exchange(worker->client, nullptr);
   if (client == nullptr) return;
   if (client->in_context == worker) client->in_context = nullptr;

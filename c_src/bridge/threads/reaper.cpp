@@ -4,7 +4,9 @@
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "conversion/object.hpp"
@@ -37,13 +39,13 @@ class Release : public Job {
 
   // Drops what is pending until there is nothing left or it is interrupted, then only the object in hand is given up.
   Term run() override {
-    while (!is_cancelled()) {
-      PyObject* object = take_pending();
-      if (object == nullptr) break;
+    PyObject* object = nullptr;
+    while (!is_cancelled() && drop_pending(&turn_, &object)) {
+      if (object == nullptr) continue;
       begin(object);
       // A large container takes its time, and is not stuck.
-      drop_in_portions(object, [this] { note_time(); });
-      since_ = Clock::duration::zero().count();
+      drop_in_portions(std::exchange(object, nullptr), [this] { count_steps(2); });
+      count_steps(1);
       note_dropped(1);
       turn_.tick();
     }
@@ -66,31 +68,57 @@ class Release : public Job {
     return text;
   }
 
-  // For how long the object in hand has been dropped.
-  Clock::duration elapsed() const {
-    const Clock::rep since = since_.load(std::memory_order_relaxed);
-    return since == 0 ? Clock::duration::zero() : Clock::now() - Clock::time_point(Clock::duration(since));
-  }
-
-  bool is_stuck() const { return elapsed() > reaper_patience; }
+  // How many steps it has made. As long as the number is the same and odd, it is at the same object, or portion of one.
+  std::uint64_t steps() const { return steps_.load(std::memory_order_relaxed); }
 
  private:
-  // The label may be read at any time, without a lock: at worst it is of two names.
+  // The label may be read at any time, without a lock: at worst it is of two names. Most objects are of the type of the one
+  // before.
   void begin(PyObject* object) {
     const char* name = Py_TYPE(object)->tp_name;
     for (std::size_t i = 0; i + 1 < type_.size(); ++i) {
       const char character = (name[i] & 0x80) != 0 ? '?' : name[i];
-      type_[i].store(character, std::memory_order_relaxed);
+      if (type_[i].load(std::memory_order_relaxed) != character)
+        type_[i].store(character, std::memory_order_relaxed);
       if (character == '\0') break;
     }
-    note_time();
+    count_steps(1);
   }
 
-  void note_time() { since_.store(Clock::now().time_since_epoch().count(), std::memory_order_relaxed); }
+  void count_steps(std::uint64_t count) { steps_.store(steps() + count, std::memory_order_relaxed); }
 
-  pythonx::Handoff turn_;
+  pythonx::Handoff turn_{pythonx::Handoff::begins_later};
   std::array<std::atomic<char>, 80> type_{};
-  std::atomic<Clock::rep> since_{0};
+  std::atomic<std::uint64_t> steps_{0};
+};
+
+// The release in hand, as seen from outside: no clock is read for each of a million objects.
+class Watched {
+ public:
+  explicit operator bool() const { return release_ != nullptr; }
+
+  void begin(Release* release) {
+    release_ = release;
+    steps_ = 0;
+  }
+
+  Release* end() { return std::exchange(release_, nullptr); }
+
+  bool is_done() const { return release_->is_done(); }
+
+  // Looks how far it is. Whether it has been at the same object for too long.
+  bool is_stuck() {
+    const std::uint64_t steps = release_->steps();
+    if (steps != std::exchange(steps_, steps)) since_ = Clock::now();
+    return steps % 2 == 1 && Clock::now() - since_ > reaper_patience;
+  }
+
+  Clock::time_point since() const { return since_; }
+
+ private:
+  Release* release_ = nullptr;
+  std::uint64_t steps_ = 0;
+  Clock::time_point since_{};
 };
 
 // Sends {:pythonx_event, :release_stuck | :release_freed, thread, elapsed_us, what} to Pythonx.Watch.
@@ -132,26 +160,23 @@ Release* begin_release() {
 
 void serve_releases() {
   name_thread("python_reaper");
-  Release* release = nullptr;
+  Watched release;
   std::vector<Stuck> stuck;
   auto interval = shortest_interval;
   for (;;) {
-    bool pending = true;
-    if (release == nullptr) pending = wait_for_pending(stuck.empty() ? forever : longest_interval);
-    // A moment's patience makes one batch of what a collection drops.
+    if (!release) wait_for_pending(stuck.empty() ? forever : longest_interval);
+    const std::size_t looks = looks_at_pending();
+    // A moment's patience makes one batch of what a collection drops, and leaves to jobs what these drop as they end.
     std::this_thread::sleep_for(interval);
     look_after(&stuck);
-    if (release != nullptr && release->is_done()) {
-      release->release();
-      release = nullptr;
-      pending = wait_for_pending(std::chrono::milliseconds(0));
-    } else if (release != nullptr && release->is_stuck()) {
-      stuck.push_back({release, Clock::now() - release->elapsed()});
-      report(*release, atoms.release_stuck, stuck.back().since);
-      release = nullptr;
+    if (release && release.is_done()) {
+      release.end()->release();
+    } else if (release && release.is_stuck()) {
+      stuck.push_back({release.end(), release.since()});
+      report(*stuck.back().release, atoms.release_stuck, stuck.back().since);
     }
-    interval = release == nullptr ? shortest_interval : std::min(2 * interval, longest_interval);
-    if (release == nullptr && pending) release = begin_release();
+    interval = release ? std::min(2 * interval, longest_interval) : shortest_interval;
+    if (!release && is_left_pending(looks)) release.begin(begin_release());
   }
 }
 

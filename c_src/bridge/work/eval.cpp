@@ -155,17 +155,19 @@ bool EvalJob::evaluate(Frames* frames) {
   const Leftovers leftovers;
   frame.result = execute(frame.code, names);
   end_if_forked();
-  settle_classes(names, evaluation_->source);
+  // What streams of the code's own do when they are flushed may define names too.
+  const bool defines = !is_fresh(names) || evaluation_->has_streams();
+  if (defines) settle_classes(names, evaluation_->source);
   end_streams(*evaluation_);
   leftovers.end();
   if (frame.result == nullptr && PyErr_Occurred()) return false;
-  return take(names, frame.result);
+  return take(names, frame.result, defines);
 }
 
 bool EvalJob::define(PyObject* names) { return globals_ == 0 || set_globals(env(), names, globals_); }
 
-bool EvalJob::take(PyObject* names, PyObject* result) {
-  if (session_ == 0 && !collect_globals(names)) return false;
+bool EvalJob::take(PyObject* names, PyObject* result, bool defines) {
+  if (defines && session_ == 0 && !collect_globals(names)) return false;
   Py_XINCREF(result);
   result_ = result;
   return true;

@@ -31,8 +31,8 @@ class EvalJob : public Job {
 
   // Defines what the code begins with. False with an exception set, or with another reply made.
   virtual bool define(PyObject* names);
-  // Takes what the code leaves, its result (nullptr for none) and its names. False likewise.
-  virtual bool take(PyObject* names, PyObject* result);
+  // Takes what the code leaves, its result (nullptr for none) and its names, which it may have defined some of. False likewise.
+  virtual bool take(PyObject* names, PyObject* result, bool defines);
 
   // The name as a map key, or 0: for a name that is not the user's, or, with an exception set, that has no UTF-8 form.
   Term global_key(PyObject* name);

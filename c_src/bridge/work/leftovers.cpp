@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <iterator>
 
+#include "python/dict_watch.hpp"
 #include "python/package.hpp"
 
 namespace pythonx {
@@ -26,25 +27,49 @@ Py_ssize_t builtins_size = 0;
 int recursion_limit = 0;
 unsigned long switch_interval = 0;
 
+// What the dicts have held since they were changed last. The lists are borrowed, and emptied without a change of the dict.
+DictWatch import_watch;
+PyObject* import_lists[list_count];
+bool has_modules = false;
+DictWatch builtins_watch;
+bool has_own_import = false;
+bool has_builtins = false;
+
 // Not in the headers of all versions.
 using Interval = unsigned long (*)();
 const auto get_interval = reinterpret_cast<Interval>(dlsym(RTLD_DEFAULT, "_PyEval_GetSwitchInterval"));
 
 unsigned long interval() { return get_interval == nullptr ? switch_interval : get_interval(); }
 
-bool is_filled_list(PyObject* name) {
-  PyObject* list = PyDict_GetItemWithError(sys_names, name);
+void look_at_sys() {
+  if (!import_watch.is_changed()) return;
+  import_watch.note_look();
+  for (int i = 0; i < list_count; ++i) import_lists[i] = PyDict_GetItemWithError(sys_names, list_names[i]);
+  has_modules = PyDict_GetItemWithError(sys_names, modules_name) == PyImport_GetModuleDict();
+}
+
+void look_at_builtins() {
+  if (!builtins_watch.is_changed()) return;
+  builtins_watch.note_look();
+  has_own_import = PyDict_GetItemWithError(builtins_dict, import_name) == import;
+  has_builtins = PyDict_GET_SIZE(builtins_dict) >= builtins_size;
+}
+
+bool is_filled_list(PyObject* list) {
   return list != nullptr && PyList_CheckExact(list) && PyList_GET_SIZE(list) > 0;
 }
 
 bool is_whole() {
-  return std::all_of(std::begin(list_names), std::end(list_names), is_filled_list) &&
-         PyDict_GetItemWithError(sys_names, modules_name) == PyImport_GetModuleDict() &&
-         PyDict_GET_SIZE(builtins_dict) >= builtins_size && Py_GetRecursionLimit() >= recursion_limit &&
-         interval() == switch_interval;
+  look_at_sys();
+  look_at_builtins();
+  return std::all_of(std::begin(import_lists), std::end(import_lists), is_filled_list) && has_modules &&
+         has_builtins && Py_GetRecursionLimit() >= recursion_limit && interval() == switch_interval;
 }
 
-bool is_import_own() { return PyDict_GetItemWithError(builtins_dict, import_name) == import; }
+bool is_import_own() {
+  look_at_builtins();
+  return has_own_import;
+}
 
 }  // namespace
 
@@ -60,6 +85,8 @@ bool init_leftovers() {
   builtins_size = PyDict_GET_SIZE(builtins_dict);
   recursion_limit = Py_GetRecursionLimit();
   switch_interval = interval();
+  import_watch.begin(sys_names);
+  builtins_watch.begin(builtins_dict);
   undo = package_function("undo");
   return undo != nullptr;
 }

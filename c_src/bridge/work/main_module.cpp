@@ -74,16 +74,6 @@ bool is_alone(const MainModule& main) {
          is_main_module(main.module);
 }
 
-// Whether the dict holds just what a fresh one does.
-bool is_fresh(PyObject* names) {
-  if (PyDict_GET_SIZE(names) != hidden_count) return false;
-  PyObject *name, *value;
-  Py_ssize_t position = 0;
-  for (int i = 0; PyDict_Next(names, &position, &name, &value); ++i)
-    if (name != hidden[i] || value != initial[i]) return false;
-  return true;
-}
-
 // What the names of the last evaluation held may run its finalizers when it goes, which the one that begins does not wait for.
 void leave_finalizers(PyObject* names) {
   PyObject *name, *value;
@@ -229,6 +219,24 @@ bool init_main_module() {
     return false;
   }
 }
+
+#ifdef Py_GIL_DISABLED
+
+// Another thread may be changing it.
+bool is_fresh(PyObject*) { return false; }
+
+#else
+
+bool is_fresh(PyObject* names) {
+  if (PyDict_GET_SIZE(names) != hidden_count) return false;
+  PyObject *name, *value;
+  Py_ssize_t position = 0;
+  for (int i = 0; PyDict_Next(names, &position, &name, &value); ++i)
+    if (name != hidden[i] || value != initial[i]) return false;
+  return true;
+}
+
+#endif
 
 MainModule take_main_module() {
 #ifndef Py_GIL_DISABLED

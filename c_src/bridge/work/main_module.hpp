@@ -37,6 +37,9 @@ MainModule enter_main_module(PyObject* module);
 // Whether it is a module that an evaluation can run in.
 bool is_main_module(PyObject* object);
 
+// Whether the namespace holds just what that of a fresh module does. Without a GIL that cannot be told.
+bool is_fresh(PyObject* names);
+
 // Gives the classes that the namespace holds, and those in them, a home, which remembers the evaluation's source. Called
 // when the code has run, also with an exception set.
 void settle_classes(PyObject* names, PyObject* source);

@@ -106,34 +106,35 @@ std::atomic<int> Evaluation::with_streams{0};
 Evaluation::~Evaluation() {
   if (has_streams_) --with_streams;
   // The last owner may be a thread that is not attached.
+  const bool attached = is_attached();
   for (PyObject* object : {main_module, source, operands_, streams_[0], streams_[1], streams_[2]})
-    if (object != nullptr) is_attached() ? Py_DECREF(object) : drop_later(object);
+    if (object != nullptr) attached ? Py_DECREF(object) : drop_later(object);
 }
 
 void Evaluation::set_operands(PyObject* operands) {
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    const std::lock_guard lock(objects_mutex_);
     std::swap(operands_, operands);
   }
   Py_XDECREF(operands);
 }
 
 PyObject* Evaluation::operands() {
-  std::lock_guard<std::mutex> lock(mutex_);
+  const std::lock_guard lock(objects_mutex_);
   Py_XINCREF(operands_);
   return operands_;
 }
 
 PyObject* Evaluation::stream(int number) {
   if (!has_streams_.load(std::memory_order_relaxed)) return nullptr;
-  std::lock_guard<std::mutex> lock(mutex_);
+  const std::lock_guard lock(objects_mutex_);
   Py_XINCREF(streams_[number]);
   return streams_[number];
 }
 
 void Evaluation::set_stream(int number, PyObject* stream) {
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    const std::lock_guard lock(objects_mutex_);
     std::swap(streams_[number], stream);
     if (stream != streams_[number] && !has_streams_.exchange(true)) ++with_streams;
   }
@@ -215,7 +216,7 @@ EvaluationPtr EvaluationContext::of_job() {
 EvaluationPtr EvaluationContext::current() {
   if (EvaluationPtr evaluation = tied()) return evaluation;
   if (EvaluationPtr evaluation = of_job()) return evaluation;
-  std::lock_guard<std::mutex> lock(mutex_);
+  const std::lock_guard lock(mutex_);
   // One that only we hold has ended, with all that it started.
   return latest_.use_count() > 1 ? latest_ : nullptr;
 }
@@ -223,7 +224,7 @@ EvaluationPtr EvaluationContext::current() {
 EvaluationPtr EvaluationContext::printing() {
   if (EvaluationPtr evaluation = tied()) return evaluation;
   if (EvaluationPtr evaluation = of_job()) return evaluation;
-  std::lock_guard<std::mutex> lock(mutex_);
+  const std::lock_guard lock(mutex_);
   return latest_;
 }
 
@@ -241,7 +242,7 @@ bool EvaluationContext::set_object(PyObject* object) {
 PyObject* EvaluationContext::enter(const EvaluationPtr& evaluation) {
   EvaluationPtr previous = evaluation;  // let go of when the lock is
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    const std::lock_guard lock(mutex_);
     latest_.swap(previous);
   }
   PyObject* capsule = make_capsule(evaluation);

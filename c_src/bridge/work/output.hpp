@@ -14,6 +14,7 @@
 #include <string>
 #include <string_view>
 
+#include "python/critical_section.hpp"
 #include "vm/term.hpp"
 
 namespace pythonx {
@@ -80,7 +81,7 @@ class Evaluation {
   PyObject* source = nullptr;       // the tuple of the code that it runs, see source.hpp; nullptr for none
 
   // What an operation that has no namespace works on, for as long as it does: with it code that asks for names of
-  // `__main__` gets those that belong to these objects. Takes the reference; nullptr ends it.
+  // `__main__` gets those that belong to these objects. Takes the reference; nullptr ends it. Attached, as all about objects here.
   void set_operands(PyObject* operands);
 
   // A new reference, nullptr for none.
@@ -102,11 +103,12 @@ class Evaluation {
 
   ErlNifPid caller_;
   Devices devices_;
-  std::mutex mutex_;
+  AttachedMutex objects_mutex_;
   PyObject* operands_ = nullptr;
   PyObject* streams_[stream_count] = {};
   std::atomic<bool> has_streams_{false};  // whether there have been any
   static std::atomic<int> with_streams;   // evaluations of which that is true
+  std::mutex mutex_;                      // of what follows
   std::string buffer_;
   Stream buffered_ = Stream::out;
   bool finished_ = false;
@@ -151,7 +153,7 @@ class EvaluationContext {
   EvaluationPtr of_job();
 
   PyObject* variable_ = nullptr;
-  std::mutex mutex_;
+  AttachedMutex mutex_;
   EvaluationPtr latest_;  // for what nothing ties to an evaluation; kept after its end
 };
 

@@ -3,6 +3,8 @@
 #include <array>
 #include <utility>
 
+#include "python/dict_watch.hpp"
+
 namespace pythonx {
 namespace {
 
@@ -14,6 +16,7 @@ PyObject* sys_dict = nullptr;
 PyObject* names[count];
 PyObject* shared[count];
 PyObject* front[count];
+DictWatch fronts_watch;
 PyObject* deleted = nullptr;  // stands for an attribute that is deleted
 
 getattrofunc get_of_module = nullptr;
@@ -148,8 +151,13 @@ void flush_and_drop(PyObject* stream) {
 }
 
 bool are_fronts_in_place() {
-  for (int i = 0; i < count; ++i)
-    if (PyDict_GetItemWithError(sys_dict, names[i]) != front[i]) return false;
+  if (!fronts_watch.is_changed()) return true;
+  fronts_watch.note_look();
+  for (int i = 0; i < count; ++i) {
+    if (PyDict_GetItemWithError(sys_dict, names[i]) == front[i]) continue;
+    fronts_watch.note_change();
+    return false;
+  }
   return true;
 }
 
@@ -173,6 +181,7 @@ PyObject* share_streams(PyObject* fronts, PyObject* streams) {
     if (!add_methods(front[i], i)) return nullptr;
   }
   put_fronts_in_place();
+  fronts_watch.begin(sys_dict);
   get_of_module = std::exchange(PyModule_Type.tp_getattro, get_attribute);
   set_of_module = std::exchange(PyModule_Type.tp_setattro, set_attribute);
   Py_RETURN_NONE;

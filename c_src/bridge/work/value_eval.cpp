@@ -92,7 +92,7 @@ bool ValueEvalJob::define(PyObject* names) {
   return false;
 }
 
-bool ValueEvalJob::take(PyObject* names, PyObject* result) {
+bool ValueEvalJob::take(PyObject* names, PyObject* result, bool) {
   if (result == nullptr) {
     result_term_ = atoms.nil;
   } else if (!give(result, &result_term_)) {

@@ -19,7 +19,7 @@ class ValueEvalJob : public EvalJob {
 
  protected:
   bool define(PyObject* names) override;
-  bool take(PyObject* names, PyObject* result) override;
+  bool take(PyObject* names, PyObject* result, bool defines) override;
 
  private:
   bool give(PyObject* object, Term* out);

@@ -136,13 +136,8 @@ defmodule Pythonx.Boot.Bridge do
     end
   end
 
-  defp wheel(_tag, _source_hash, %{choice: :compile}), do: nil
-
-  defp wheel(tag, source_hash, opts) do
-    opts[:lock]
-    |> Wheels.read_lock!()
-    |> Wheels.fetch(tag, opts[:platform] || Platform.current(), source_hash)
-  end
+  defp wheel(tag, source_hash, opts),
+    do: Wheels.fetch(opts[:wheels], tag, opts[:platform] || Platform.current(), source_hash)
 
   @doc """
   Puts the bridge for a Python into `priv/bridge`, if it is not there yet. Returns its tag and its path.
@@ -185,14 +180,18 @@ defmodule Pythonx.Boot.Bridge do
   defp defaults(opts) do
     source_dir = Keyword.get(opts, :source_dir, @source_dir)
 
-    [cache_dir: Cache.base_dir(), priv_dir: Path.join(priv_dir(), "bridge"), uv: nil, tell_ms: 10_000, platform: nil]
-    |> Keyword.merge(
-      source_dir: source_dir,
-      lock: if(source_dir == @source_dir, do: Path.join(priv_dir(), "bridge.lock"))
-    )
-    |> then(&Keyword.validate!(opts, &1))
-    |> Map.new()
-    |> Map.put(:choice, Choice.get!())
+    choice = Choice.get!()
+
+    opts =
+      [cache_dir: Cache.base_dir(), priv_dir: Path.join(priv_dir(), "bridge"), uv: nil, tell_ms: 10_000, platform: nil]
+      |> Keyword.merge(
+        source_dir: source_dir,
+        lock: if(source_dir == @source_dir, do: Path.join(priv_dir(), "bridge.lock"))
+      )
+      |> then(&Keyword.validate!(opts, &1))
+      |> Map.new()
+
+    Map.merge(opts, %{choice: choice, wheels: if(choice != :compile, do: Wheels.read_lock!(opts.lock))})
   end
 
   defp priv_dir, do: Application.app_dir(:pythonx, "priv")

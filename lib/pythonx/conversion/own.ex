@@ -29,7 +29,8 @@ defmodule Pythonx.Conversion.Own do
   @doc "The types with an implementation that is not ours, as a set of bits."
   @spec types() :: types()
   def types do
-    unquote(Enum.reduce(@modules, 0, fn module, sum -> quote(do: unquote(sum) + unquote(module).__ours__()) end))
+    unquote_splicing(for module <- @modules, do: quote(do: unquote(module).__ours__()))
+    0
   rescue
     UndefinedFunctionError -> look()
   end

@@ -1,6 +1,6 @@
 defmodule Pythonx.Host.OS do
   # What differs between operating systems. What they are called elsewhere is told by Pythonx.Host.Platform and
-  # Pythonx.Uv.Target; the C++ side has c_src/bridge/vm/system.hpp, the launcher c_src/launcher/family.h. No other part of Pythonx
+  # Pythonx.Uv.Target; the C++ side has c_src/bridge/vm/system.hpp, the launcher c_src/launcher/family.h and sandbox.h. No other part of Pythonx
   # asks on which system it is.
   #
   # Each function takes the system, so that what it says for another one can be tested.

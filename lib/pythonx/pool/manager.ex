@@ -13,12 +13,13 @@ defmodule Pythonx.Pool.Manager do
 
   require Logger
 
-  alias Pythonx.Pool.{Entry, Failures, Info, Line, Nodes, Options, Worker}
+  alias Pythonx.Pool.{Entry, Failures, Info, Line, Nodes, Options, Sandbox, Worker}
   alias Pythonx.Telemetry
 
   defstruct [
     :options,
     :plans,
+    :sandbox,
     :name,
     :failures,
     :fill_timer,
@@ -47,8 +48,9 @@ defmodule Pythonx.Pool.Manager do
     plans = Map.new(options.nodes, &{&1, Nodes.prepare!(&1, environment)})
     failures = Failures.new(options.max_restarts, options.max_seconds)
     name = options.name || self()
+    sandbox = options.nodes |> Enum.map(&Nodes.examine!(&1, options.sandbox)) |> Sandbox.merge()
     state = %__MODULE__{options: options, plans: plans, name: name, failures: failures}
-    state |> fill() |> await_first()
+    %{state | sandbox: sandbox} |> fill() |> await_first()
   rescue
     error -> {:stop, {error, __STACKTRACE__}}
   catch

@@ -40,6 +40,8 @@ defmodule Pythonx.Pool.Start do
 
     :ok = Remote.call(home, :become_worker, [])
     evaluate(home, @prepare)
+    Pythonx.Files.tell!(plan.folders)
+    if plan.env != %{}, do: Pythonx.Requirements.Running.update_environ!(plan.env)
     if options.attach_logger, do: Pythonx.Integrations.Logging.attach(options.attach_logger)
     if options.init, do: define(home, evaluate(home, options.init))
     # Jobs begin with the context variables that were set, and run on the main thread.

@@ -167,7 +167,7 @@ defmodule Pythonx.Pool.Worker do
     Process.monitor(pool)
     creation = rem(System.unique_integer([:positive]), 0xFFFFFFFE) + 1
     {:ok, callbacks} = Callbacks.start_link(home: {self(), pool})
-    port = options |> Command.build(plan.program) |> open_port()
+    port = options |> Command.build(plan) |> open_port()
     timer = Process.send_after(self(), :boot_timeout, options.boot_timeout)
     state = %__MODULE__{pool: pool, options: options, plan: plan, port: port, creation: creation, callbacks: callbacks}
     # By bytes: this node may get a name, and with it another one for each of them.

@@ -106,9 +106,8 @@ def file_of(module: types.ModuleType) -> str | None:
 def _module(source: list[Any]) -> types.ModuleType:
     if source[0] == "text":
         return define(*source[1:])
-    if source[0] == "folder":
-        if source[2] not in _files._folders:
-            _files.add([os.fsencode(source[2])], os.fsencode(_files._cache))
+    if source[0] == "folder" and source[2] not in _files._folders:
+        _files.add([os.fsencode(source[2])], os.fsencode(_files._cache))
     return importlib.import_module(source[1])
 
 
@@ -145,11 +144,6 @@ def take(iterator: Any, count: int) -> tuple[list[Any], bool]:
         except StopIteration:
             return found, False
     return found, True
-
-
-def iterate(iterable: Any) -> Any:
-    """Return an iterator, which an asynchronous generator becomes by the way of the event loop."""
-    return iter(iterable)
 
 
 def described(how: Any, name: Any, file: Any = b"", source: Any = b"") -> dict[str, Any]:

@@ -36,13 +36,8 @@ defmodule Pythonx.Uv.TargetTest do
     assert Target.archive_name("x86_64-pc-windows-msvc") == "uv-x86_64-pc-windows-msvc.zip"
   end
 
-  test "the checksums of what is downloaded by default are known for this machine" do
-    for sum <- [
-          Checksums.archive(Options.default_uv_version(), Target.current!()),
-          Checksums.wheel(Options.default_uv_version(), Target.current!())
-        ] do
-      assert sum =~ ~r/\A[0-9a-f]{64}\z/
-    end
+  test "the checksum of what is downloaded by default is known for this machine" do
+    assert Checksums.wheel(Options.default_uv_version(), Target.current!()) =~ ~r/\A[0-9a-f]{64}\z/
 
     assert Checksums.archive("0.0.1", Target.current!()) == nil
     assert Checksums.wheel("0.0.1", Target.current!()) == nil
