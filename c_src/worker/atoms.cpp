@@ -14,15 +14,15 @@ constexpr std::size_t most_blocks = 1024;
 constexpr std::size_t longest_name = 255;  // characters
 
 // Blocks stay where they are, so that an atom is read without the lock: who has its word knows that it is there.
-struct Table {
+struct AtomTable {
   std::shared_mutex mutex;
   std::unordered_map<std::string_view, Term> by_name;
   std::array<std::atomic<Atom*>, most_blocks> blocks{};
   std::size_t count = 0;
 };
 
-Table& table() {
-  static auto* instance = new Table;
+AtomTable& atom_table() {
+  static auto* instance = new AtomTable;
   return *instance;
 }
 
@@ -52,7 +52,7 @@ std::size_t count_characters(const unsigned char* name, std::size_t size) {
   return count;
 }
 
-Term add(Table* table, const unsigned char* name, std::size_t size, std::size_t characters) {
+Term add_atom(AtomTable* table, const unsigned char* name, std::size_t size, std::size_t characters) {
   const std::size_t number = table->count;
   if (number == block_size * most_blocks) return 0;
   std::atomic<Atom*>& block = table->blocks[number / block_size];
@@ -71,7 +71,7 @@ Term add(Table* table, const unsigned char* name, std::size_t size, std::size_t 
 }  // namespace
 
 Term find_atom(const unsigned char* name, std::size_t size, bool may_be_new) {
-  Table& atoms = table();
+  AtomTable& atoms = atom_table();
   const std::string_view key(reinterpret_cast<const char*>(name), size);
   {
     const std::shared_lock<std::shared_mutex> lock(atoms.mutex);
@@ -83,12 +83,12 @@ Term find_atom(const unsigned char* name, std::size_t size, bool may_be_new) {
   if (characters > longest_name) return 0;
   const std::unique_lock<std::shared_mutex> lock(atoms.mutex);
   const auto found = atoms.by_name.find(key);
-  return found != atoms.by_name.end() ? found->second : add(&atoms, name, size, characters);
+  return found != atoms.by_name.end() ? found->second : add_atom(&atoms, name, size, characters);
 }
 
 const Atom& atom_of(Term term) {
   const std::size_t number = term >> tag_bits;
-  return table().blocks[number / block_size].load(std::memory_order_acquire)[number % block_size];
+  return atom_table().blocks[number / block_size].load(std::memory_order_acquire)[number % block_size];
 }
 
 }  // namespace pythonx::worker

@@ -18,18 +18,18 @@
 namespace pythonx::worker {
 namespace {
 
-using Function = Term (*)(ErlNifEnv*, int, const Term*);
+using NativeFunction = Term (*)(ErlNifEnv*, int, const Term*);
 
 constexpr unsigned most_arguments = 255;
 
 // Written by the reader alone, which alone reads it.
-struct State {
-  std::unordered_map<std::uint64_t, Function> functions;  // by name and arity
+struct Functions {
+  std::unordered_map<std::uint64_t, NativeFunction> functions;  // by name and arity
   bool set_up = false;
 };
 
-State& state() {
-  static auto* instance = new State;
+Functions& loaded() {
+  static auto* instance = new Functions;
   return *instance;
 }
 
@@ -37,16 +37,16 @@ std::atomic<void (*)(void*)> on_halt{nullptr};
 
 std::uint64_t key_of(Term name, std::size_t arity) { return name << 8 | arity; }
 
-void add_function(const char* name, unsigned arity, Function function) {
-  state().functions[key_of(find_atom(name), arity)] = function;
+void add_function(const char* name, unsigned arity, NativeFunction function) {
+  loaded().functions[key_of(find_atom(name), arity)] = function;
 }
 
 // --- Functions of our own ----------------------------------------------------------------------------------------------
 
-Term echo(ErlNifEnv*, int, const Term* arguments) { return arguments[0]; }
+Term give_back_argument(ErlNifEnv*, int, const Term* arguments) { return arguments[0]; }
 
 // Bytes that are a term, as this worker writes that; an error for those that are none.
-Term decode(ErlNifEnv* env, int, const Term* arguments) {
+Term decode_bytes(ErlNifEnv* env, int, const Term* arguments) {
   const unsigned char* data = nullptr;
   std::size_t size = 0;
   if (!get_bytes(arguments[0], &data, &size)) return enif_make_badarg(env);
@@ -66,9 +66,9 @@ Term decode(ErlNifEnv* env, int, const Term* arguments) {
   return box_term(box);
 }
 
-Term memory(ErlNifEnv* env, int, const Term*) { return make_uint64(env, memory_in_use()); }
+Term tell_memory(ErlNifEnv* env, int, const Term*) { return make_uint64(env, memory_in_use()); }
 
-Term limit(ErlNifEnv* env, int, const Term* arguments) {
+Term set_limit(ErlNifEnv* env, int, const Term* arguments) {
   std::uint64_t bytes = 0;
   if (!get_uint64(arguments[0], &bytes)) return enif_make_badarg(env);
   return find_atom(limit_memory(bytes) ? "true" : "false");
@@ -117,7 +117,7 @@ void load_bridge(const std::string& path, Term info) {
 
 void set_up(Term term) {
   std::int64_t number = 0;
-  if (!is_map(term) || state().set_up) fail("this is no setup");
+  if (!is_map(term) || loaded().set_up) fail("this is no setup");
   const Term* map = box_of(term);
   const Term version = setting(map, "version");
   if (version != small_term(protocol_version)) fail("the VM speaks another version than this worker");
@@ -127,16 +127,16 @@ void set_up(Term term) {
   set_creation(static_cast<std::uint32_t>(number));
   if (const Term self = setting(map, "self"); self != 0 && is_pid(self)) set_home(self);
   if (const Term names = setting(map, "names"); names != 0) set_names(names);
-  add_function("worker_echo", 1, echo);
-  add_function("worker_decode", 1, decode);
-  add_function("worker_memory", 0, memory);
-  add_function("worker_limit", 1, limit);
+  add_function("worker_echo", 1, give_back_argument);
+  add_function("worker_decode", 1, decode_bytes);
+  add_function("worker_memory", 0, tell_memory);
+  add_function("worker_limit", 1, set_limit);
   const std::string libpython = path_in(map, "libpython");
   const std::string bridge = path_in(map, "bridge");
   if (!libpython.empty()) open_library(libpython, RTLD_NOW | RTLD_GLOBAL);
   const Term info = setting(map, "load_info");
   if (!bridge.empty()) load_bridge(bridge, info == 0 ? empty_list : info);
-  state().set_up = true;
+  loaded().set_up = true;
   Env env;
   Term* ready = new_map(&env, 2);
   ready[1] = find_atom("version");
@@ -173,7 +173,7 @@ Result perform(Env* env, const Call& call) {
   Term rest = call.arguments;
   for (; is_cell(rest) && arity < most_arguments; rest = cell_of(rest)[1])
     arguments[arity++] = cell_of(rest)[0];
-  const auto& functions = state().functions;
+  const auto& functions = loaded().functions;
   const auto found = rest == empty_list ? functions.find(key_of(call.function, arity)) : functions.end();
   if (found == functions.end()) return {true, find_atom("undef")};
   env->caller = call.caller;
@@ -258,7 +258,7 @@ void halt() {
 }
 
 void dispatch(Env* env, const Frame& frame, Term term, Decoded decoded) {
-  if (!state().set_up && frame.kind != To::setup) fail("a frame came before setup");
+  if (!loaded().set_up && frame.kind != To::setup) fail("a frame came before setup");
   switch (frame.kind) {
     case To::setup:
       return set_up(term);

@@ -101,8 +101,6 @@ void begin_frame(Output* output, From kind, std::uint32_t number) {
 
 // --- News ----------------------------------------------------------------------------------------------------------------
 
-bool has_news() { return has_monitor_news() || has_dropped_functions(); }
-
 void tell_news() {
   const MonitorNews news = take_monitor_news();
   for (const auto& [number, pid] : news.begun) {
@@ -176,18 +174,13 @@ class Reader {
   void wait() {
     for (;;) {
       int timeout = -1;
-      if (has_news()) {
-        const auto now = Clock::now();
-        if (!waiting_) since_ = now;
-        waiting_ = true;
-        if (now - since_ >= patience) {
-          waiting_ = false;
+      if (const auto since = news_since(); since != never) {
+        const auto age = Clock::now() - since;
+        if (age >= patience) {
           tell_news();
           continue;
         }
-        timeout = static_cast<int>(std::chrono::duration_cast<std::chrono::milliseconds>(patience).count());
-      } else {
-        waiting_ = false;
+        timeout = static_cast<int>(std::chrono::ceil<std::chrono::milliseconds>(patience - age).count());
       }
       pollfd fds[] = {{in, POLLIN, 0}, {wake_pipe[0], POLLIN, 0}};
       const int ready = poll(fds, 2, timeout);
@@ -197,6 +190,17 @@ class Reader {
       if ((fds[0].revents & POLLNVAL) != 0) end();
       if (fds[0].revents != 0) return;
     }
+  }
+
+  // Functions that are gone have waited since somebody looked first.
+  Clock::time_point news_since() {
+    const auto since = monitor_news_since();
+    if (!has_dropped_functions()) {
+      dropped_since_ = never;
+      return since;
+    }
+    if (dropped_since_ == never) dropped_since_ = Clock::now();
+    return std::min(since, dropped_since_);
   }
 
   static void take_wake() {
@@ -218,8 +222,7 @@ class Reader {
   Bytes* buffer_;
   std::size_t begin_ = 0;
   std::size_t end_ = 0;
-  bool waiting_ = false;
-  Clock::time_point since_;
+  Clock::time_point dropped_since_ = never;
 };
 
 void before_fork() { write_mutex.lock(); }

@@ -16,23 +16,23 @@ std::uint32_t own_creation = 0;
 constexpr std::size_t longest_reference = 5;
 
 // Places that are still to be filled: `count` of them, `stride` words from each other, and when that is done `map` to be made one.
-struct Open {
+struct Places {
   Term* next;
   std::size_t count;
   std::size_t stride;
   Term* map;
 };
 
-class Decoder {
+class TermDecoder {
  public:
-  Decoder(Env* env, const Input& input)
+  TermDecoder(Env* env, const Input& input)
       : env_(env), input_(input), at_(input.data), end_(input.data + input.size) {}
 
   Decoded run(Term* out) {
     if (!has(1) || *at_++ != version_tag) return Decoded::malformed;
     if (!read(out)) return Decoded::malformed;
     while (!open_.empty()) {
-      Open open = open_.back();
+      Places open = open_.back();
       if (open.count == 0) {
         open_.pop_back();
         if (open.map != nullptr && !finish_map(open.map)) return Decoded::malformed;
@@ -286,7 +286,7 @@ class Decoder {
   const Input& input_;
   const unsigned char* at_;
   const unsigned char* end_;
-  std::vector<Open> open_;
+  std::vector<Places> open_;
   Decoded result_ = Decoded::ok;
 };
 
@@ -296,7 +296,7 @@ void set_creation(std::uint32_t number) { own_creation = number; }
 std::uint32_t creation() { return own_creation; }
 
 Decoded decode_term(Env* env, const Input& input, Term* out, std::size_t* used) {
-  Decoder decoder(env, input);
+  TermDecoder decoder(env, input);
   const Decoded result = decoder.run(out);
   *used = decoder.used();
   return result;

@@ -15,7 +15,7 @@ namespace {
 // Binaries from here on are not copied: a part of its own costs the system as much as copying some kilobytes.
 constexpr std::size_t long_binary = 16384;
 
-constexpr std::size_t most_kept = 1 << 20;
+constexpr std::size_t most_output_kept = 1 << 20;
 
 unsigned char* put_big_endian(unsigned char* out, std::uint64_t value, std::size_t bytes) {
   for (std::size_t i = bytes; i-- > 0; value >>= 8) out[i] = static_cast<unsigned char>(value);
@@ -23,16 +23,16 @@ unsigned char* put_big_endian(unsigned char* out, std::uint64_t value, std::size
 }
 
 // What is still to be written: terms beside each other, or the rest of a list, of which `count` elements have been.
-struct Open {
+struct Pending {
   const Term* next;  // nullptr for a list
   std::size_t count;
   Term rest;
   std::size_t place;  // of the length of the list
 };
 
-class Encoder {
+class TermEncoder {
  public:
-  Encoder(std::size_t limit, Output* out) : limit_(limit), out_(out) {}
+  TermEncoder(std::size_t limit, Output* out) : limit_(limit), out_(out) {}
 
   void run(Term root) {
     out_->put_byte(version_tag);
@@ -55,7 +55,7 @@ class Encoder {
   void elements() {
     const std::size_t depth = open_.size();
     for (std::size_t i = 0; i < portion; ++i) {
-      Open& open = open_[depth - 1];
+      Pending& open = open_[depth - 1];
       if (open.count == 0) {
         open_.pop_back();
         return;
@@ -68,7 +68,7 @@ class Encoder {
 
   void list() {
     const std::size_t depth = open_.size();
-    Open open = open_.back();
+    Pending open = open_.back();
     for (std::size_t i = 0; i < portion && is_cell(open.rest); ++i) {
       const Term head = cell_of(open.rest)[0];
       open.rest = cell_of(open.rest)[1];
@@ -237,7 +237,7 @@ class Encoder {
 
   std::size_t limit_;
   Output* out_;
-  std::vector<Open> open_;
+  std::vector<Pending> open_;
 };
 
 }  // namespace
@@ -245,7 +245,7 @@ class Encoder {
 Output::~Output() { std::free(data_); }
 
 void Output::clear() {
-  if (capacity_ > most_kept) {
+  if (capacity_ > most_output_kept) {
     std::free(data_);
     data_ = nullptr;
     capacity_ = 0;
@@ -301,6 +301,6 @@ void Output::copy_to(unsigned char* out) const {
   }
 }
 
-void encode_term(Term term, std::size_t limit, Output* out) { Encoder(limit, out).run(term); }
+void encode_term(Term term, std::size_t limit, Output* out) { TermEncoder(limit, out).run(term); }
 
 }  // namespace pythonx::worker

@@ -19,7 +19,7 @@ Dropped& dropped() {
   return *instance;
 }
 
-void drop(Counted* object) {
+void drop_function(Counted* object) {
   auto* function = static_cast<Function*>(object);
   {
     Dropped& list = dropped();
@@ -35,7 +35,7 @@ void drop(Counted* object) {
 
 Term make_function(Env* env, std::uint32_t creation, std::uint64_t number, std::uint32_t last) {
   auto* function = new Function;
-  function->destroy = drop;
+  function->destroy = drop_function;
   function->number = number;
   function->creation = creation;
   function->last = last;

@@ -15,19 +15,19 @@ namespace {
 // Chunks of this size are kept for whoever comes next, as many as these: the system takes longer to give memory than it takes to
 // fill it.
 constexpr std::size_t large_chunk = 1 << 20;
-constexpr std::size_t most_kept = 32;
+constexpr std::size_t most_kept_chunks = 32;
 
-std::mutex kept_mutex;
-Chunk* kept = nullptr;
-std::size_t kept_count = 0;
+std::mutex chunk_mutex;
+Chunk* kept_chunks = nullptr;
+std::size_t kept_chunk_count = 0;
 
 Chunk* new_chunk(std::size_t size) {
   if (size == large_chunk) {
-    const std::lock_guard<std::mutex> lock(kept_mutex);
-    if (kept != nullptr) {
-      Chunk* chunk = kept;
-      kept = chunk->next;
-      --kept_count;
+    const std::lock_guard<std::mutex> lock(chunk_mutex);
+    if (kept_chunks != nullptr) {
+      Chunk* chunk = kept_chunks;
+      kept_chunks = chunk->next;
+      --kept_chunk_count;
       return chunk;
     }
   }
@@ -39,11 +39,11 @@ Chunk* new_chunk(std::size_t size) {
 
 void free_chunk(Chunk* chunk) {
   if (chunk->size == large_chunk) {
-    const std::lock_guard<std::mutex> lock(kept_mutex);
-    if (kept_count < most_kept) {
-      chunk->next = kept;
-      kept = chunk;
-      ++kept_count;
+    const std::lock_guard<std::mutex> lock(chunk_mutex);
+    if (kept_chunk_count < most_kept_chunks) {
+      chunk->next = kept_chunks;
+      kept_chunks = chunk;
+      ++kept_chunk_count;
       return;
     }
   }

@@ -15,21 +15,21 @@ const std::uint32_t* index_of(const Term* box) {
   return reinterpret_cast<const std::uint32_t*>(box + 1 + 2 * size_of(box));
 }
 
-const Term* pair_of(const Term* box, std::size_t number) { return box + 1 + 2 * number; }
+const Term* pair_at(const Term* box, std::size_t number) { return box + 1 + 2 * number; }
 
 // Where a key is, or how many pairs there are.
-std::size_t find(const Term* box, Term key) {
+std::size_t find_pair(const Term* box, Term key) {
   const std::size_t count = size_of(box);
   if (count <= most_without_index) {
     std::size_t i = 0;
-    while (i < count && !is_same(*pair_of(box, i), key)) ++i;
+    while (i < count && !is_same(*pair_at(box, i), key)) ++i;
     return i;
   }
   const std::uint32_t* index = index_of(box);
   const std::size_t mask = index_size(count) - 1;
   for (std::size_t slot = hash_term(key) & mask; index[slot] != 0; slot = (slot + 1) & mask) {
     const std::size_t number = index[slot] - 1;
-    if (is_same(*pair_of(box, number), key)) return number;
+    if (is_same(*pair_at(box, number), key)) return number;
   }
   return count;
 }
@@ -54,31 +54,31 @@ bool finish_map(Term* box) {
   if (count <= most_without_index) {
     for (std::size_t i = 1; i < count; ++i)
       for (std::size_t j = 0; j < i; ++j)
-        if (is_same(*pair_of(box, i), *pair_of(box, j))) return false;
+        if (is_same(*pair_at(box, i), *pair_at(box, j))) return false;
     return true;
   }
   std::uint32_t* index = index_of(box);
   const std::size_t mask = index_size(count) - 1;
   std::memset(index, 0, (mask + 1) * sizeof(*index));
   for (std::size_t number = 0; number < count; ++number) {
-    const Term key = *pair_of(box, number);
+    const Term key = *pair_at(box, number);
     std::size_t slot = hash_term(key) & mask;
     for (; index[slot] != 0; slot = (slot + 1) & mask)
-      if (is_same(*pair_of(box, index[slot] - 1), key)) return false;
+      if (is_same(*pair_at(box, index[slot] - 1), key)) return false;
     index[slot] = static_cast<std::uint32_t>(number + 1);
   }
   return true;
 }
 
 Term map_value(const Term* box, Term key) {
-  const std::size_t number = find(box, key);
-  return number < size_of(box) ? pair_of(box, number)[1] : 0;
+  const std::size_t number = find_pair(box, key);
+  return number < size_of(box) ? pair_at(box, number)[1] : 0;
 }
 
 Term map_with(Env* env, Term map, Term key, Term value) {
   const Term* from = box_of(map);
   const std::size_t count = size_of(from);
-  const std::size_t number = find(from, key);
+  const std::size_t number = find_pair(from, key);
   const std::size_t new_count = number < count ? count : count + 1;
   Term* box = new_map(env, new_count);
   std::memcpy(box + 1, from + 1, 2 * count * sizeof(Term));

@@ -14,9 +14,12 @@
 namespace pythonx::worker {
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
 struct Monitor {
   Resource* resource;  // without a reference
   Term pid;
+  Clock::time_point since;
   bool told;
 };
 
@@ -29,6 +32,7 @@ struct Registry {
   std::unordered_map<std::uint64_t, Monitor> monitors;
   std::deque<std::uint64_t> untold;      // that have begun, in order; some may have ended
   std::vector<std::uint64_t> cancelled;  // that the VM still watches for
+  Clock::time_point cancelled_since;
   std::atomic<bool> news{false};
 };
 
@@ -43,6 +47,7 @@ bool forget_monitor(Registry* known, std::uint64_t number, Resource** of) {
   if (found == known->monitors.end()) return false;
   *of = found->second.resource;
   if (found->second.told) {
+    if (known->cancelled.empty()) known->cancelled_since = Clock::now();
     known->cancelled.push_back(number);
     known->news.store(true, std::memory_order_release);
   }
@@ -50,7 +55,13 @@ bool forget_monitor(Registry* known, std::uint64_t number, Resource** of) {
   return true;
 }
 
-void destroy(Counted* object) {
+// With the mutex held. Those that nobody was told of are in order, so that this keeps the list as short as what is there.
+void drop_ended(Registry* known) {
+  while (!known->untold.empty() && known->monitors.count(known->untold.front()) == 0)
+    known->untold.pop_front();
+}
+
+void destroy_resource(Counted* object) {
   auto* resource = static_cast<Resource*>(object);
   {
     Registry& known = registry();
@@ -84,7 +95,7 @@ Resource* make_resource(ResourceType* type, std::size_t size) {
   if (memory == nullptr) throw std::bad_alloc();
   auto* resource = new (memory) Resource;
   resource->type = type;
-  resource->destroy = destroy;
+  resource->destroy = destroy_resource;
   return resource;
 }
 
@@ -167,7 +178,7 @@ std::uint64_t begin_monitor(Resource* resource, Term pid) {
   {
     const std::lock_guard<std::mutex> lock(known.mutex);
     number = ++known.last_monitor;
-    known.monitors.emplace(number, Monitor{resource, pid, false});
+    known.monitors.emplace(number, Monitor{resource, pid, Clock::now(), false});
     resource->monitors.push_back(number);
     known.untold.push_back(number);
     first = !known.news.exchange(true, std::memory_order_acq_rel);
@@ -183,13 +194,20 @@ bool end_monitor(std::uint64_t number) {
   if (!forget_monitor(&known, number, &resource)) return false;
   auto& own = resource->monitors;
   own.erase(std::remove(own.begin(), own.end(), number), own.end());
-  // Those that nobody was told of are in order, so that this keeps the list as short as what is there.
-  while (!known.untold.empty() && known.monitors.count(known.untold.front()) == 0) known.untold.pop_front();
+  drop_ended(&known);
   if (known.untold.empty() && known.cancelled.empty()) known.news.store(false, std::memory_order_relaxed);
   return true;
 }
 
-bool has_monitor_news() { return registry().news.load(std::memory_order_acquire); }
+Clock::time_point monitor_news_since() {
+  Registry& known = registry();
+  if (!known.news.load(std::memory_order_acquire)) return never;
+  const std::lock_guard<std::mutex> lock(known.mutex);
+  drop_ended(&known);
+  Clock::time_point since = known.cancelled.empty() ? never : known.cancelled_since;
+  if (!known.untold.empty()) since = std::min(since, known.monitors.at(known.untold.front()).since);
+  return since;
+}
 
 MonitorNews take_monitor_news() {
   Registry& known = registry();

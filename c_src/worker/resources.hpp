@@ -11,6 +11,7 @@
 // One mutex guards numbers, lent references and monitors. Nothing of the bridge is called with it held.
 #pragma once
 
+#include <chrono>
 #include <utility>
 #include <vector>
 
@@ -69,9 +70,10 @@ struct MonitorNews {
 std::uint64_t begin_monitor(Resource* resource, Term pid);
 // False when it has ended before.
 bool end_monitor(std::uint64_t number);
-// What the VM has to be told.
+// What the VM has to be told, and since when the oldest of it waits; `never` when there is nothing.
 MonitorNews take_monitor_news();
-bool has_monitor_news();
+std::chrono::steady_clock::time_point monitor_news_since();
+constexpr auto never = std::chrono::steady_clock::time_point::max();
 // A process has ended.
 void monitor_down(std::uint64_t number);
 
