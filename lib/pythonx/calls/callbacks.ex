@@ -18,6 +18,9 @@ defmodule Pythonx.Calls.Callbacks do
   alias Pythonx.NIF
   alias Pythonx.Pool.{Home, Remote, Resource}
 
+  # In the process dictionary of who works for a call of a worker's.
+  @in_worker :"$pythonx_in_worker"
+
   @spec start_link(term()) :: GenServer.on_start()
   def start_link(home: home), do: GenServer.start_link(__MODULE__, home)
   def start_link(_opts), do: GenServer.start_link(__MODULE__, nil, name: __MODULE__)
@@ -95,14 +98,25 @@ defmodule Pythonx.Calls.Callbacks do
     kind, _reason when kind in [:error, :exit] and is_struct(call) -> :ok
   end
 
-  defp answer_call(%Resource{} = call, answer), do: Remote.call(Home.of({call}), :answer_call, [call, answer])
+  defp answer_call(%Resource{} = call, answer) do
+    Remote.call(Home.of({call}), :answer_call, [call, answer])
+  rescue
+    # There are objects in it that live elsewhere.
+    error in ArgumentError ->
+      Remote.call(Home.of({call}), :answer_call, [call, elixir_error(:error, error, __STACKTRACE__)])
+  end
+
   defp answer_call(call, answer), do: NIF.answer_call(call, answer)
 
   defp begin_call(%Resource{} = call), do: Remote.call(Home.of({call}), :begin_call, [call])
   defp begin_call(call), do: NIF.begin_call(call)
 
   # What is done for a call of a worker's needs no lease.
-  defp at_home(%Resource{worker: worker}, fun), do: Home.with_access(worker, :nested, fun)
+  defp at_home(%Resource{worker: worker}, fun) do
+    Process.put(@in_worker, true)
+    Home.with_access(worker, :nested, fun)
+  end
+
   defp at_home(_call, fun), do: fun.()
 
   @doc """
@@ -200,13 +214,19 @@ defmodule Pythonx.Calls.Callbacks do
   ## What went wrong
 
   # A Python exception that comes from an evaluation in the function goes on as it is.
-  defp error(:error, %Pythonx.Error{value: %Pythonx.Pool.Object{} = value}, _stacktrace), do: {:python, value}
-
   defp error(:error, %Pythonx.Error{value: value} = error, stacktrace) do
-    if NIF.local_object?(value), do: {:python, value}, else: elixir_error(:error, error, stacktrace)
+    if at_home?(value), do: {:python, value}, else: elixir_error(:error, foreign(error), stacktrace)
   end
 
   defp error(kind, reason, stacktrace), do: elixir_error(kind, reason, stacktrace)
+
+  # Whether the exception lives where it is to be raised again.
+  defp at_home?(%Pythonx.Pool.Object{worker: worker}), do: Home.access(worker) == :nested
+  defp at_home?(value), do: Process.get(@in_worker) == nil and NIF.local_object?(value)
+
+  # Its objects mean nothing there.
+  defp foreign(error),
+    do: if(Process.get(@in_worker), do: %{error | type: nil, value: nil, traceback: nil}, else: error)
 
   defp elixir_error(:error, reason, stacktrace) do
     exception = Exception.normalize(:error, reason, stacktrace)

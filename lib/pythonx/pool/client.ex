@@ -82,8 +82,6 @@ defmodule Pythonx.Pool.Client do
     replacements = encoded(home, ref, fn -> Native.encode_deferred(terms, root(job), encoding(opts)) end)
 
     run_on({:lease, pool, worker, ref, :infinity}, job, replacements, opts)
-  rescue
-    error in Protocol.UndefinedError -> reraise in_global(error, job, terms), __STACKTRACE__
   after
     if mode == :once, do: Worker.end_lease(worker, ref)
   end
@@ -95,17 +93,6 @@ defmodule Pythonx.Pool.Client do
 
   defp root({:eval, _code, _location, globals}), do: globals
   defp root({:call, _function, args, kwargs}), do: {args, elem(Calls.keywords!(kwargs), 1)}
-
-  defp in_global(error, {:eval, _code, _location, globals}, terms) do
-    found = Enum.find(globals, fn {_name, value} -> value in terms end)
-
-    case found || Enum.at(globals, 0) do
-      {name, _value} -> if found || map_size(globals) == 1, do: Native.in_global(error, name), else: error
-      nil -> error
-    end
-  end
-
-  defp in_global(error, _job, _terms), do: error
 
   defp encode_own(home, ref, job, opts) do
     if Own.types() == 0, do: job, else: encoded(home, ref, fn -> encode_own(job, encoding(opts)) end)

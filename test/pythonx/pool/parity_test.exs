@@ -249,6 +249,18 @@ defmodule Pythonx.Pool.ParityTest do
     assert_raise Pythonx.Error, ~r/positional argument/, fn -> Pythonx.call(call, [fn x -> x end]) end
   end
 
+  parity "what Python raises in a function crosses too", pool do
+    call = object(pool, "def f(g):\n  return g()\nf")
+    fails = object(pool, "def f():\n  raise KeyError('inner')\nf")
+    error = raised(fn -> Pythonx.call(call, [fn -> Pythonx.call(fails) end]) end)
+    assert %Pythonx.Error{} = error
+    assert List.last(error.lines) =~ "KeyError: 'inner'"
+    assert Pythonx.type(error.value) == "KeyError"
+    # Of this VM's Python.
+    error = raised(fn -> Pythonx.call(call, [fn -> Pythonx.eval("1/0", %{}) end]) end)
+    assert List.last(error.lines) =~ "ZeroDivisionError"
+  end
+
   parity "functions are called from threads and coroutines", pool do
     threads =
       object(pool, """
