@@ -6,6 +6,8 @@ defmodule Pythonx.Conversion.Native do
   # own) it reports; each goes through the protocol, and a second walk puts the objects in their places.
 
   alias Pythonx.Conversion.Own
+  alias Pythonx.NIF.Job
+  alias Pythonx.Pool.Home
 
   # With a time limit it runs on a thread of Python's, where a walk can be stopped.
   @type opts :: [binaries: :bytes | :str, types: :basic | :rich, timeout: Pythonx.Calls.Deadline.t()]
@@ -119,7 +121,7 @@ defmodule Pythonx.Conversion.Native do
 
   # Python's own errors, and user code such as a key's __hash__, belong on a thread of Python's. So does all that is for a worker.
   defp walk(term, binaries_as_str, own, objects, :infinity) do
-    case Pythonx.Pool.Home.current() == nil &&
+    case Home.current() == nil &&
            Pythonx.NIF.unobserved(Pythonx.NIF.nif_encode(term, binaries_as_str, own, objects)) do
       elsewhere when elsewhere in [false, :needs_thread] ->
         walk_on_thread(term, binaries_as_str, own, objects, :infinity)
@@ -137,7 +139,7 @@ defmodule Pythonx.Conversion.Native do
   end
 
   defp walk_on_thread(term, binaries_as_str, own, objects, deadline) do
-    case Pythonx.NIF.call("encode", {term, binaries_as_str, own, objects}, deadline) do
+    case Job.call_at(Home.current(), "encode", {term, binaries_as_str, own, objects}, deadline) do
       {:deferred, terms} -> {:deferred, terms}
       object -> {:ok, object}
     end

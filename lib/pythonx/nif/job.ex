@@ -52,8 +52,14 @@ defmodule Pythonx.NIF.Job do
   Runs a named operation on a thread of Python's and returns its result.
   """
   @spec call(String.t(), tuple(), Deadline.t()) :: term()
-  def call(operation, arguments, deadline \\ :infinity) do
-    case Home.of(arguments) do
+  def call(operation, arguments, deadline \\ :infinity), do: call_at(Home.of(arguments), operation, arguments, deadline)
+
+  @doc """
+  The same where it is known where that is.
+  """
+  @spec call_at(Home.t(), String.t(), tuple(), Deadline.t()) :: term()
+  def call_at(home, operation, arguments, deadline) do
+    case home do
       nil -> request(&NIF.submit_call(&1, operation, arguments), deadline)
       home -> Remote.submit(home, :submit_call, [operation, arguments], deadline)
     end
