@@ -26,7 +26,7 @@ defmodule Pythonx.Pool.Command do
     own = [Path.dirname(plan.bridge), Application.app_dir(:pythonx, "priv") | plan.reads ++ plan.folders]
     folders = Sandbox.python_folders(plan.libpython, plan.root, plan.executable, own)
     names = for {name, value} <- env, value != false, do: to_string(name)
-    Sandbox.arguments(options.sandbox, %{read: folders, exec: [plan.program], forks: false}, names)
+    Sandbox.arguments(options.sandbox, %{read: folders, exec: [], forks: false}, names)
   end
 
   defp launcher do
