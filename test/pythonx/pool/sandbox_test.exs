@@ -280,6 +280,37 @@ defmodule Pythonx.Pool.SandboxTest do
       assert Enum.sort(holds) == [:files, :ports, :processes, :signals, :system_calls]
     end
 
+    @tag :arrow
+    test "has packages, files of its own, memory up to its limits, and crashes as others do" do
+      {:ok, pool} = Pythonx.Pool.start_link(size: 1, sandbox: :strict, max_memory: 8_000_000_000)
+
+      code =
+        "import numpy as np, pandas as pd, polars as pl\npl.from_pandas(pd.DataFrame({'a': np.arange(10)}))['a'].sum()"
+
+      assert {45, %{}} = Pythonx.Pool.eval(pool, code, %{})
+
+      code = "import os, tempfile\nwith tempfile.NamedTemporaryFile() as file: folder = os.path.dirname(file.name)"
+      {nil, %{"folder" => folder}} = Pythonx.Pool.eval(pool, code, %{}, globals: ["folder"])
+      assert File.dir?(folder)
+
+      assert_raise Pythonx.Error, ~r/MemoryError/, fn -> Pythonx.Pool.eval(pool, "bytearray(6_000_000_000)", %{}) end
+
+      error =
+        assert_raise Pythonx.Pool.CrashError, fn ->
+          Pythonx.Pool.eval(pool, "import ctypes; ctypes.string_at(0)", %{})
+        end
+
+      assert error.reason == {:signal, "SIGSEGV"}
+      wait_until(fn -> not File.exists?(folder) end)
+      assert {2, %{}} = Pythonx.Pool.eval(pool, "1 + 1", %{})
+    end
+
+    test "does not start where a folder that it is to write is not there" do
+      Process.flag(:trap_exit, true)
+      assert {:error, {error, _stack}} = Pythonx.Pool.start_link(size: 1, sandbox: [write: ["/nonexistent"]])
+      assert Exception.message(error) =~ "the sandbox cannot allow /nonexistent: No such file or directory"
+    end
+
     test "without one tells nothing of it" do
       {:ok, pool} = Pythonx.Pool.start_link(size: 1)
       assert Pythonx.Pool.info(pool).sandbox == nil
