@@ -253,6 +253,14 @@ defmodule Pythonx.Pool.SandboxTest do
         refute File.exists?(folder)
       end
 
+      # When the VM is gone, which shows by the end of the connection.
+      port = open(:strict, ["-c", code, "wait"], [])
+      assert_receive {^port, {:data, text}}
+      [folder, _launcher] = String.split(text)
+      assert File.dir?(folder)
+      Port.close(port)
+      wait_until(fn -> not File.exists?(folder) end)
+
       # What a launcher could not remove, the next one does.
       port = open(:strict, ["-c", code, "wait"], [])
       assert_receive {^port, {:data, text}}
