@@ -42,6 +42,14 @@ defmodule Pythonx do
   """
   @type device :: pid() | atom() | {atom(), node()}
 
+  # Of the Python in this VM, or of a worker of a pool.
+  defguardp is_object(term) when is_struct(term, Object) or is_struct(term, Pythonx.Pool.Object)
+
+  @typedoc """
+  A Python object: of this VM's Python, or in a worker of a `Pythonx.Pool`.
+  """
+  @type object :: Object.t() | Pythonx.Pool.Object.t()
+
   ## Initialisation
 
   @doc ~s'''
@@ -452,8 +460,8 @@ defmodule Pythonx do
     * `:timeout` - how long the code may run, in milliseconds, or `:infinity`. When the time is over, the code is
       interrupted and `Pythonx.TimeoutError` raised. Defaults to `:infinity`
   """
-  @spec call(Object.t(), list(), keyword() | map(), keyword()) :: term()
-  def call(%Object{} = callable, args \\ [], kwargs \\ [], opts \\ []) when is_list(args) do
+  @spec call(object(), list(), keyword() | map(), keyword()) :: term()
+  def call(callable, args \\ [], kwargs \\ [], opts \\ []) when is_object(callable) and is_list(args) do
     Calls.call(callable, args, kwargs, opts)
   end
 
@@ -466,8 +474,8 @@ defmodule Pythonx do
 
   Arguments and options are those of `call/4`.
   """
-  @spec call_method(Object.t(), atom() | String.t(), list(), keyword() | map(), keyword()) :: term()
-  def call_method(%Object{} = object, name, args \\ [], kwargs \\ [], opts \\ []) when is_list(args) do
+  @spec call_method(object(), atom() | String.t(), list(), keyword() | map(), keyword()) :: term()
+  def call_method(object, name, args \\ [], kwargs \\ [], opts \\ []) when is_object(object) and is_list(args) do
     Calls.call_method(object, name, args, kwargs, opts)
   end
 
@@ -478,8 +486,8 @@ defmodule Pythonx do
       iex> Pythonx.getattr(math, :pi, decode: true)
       3.141592653589793
   """
-  @spec getattr(Object.t(), atom() | String.t(), keyword()) :: term()
-  def getattr(%Object{} = object, name, opts \\ []) do
+  @spec getattr(object(), atom() | String.t(), keyword()) :: term()
+  def getattr(object, name, opts \\ []) when is_object(object) do
     Calls.perform(:getattr, {NIF.local!(object)}, [Calls.name!(name)], opts)
   end
 
@@ -494,8 +502,8 @@ defmodule Pythonx do
         namespace(name='Ada')
       >
   """
-  @spec setattr(Object.t(), atom() | String.t(), term(), keyword()) :: :ok
-  def setattr(%Object{} = object, name, value, opts \\ []) do
+  @spec setattr(object(), atom() | String.t(), term(), keyword()) :: :ok
+  def setattr(object, name, value, opts \\ []) when is_object(object) do
     Calls.perform(:setattr, {NIF.local!(object), value}, [Calls.name!(name)], opts)
     :ok
   end
@@ -513,8 +521,9 @@ defmodule Pythonx do
   A key that is not there raises a `Pythonx.Error`. For one that may be missing there is `object[key]`, see
   `Pythonx.Object`.
   """
-  @spec getitem(Object.t(), term(), keyword()) :: term()
-  def getitem(%Object{} = object, key, opts \\ []), do: Calls.perform(:getitem, {NIF.local!(object), key}, [], opts)
+  @spec getitem(object(), term(), keyword()) :: term()
+  def getitem(object, key, opts \\ []) when is_object(object),
+    do: Calls.perform(:getitem, {NIF.local!(object), key}, [], opts)
 
   @doc """
   Sets an item, `object[key] = value` in Python. Keys are those of `getitem/3`, options those of `call/4`.
@@ -525,8 +534,8 @@ defmodule Pythonx do
       iex> Pythonx.decode(prices)
       %{"apple" => 1.5, "pear" => 2}
   """
-  @spec setitem(Object.t(), term(), term(), keyword()) :: :ok
-  def setitem(%Object{} = object, key, value, opts \\ []) do
+  @spec setitem(object(), term(), term(), keyword()) :: :ok
+  def setitem(object, key, value, opts \\ []) when is_object(object) do
     Calls.perform(:setitem, {NIF.local!(object), key, value}, [], opts)
     :ok
   end
@@ -570,8 +579,8 @@ defmodule Pythonx do
       iex> Pythonx.type(Pythonx.encode!([1, 2]))
       "list"
   """
-  @spec type(Object.t(), keyword()) :: String.t()
-  def type(%Object{} = object, opts \\ []), do: Pythonx.Object.Help.type(object, opts)
+  @spec type(object(), keyword()) :: String.t()
+  def type(object, opts \\ []) when is_object(object), do: Pythonx.Object.Help.type(object, opts)
 
   @doc """
   The representations of an object, by their MIME types: what a notebook would show.
@@ -596,8 +605,9 @@ defmodule Pythonx do
 
     * `:timeout` - as for `call/4`. Defaults to `:infinity`
   """
-  @spec display(Object.t(), keyword()) :: %{String.t() => term()}
-  def display(%Object{} = object, opts \\ []) when is_list(opts), do: Pythonx.Object.Display.display(object, opts)
+  @spec display(object(), keyword()) :: %{String.t() => term()}
+  def display(object, opts \\ []) when is_object(object) and is_list(opts),
+    do: Pythonx.Object.Display.display(object, opts)
 
   @doc """
   Prints Python's documentation of an object, as `help` does in Python. The only option is `:timeout`, as for `call/4`.
@@ -613,8 +623,8 @@ defmodule Pythonx do
       double(x)
           Twice x.
   """
-  @spec help(Object.t(), keyword()) :: :ok
-  def help(%Object{} = object, opts \\ []), do: Pythonx.Object.Help.print(object, opts)
+  @spec help(object(), keyword()) :: :ok
+  def help(object, opts \\ []) when is_object(object), do: Pythonx.Object.Help.print(object, opts)
 
   ## Streams
 
@@ -641,8 +651,8 @@ defmodule Pythonx do
     * `:timeout` - how long a batch may take, and the closing of a generator, in milliseconds, or `:infinity`; see
       `call/4`. Defaults to `:infinity`
   """
-  @spec stream(Object.t(), keyword()) :: Enumerable.t()
-  def stream(%Object{} = object, opts \\ []), do: Pythonx.Calls.Streams.stream(object, opts)
+  @spec stream(object(), keyword()) :: Enumerable.t()
+  def stream(object, opts \\ []) when is_object(object), do: Pythonx.Calls.Streams.stream(object, opts)
 
   @doc """
   A Python iterator over an Elixir enumerable.
@@ -692,8 +702,8 @@ defmodule Pythonx do
 
     * `:timeout` - how long reading may take, in milliseconds, or `:infinity`; see `call/4`. Defaults to `:infinity`
   """
-  @spec table(Object.t(), keyword()) :: Pythonx.Table.t()
-  def table(%Object{} = object, opts \\ []), do: Pythonx.Table.from_object(object, opts)
+  @spec table(object(), keyword()) :: Pythonx.Table.t()
+  def table(object, opts \\ []) when is_object(object), do: Pythonx.Table.from_object(object, opts)
 
   ## asyncio
 
@@ -717,8 +727,8 @@ defmodule Pythonx do
     * `:timeout` - how long to wait, in milliseconds, or `:infinity`. Then `Pythonx.TimeoutError` is raised. Defaults
       to `:infinity`
   """
-  @spec await(Object.t(), keyword()) :: term()
-  def await(%Object{} = awaitable, opts \\ []), do: Pythonx.Calls.Awaits.await(awaitable, opts)
+  @spec await(object(), keyword()) :: term()
+  def await(awaitable, opts \\ []) when is_object(awaitable), do: Pythonx.Calls.Awaits.await(awaitable, opts)
 
   ## Control
 
@@ -900,7 +910,7 @@ defmodule Pythonx do
 
     * `:timeout` - how long it may take, in milliseconds, or `:infinity`; see `call/4`. Defaults to `:infinity`
   """
-  @spec decode(Object.t(), keyword()) :: term()
+  @spec decode(object(), keyword()) :: term()
   def decode(object, opts \\ [])
 
   def decode(nil, _opts) do
@@ -910,13 +920,7 @@ defmodule Pythonx do
             "rather than expression"
   end
 
-  def decode(%Pythonx.Pool.Object{} = handle, _opts) do
-    raise ArgumentError,
-          "#{inspect(handle)} lives in a worker of a pool, where Pythonx.Pool.eval/4 and Pythonx.Pool.call/5 make terms " <>
-            "of what can be one"
-  end
-
-  def decode(%Object{} = object, opts) do
+  def decode(object, opts) when is_object(object) do
     if opts == [] and not Options.configured?() do
       Conversion.decode(object, :basic, :infinity)
     else
@@ -981,8 +985,8 @@ defmodule Pythonx do
 
     * `:timeout` - as for `call/4`. Defaults to `:infinity`
   """
-  @spec buffer(Object.t(), keyword()) :: Pythonx.Buffer.t()
-  def buffer(%Object{} = object, opts \\ []) when is_list(opts), do: Pythonx.Buffer.export(object, opts)
+  @spec buffer(object(), keyword()) :: Pythonx.Buffer.t()
+  def buffer(object, opts \\ []) when is_object(object) and is_list(opts), do: Pythonx.Buffer.export(object, opts)
 
   @doc """
   An `Nx.Tensor` of a Python array: of numpy, PyTorch on a CPU, JAX, anything that `buffer/2` takes.
@@ -1008,8 +1012,9 @@ defmodule Pythonx do
 
     * `:copy`, `:timeout` - as for `buffer/2`
   """
-  @spec to_nx(Object.t(), keyword()) :: struct()
-  def to_nx(%Object{} = object, opts \\ []) when is_list(opts), do: Pythonx.Integrations.Nx.to_nx(object, opts)
+  @spec to_nx(object(), keyword()) :: struct()
+  def to_nx(object, opts \\ []) when is_object(object) and is_list(opts),
+    do: Pythonx.Integrations.Nx.to_nx(object, opts)
 
   @doc """
   A Python array of an `Nx.Tensor`.
@@ -1103,7 +1108,7 @@ defmodule Pythonx do
   the node is gone.
   """
   @spec copy_remote_object(Object.t(), keyword()) :: Object.t()
-  def copy_remote_object(%Object{} = object, opts \\ []), do: Pythonx.Nodes.Remote.copy(object, opts)
+  def copy_remote_object(object, opts \\ []) when is_object(object), do: Pythonx.Nodes.Remote.copy(object, opts)
 
   @doc false
   @spec __dump__(Object.t(), timeout()) ::

@@ -21,11 +21,8 @@ defmodule Pythonx.Application do
     end
   end
 
-  @doc """
-  Starts the processes that Python needs, without Python. All of the application that a worker of a pool starts.
-  """
-  @spec start_services() :: Supervisor.on_start()
-  def start_services do
+  # The processes that Python needs.
+  defp start_services do
     # The BEAM ignores SIGCHLD. Children that Python starts would then leave no exit status behind.
     if OS.posix?(OS.current()), do: :os.set_signal(:sigchld, :default)
 

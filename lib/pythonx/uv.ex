@@ -138,20 +138,20 @@ defmodule Pythonx.Uv do
   end
 
   @doc """
-  Makes the environment and the bridge for its Python, unless they are there, for other VMs that will start it.
+  Makes the environment and the bridge for its Python, unless they are there, and says what a process that starts it needs.
   """
-  @spec prepare(String.t(), Project.private(), keyword()) :: :ok
+  @spec prepare(String.t(), Project.private(), keyword()) :: Pythonx.Boot.plan()
   def prepare(source, _private, opts) when is_source(source) do
-    _path = Pythonx.Boot.Bridge.ensure_for!(Existing.load!(source, opts).executable)
-    :ok
+    found = Existing.load!(source, opts)
+    Pythonx.Boot.plan!(found.libpython, found.root, found.executable, found.sys_paths, [found.dir], found.opts.env)
   end
 
   def prepare(pyproject_toml, private?, opts) do
     project = Project.new(pyproject_toml, private?, Options.validate!(opts))
     unless private?, do: fetch!(project)
     environment = project |> Environment.load!() |> Environment.settle(project)
-    _path = Pythonx.Boot.Bridge.ensure_for!(environment.executable)
-    :ok
+    %{libpython: libpython, python_root: root, executable: executable, site_packages: packages} = environment
+    Pythonx.Boot.plan!(libpython, root, executable, [packages], [project.dir], project.opts.env)
   end
 
   @doc """

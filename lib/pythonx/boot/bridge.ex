@@ -19,7 +19,7 @@ defmodule Pythonx.Boot.Bridge do
   @minors 10..15
 
   @source_dir Path.expand("../../../c_src/bridge", __DIR__)
-  @source_hash Compiler.source_hash(@source_dir)
+  @source_hash Compiler.bridge_hash(@source_dir)
 
   @type tag :: String.t()
 
@@ -35,7 +35,7 @@ defmodule Pythonx.Boot.Bridge do
   @doc false
   # Called by Mix: the sources are not known to it, and a release has the hash of them but not the sources.
   @spec __mix_recompile__?() :: boolean()
-  def __mix_recompile__?, do: Compiler.source_hash(@source_dir) != @source_hash
+  def __mix_recompile__?, do: Compiler.bridge_hash(@source_dir) != @source_hash
 
   @doc """
   The tag for a `Py_GetVersion` text. Raises a `RuntimeError` for a Python that Pythonx cannot embed.
@@ -159,7 +159,11 @@ defmodule Pythonx.Boot.Bridge do
   defp copy_cached!(tag, source_hash, opts) do
     if cached = find([Store.dir(opts[:cache_dir])], tag, source_hash, opts) do
       path = Path.join(opts[:priv_dir], Path.basename(cached))
-      Cache.write_atomically!(path <> ".so", File.read!(cached <> ".so"), 0o755)
+
+      for extension <- [".worker", ".so"],
+          {:ok, content} <- [File.read(cached <> extension)],
+          do: Cache.write_atomically!(path <> extension, content, 0o755)
+
       path
     end
   end
@@ -200,11 +204,11 @@ defmodule Pythonx.Boot.Bridge do
   end
 
   # Reading the sources would take a good part of a start. Mix compiles this module again when they have changed.
-  defp known_hash(dir), do: if(dir == @source_dir, do: @source_hash, else: Compiler.source_hash(dir))
+  defp known_hash(dir), do: if(dir == @source_dir, do: @source_hash, else: Compiler.bridge_hash(dir))
 
   # What is built has the hash of what is there. A release has no sources.
   defp source_hash(dir) do
-    if dir == @source_dir and not File.dir?(dir), do: @source_hash, else: Compiler.source_hash(dir)
+    if dir == @source_dir and not File.dir?(dir), do: @source_hash, else: Compiler.bridge_hash(dir)
   end
 
   defp library?(path), do: File.regular?(path <> ".so")

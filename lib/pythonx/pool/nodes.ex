@@ -7,8 +7,8 @@ defmodule Pythonx.Pool.Nodes do
 
   @type name :: :local | node()
 
-  @doc "Makes the environment on a node. Output of uv goes to whoever starts the pool."
-  @spec prepare!(name(), {String.t(), boolean(), keyword()}) :: term()
+  @doc "Makes the environment on a node, and says what a worker is started with. Output of uv goes to whoever starts the pool."
+  @spec prepare!(name(), {String.t(), boolean(), keyword()}) :: Pythonx.Boot.plan()
   def prepare!(:local, {toml, private?, opts}), do: Pythonx.Uv.prepare(toml, private?, opts)
 
   def prepare!(node, {toml, private?, opts}), do: call!(node, Pythonx.Uv, :prepare, [toml, private?, opts])
@@ -48,9 +48,9 @@ defmodule Pythonx.Pool.Nodes do
   end
 
   @doc "Starts a worker of the calling process, or says why not."
-  @spec start_worker(name(), map(), tuple()) :: {:ok, pid()} | {:error, String.t()}
-  def start_worker(node, options, environment) do
-    case start(node, [self(), options, environment]) do
+  @spec start_worker(name(), map(), Pythonx.Boot.plan()) :: {:ok, pid()} | {:error, String.t()}
+  def start_worker(node, options, plan) do
+    case start(node, [self(), options, plan]) do
       {:ok, pid} -> {:ok, pid}
       {:error, reason} -> {:error, "could not start a worker on #{node}: #{describe(reason)}"}
     end

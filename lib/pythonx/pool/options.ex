@@ -11,6 +11,7 @@ defmodule Pythonx.Pool.Options do
     template: nil,
     uv: [],
     init: nil,
+    attach_logger: nil,
     max_memory: nil,
     sandbox: nil,
     max_uses: :infinity,
@@ -43,6 +44,7 @@ defmodule Pythonx.Pool.Options do
     |> check!(:stderr, &(&1 in [:keep, :inherit]), ":keep or :inherit")
     |> check!(:init, &(is_nil(&1) or is_binary(&1)), "Python code")
     |> check!(:uv, &Keyword.keyword?/1, "a keyword list")
+    |> check!(:attach_logger, &(is_nil(&1) or Keyword.keyword?(&1)), "a keyword list")
     |> check!(:env, &env?/1, "a map or list of names and values, both strings")
     |> check_names!()
     |> Map.update!(:env, &Map.new/1)

@@ -65,8 +65,31 @@ defmodule Pythonx.Pool.SandboxTest do
       %{folder: folder, secret: secret}
     end
 
-    test "keeps every attempt to get out of :strict from it, as an ordinary exception", context do
-      %{folder: folder, secret: secret} = context
+    test "keeps every attempt to get out of :strict from it, as an ordinary exception", %{
+      folder: folder,
+      secret: secret
+    } do
+      keeps_all(folder, secret, fn outside ->
+        {lines, _said, status} = python(:strict, [@escapes, json(outside)], held: secret)
+        assert status == 0
+        String.split(lines, "\n", trim: true)
+      end)
+    end
+
+    test "does so for the workers of a pool", %{folder: folder, secret: secret} do
+      {:ok, pool} = Pythonx.Pool.start_link(size: 1, sandbox: :strict)
+      code = "names = {'OUTSIDE': outside, '__name__': 'escapes'}\nexec(source, names)\nnames['LINES']"
+
+      keeps_all(folder, secret, fn outside ->
+        globals = %{"source" => File.read!(@escapes), "outside" => outside}
+        {lines, _globals} = Pythonx.Pool.eval(pool, code, globals, binaries: :str)
+        lines
+      end)
+
+      assert {2, %{}} = Pythonx.Pool.eval(pool, "1 + 1", %{})
+    end
+
+    defp keeps_all(folder, secret, attempt) do
       library = hd(Path.wildcard(Path.join(environment().site_packages, "numpy/__init__.py")))
       before = File.read!(library)
       victim = Port.open({:spawn_executable, System.find_executable("sleep")}, [:exit_status, args: ["1000"]])
@@ -78,22 +101,20 @@ defmodule Pythonx.Pool.SandboxTest do
       {:ok, _listener} = :gen_tcp.listen(0, ifaddr: {:local, unix})
       {:ok, _listener} = :gen_tcp.listen(0, ifaddr: {:local, <<0, abstract::binary>>})
 
-      outside =
-        json(%{
-          secret: secret,
-          folder: folder,
-          library: library,
-          victim: victim_pid,
-          vm: String.to_integer(System.pid()),
-          port: port,
-          unix: unix,
-          abstract: abstract,
-          held: 9
+      lines =
+        attempt.(%{
+          "secret" => secret,
+          "folder" => folder,
+          "library" => library,
+          "victim" => victim_pid,
+          "vm" => String.to_integer(System.pid()),
+          "port" => port,
+          "unix" => unix,
+          "abstract" => abstract,
+          "held" => 9
         })
 
-      {lines, _said, status} = python(:strict, [@escapes, outside], held: secret)
-      assert status == 0
-      results = for line <- String.split(lines, "\n", trim: true), do: line |> String.split("\t") |> List.to_tuple()
+      results = for line <- lines, do: line |> String.split("\t") |> List.to_tuple()
       assert for({name, "nothing" <> _ = result} <- results, do: {name, result}) == []
       assert length(results) >= 170
 

@@ -2,6 +2,9 @@ defmodule Pythonx.Boot.Bridge.Compiler do
   # Compiles the sources of the bridge, in a folder of its own beside the place where the library goes, and renames the
   # library there when it is whole. The caller holds the lock.
   #
+  # With it comes the program of the workers of `Pythonx.Pool`, from the folder `worker` beside that of the sources: its file
+  # is `PATH.worker` where the library is `PATH.so`, and it is there before the library is.
+  #
   # Who works on the bridge sets PYTHONX_BRIDGE_BUILD_DIR to a folder, which is then kept: only what changed is compiled again.
   @moduledoc false
 
@@ -21,6 +24,16 @@ defmodule Pythonx.Boot.Bridge.Compiler do
   @spec sources(String.t()) :: [String.t()]
   def sources(dir), do: dir |> sources_in("") |> Enum.sort()
 
+  # Those of the workers lie beside those of the bridge.
+  defp sources_with_worker(dir) do
+    worker_dir = worker_dir(dir)
+
+    for(path <- sources(dir), do: {path, Path.join(dir, path)}) ++
+      for path <- sources(worker_dir), do: {Path.join("worker", path), Path.join(worker_dir, path)}
+  end
+
+  defp worker_dir(dir), do: dir |> Path.dirname() |> Path.join("worker")
+
   # No wildcard: characters of the folder may mean something in one.
   defp sources_in(dir, folder) do
     case File.ls(Path.join(dir, folder)) do
@@ -38,8 +51,15 @@ defmodule Pythonx.Boot.Bridge.Compiler do
   @doc "A hash of the names and contents of the sources in a folder: that of what `sha256sum` prints of them, as text."
   @spec source_hash(String.t()) :: String.t()
   def source_hash(dir) do
-    sums = for path <- sources(dir), do: "#{dir |> Path.join(path) |> File.read!() |> sha256()}  #{path}\n"
-    sha256(sums)
+    hash_all(for path <- sources(dir), do: {path, Path.join(dir, path)})
+  end
+
+  @doc "The same of the sources of the bridge in a folder, with those of the workers."
+  @spec bridge_hash(String.t()) :: String.t()
+  def bridge_hash(dir), do: dir |> sources_with_worker() |> hash_all()
+
+  defp hash_all(sources) do
+    sha256(for {path, file} <- sources, do: "#{file |> File.read!() |> sha256()}  #{path}\n")
   end
 
   @doc "The SHA-256 of data, as text."
@@ -55,11 +75,21 @@ defmodule Pythonx.Boot.Bridge.Compiler do
     try do
       copy_sources!(source_dir, build_dir)
       make!(programs, build_dir, includes, path, tag)
+
+      if File.dir?(Path.join(build_dir, "worker")) do
+        make!(programs, Path.join(build_dir, "worker"), includes, path, tag)
+        install!(Path.join(build_dir, "worker/worker"), worker_path(path))
+      end
+
       install!(Path.join(build_dir, "bridge.so"), path)
     after
       if not kept?(), do: File.rm_rf(build_dir)
     end
   end
+
+  @doc "Where the program of the workers is that belongs to a library."
+  @spec worker_path(Path.t()) :: Path.t()
+  def worker_path(path), do: Path.rootname(path, ".so") <> ".worker"
 
   @doc "The programs that it takes. Raises a `RuntimeError` that says which are missing."
   @spec programs!(String.t()) :: %{make: String.t(), cxx: String.t()}
@@ -106,10 +136,10 @@ defmodule Pythonx.Boot.Bridge.Compiler do
   # Copied, so that make meets no path with spaces; files that are there already keep their time stamps.
   defp copy_sources!(source_dir, build_dir) do
     Cache.mkdir!(build_dir)
-    sources = sources(source_dir)
-    for old <- sources(build_dir) -- sources, do: File.rm!(Path.join(build_dir, old))
+    sources = sources_with_worker(source_dir)
+    for old <- sources(build_dir) -- for({path, _file} <- sources, do: path), do: File.rm!(Path.join(build_dir, old))
 
-    for source <- sources, target = Path.join(build_dir, source), content = File.read!(Path.join(source_dir, source)) do
+    for {path, file} <- sources, target = Path.join(build_dir, path), content = File.read!(file) do
       Cache.mkdir!(Path.dirname(target))
       if File.read(target) != {:ok, content}, do: Cache.write!(target, content)
     end

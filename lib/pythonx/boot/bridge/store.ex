@@ -1,7 +1,7 @@
 defmodule Pythonx.Boot.Bridge.Store do
   # Where built bridges and the pybind11 headers are kept between VMs, in the cache of Pythonx:
   #
-  #     BASE/bridge/<platform>/cp313-0123456789abcdef.so    complete whenever it is there: renamed into place
+  #     BASE/bridge/<platform>/cp313-0123456789abcdef.so    complete whenever it is there: renamed into place; .worker beside it
   #     BASE/bridge/<platform>/cp313.lock                   held while one of that tag is built
   #     BASE/pybind11-3.1.0/include/pybind11/...            the same, under pybind11.lock
   #
@@ -61,7 +61,12 @@ defmodule Pythonx.Boot.Bridge.Store do
     libraries
     |> Enum.sort_by(&modified/1, :desc)
     |> Enum.drop(@kept)
-    |> Enum.each(&File.rm/1)
+    |> Enum.each(&remove/1)
+  end
+
+  defp remove(library) do
+    File.rm(library)
+    File.rm(Path.rootname(library) <> ".worker")
   end
 
   # Another VM may have deleted it meanwhile.
