@@ -20,6 +20,7 @@ defmodule Pythonx.MixProject do
       compilers: Mix.compilers() ++ [:pythonx_loader, :pythonx_environment],
       start_permanent: Mix.env() == :prod,
       deps: [],
+      test_ignore_filters: [&String.starts_with?(&1, "test/fixtures/")],
       docs: docs(),
       package: package()
     ]

@@ -26,7 +26,7 @@ defmodule Chaos do
     in_reply:
       {"import threading\nthreading.Timer(0.02, os._exit, (4,)).start()\n[str(n) for n in range(10**7)]",
        {:exit_status, 4}},
-    # Python may be told of it, or the worker's VM find none itself.
+    # Python may be told of it, or C code find none.
     memory_filled: {"x = []\nwhile True: x.append(bytearray(10**6))", :memory}
   }
 

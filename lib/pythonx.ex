@@ -42,6 +42,14 @@ defmodule Pythonx do
   """
   @type device :: pid() | atom() | {atom(), node()}
 
+  # Of the Python in this VM, or of a worker of a pool.
+  defguardp is_object(term) when is_struct(term, Object) or is_struct(term, Pythonx.Pool.Object)
+
+  @typedoc """
+  A Python object: of this VM's Python, or in a worker of a `Pythonx.Pool`.
+  """
+  @type object :: Object.t() | Pythonx.Pool.Object.t()
+
   ## Initialisation
 
   @doc ~s'''
@@ -70,7 +78,9 @@ defmodule Pythonx do
       iex> Pythonx.uv_init("[project]\\nname = 'another'\\nversion = '0.0.0'\\n")
       ** (RuntimeError) Python interpreter has already been initialized
 
-  So does an environment that cannot be made, after uv has said why. Unknown options, and values of a wrong type, raise an
+  Libraries that each need packages do not each call it, but say so as `Pythonx.Requirements` shows.
+
+  An environment that cannot be made raises a `RuntimeError` too, after uv has said why. Unknown options, and values of a wrong type, raise an
   `ArgumentError` before anything is done.
 
   ## Options
@@ -89,16 +99,49 @@ defmodule Pythonx do
 
     * `:lock` - the text of a `uv.lock` to install from, exactly. Defaults to none
 
+    * `:env` - environment variables to set in `os.environ`, a map of names and values; `nil` removes one. The application must
+      have been started. Defaults to none
+
+  ## What libraries ask for, and environments that are there
+
+  Without a project, Python is started with what all loaded applications and modules ask for, as `Pythonx.Requirements` shows.
+  Where Python runs already, what is missing is added to it. Options are those above:
+
+      Pythonx.uv_init()
+      Pythonx.uv_init(python: "3.13", lock: "pythonx.lock")
+
+  With one of these options, an environment is used where it is. It is checked, and nothing is written into it:
+
+    * `:project` - the folder of a uv project, or of a member of a workspace, with its `uv.lock` and its `.venv`. What is installed must
+      be what the lock says
+
+    * `:venv` - a virtual environment
+
+    * `:python` - the path of a Python. A version, as in `python: "3.13"`, says what uv is to look for instead
+
+  For example:
+
+      Pythonx.uv_init(project: "../analysis")
+      Pythonx.uv_init(venv: ".venv")
+      Pythonx.uv_init(python: "/usr/bin/python3")
+
   ## Environment variables
 
   `PYTHONX_CACHE_DIR` is the folder for environments and everything else that is kept (default: the user's cache
   folder), `PYTHONX_UV` a uv executable. Proxies are taken from `HTTPS_PROXY` and `HTTP_PROXY`.
 
   Python sees the environment variables of the operating system process as they were when the VM started: changes by
-  `System.put_env/2` are not visible in `os.environ`.
+  `System.put_env/2` are not visible in `os.environ` until `update_env/1` is called.
   '''
-  @spec uv_init(String.t() | atom(), keyword()) :: :ok
-  def uv_init(pyproject_toml, opts \\ [])
+  @spec uv_init(String.t() | atom() | keyword(), keyword()) :: :ok
+  def uv_init(pyproject_toml \\ [], opts \\ [])
+
+  def uv_init(opts, []) when opts == [] or is_tuple(hd(opts)) do
+    case Pythonx.Uv.Existing.source!(opts) do
+      nil -> Pythonx.Requirements.start(opts)
+      {source, opts} -> Pythonx.Uv.uv_init(source, opts)
+    end
+  end
 
   def uv_init(template, opts) when is_atom(template) and template not in [nil, false, true] and is_list(opts) do
     uv_init(Pythonx.Uv.Templates.fetch!(template), opts)
@@ -116,6 +159,92 @@ defmodule Pythonx do
   """
   @spec uv_templates() :: [atom()]
   def uv_templates(), do: Pythonx.Uv.Templates.names()
+
+  @doc """
+  Has Python ready for what an application, or a module, asks for. What a library calls before it uses Python.
+
+      Pythonx.ensure_ready!(:my_library)
+
+  Starts Python if it does not run, as `uv_init/0` does. Where it runs and the requirements are met, nothing is done. Where
+  something is missing, it is installed into an environment of its own, which is put on `sys.path` beside the first: what is
+  imported keeps its version, and the files it came from are not touched.
+
+  An owner with `isolated: true` gets a pool instead, see `Pythonx.Requirements.pool/1`.
+
+      iex> defmodule NeedsNothing do
+      ...>   use Pythonx.Requirements, requires_python: ">=3.10"
+      ...> end
+      iex> Pythonx.ensure_ready!(NeedsNothing)
+      :ok
+      iex> Pythonx.ensure_ready!(:kernel)
+      ** (ArgumentError) the application :kernel says nothing of Python: its mix.exs has no env: [python: [dependencies: [...]]] in application/0
+
+  Raises a `RuntimeError` when the requirements cannot be met: it names the libraries, what they ask for, and the versions that
+  exclude each other. Nothing is changed then.
+  """
+  @spec ensure_ready!(atom()) :: :ok
+  def ensure_ready!(owner) when is_atom(owner), do: Pythonx.Requirements.ensure_ready!(owner)
+
+  @doc """
+  Whether Python runs in this VM.
+
+      iex> Pythonx.initialized?()
+      true
+  """
+  @spec initialized?() :: boolean()
+  def initialized?(), do: NIF.initialized?()
+
+  @doc """
+  What runs in this VM, a map:
+
+    * `:version` - of Python, such as `"3.13.0"`
+
+    * `:executable`, `:environment`, `:base` - the paths of the program, the environment and the installation: `sys.executable`,
+      `sys.prefix` and `sys.base_prefix`
+
+    * `:started_by` - `:uv_init`, `:requirements` (`uv_init/0`), `:existing` (`uv_init/1` with an environment) or `:init`
+      (something else)
+
+    * `:project` - the text of the project, or the option that named the environment, such as `[venv: "/path"]`, or `nil`
+
+    * `:lock` - the path of the lock that it was installed from, or `nil`
+
+    * `:packages` - what is installed: a list of maps with `:name`, `:version` and `:path`, the folder that it is in
+
+    * `:requirements` - what has been met for libraries: a list of maps with `:owner`, `:dependencies` and `:requires_python`
+
+    * `:added` - the folders of packages that were added while Python ran
+
+  For example:
+
+      iex> info = Pythonx.info()
+      iex> {info.started_by, Enum.find(info.packages, &(&1.name == "numpy")).name}
+      {:uv_init, "numpy"}
+
+  Raises a `RuntimeError` when Python does not run.
+  """
+  @spec info() :: map()
+  def info(), do: Pythonx.Info.info()
+
+  @doc """
+  Sets environment variables in Python's `os.environ`, and for C code and programs that Python starts; `nil` removes one.
+
+      iex> Pythonx.update_env(%{"PYTHONX_DOC" => "seen"})
+      iex> {value, _} = Pythonx.eval("import os; os.environ['PYTHONX_DOC']", %{})
+      iex> Pythonx.decode(value)
+      "seen"
+
+  Without variables, all those that this VM has and that differ are set: what `System.put_env/2` has changed since the VM started. That
+  is not done by itself, as Python code changes `os.environ` too, and would lose that at some later evaluation.
+  """
+  @spec update_env(Enumerable.t()) :: :ok
+  def update_env(variables \\ System.get_env()) do
+    unless Pythonx.Uv.Options.env?(variables) do
+      raise ArgumentError, "expected a map or list of names and values, both strings, got: #{inspect(variables)}"
+    end
+
+    Pythonx.Requirements.Running.update_environ!(Map.new(variables))
+  end
 
   @doc """
   The environment variables that make another VM start Python as this one did.
@@ -331,8 +460,8 @@ defmodule Pythonx do
     * `:timeout` - how long the code may run, in milliseconds, or `:infinity`. When the time is over, the code is
       interrupted and `Pythonx.TimeoutError` raised. Defaults to `:infinity`
   """
-  @spec call(Object.t(), list(), keyword() | map(), keyword()) :: term()
-  def call(%Object{} = callable, args \\ [], kwargs \\ [], opts \\ []) when is_list(args) do
+  @spec call(object(), list(), keyword() | map(), keyword()) :: term()
+  def call(callable, args \\ [], kwargs \\ [], opts \\ []) when is_object(callable) and is_list(args) do
     Calls.call(callable, args, kwargs, opts)
   end
 
@@ -345,8 +474,8 @@ defmodule Pythonx do
 
   Arguments and options are those of `call/4`.
   """
-  @spec call_method(Object.t(), atom() | String.t(), list(), keyword() | map(), keyword()) :: term()
-  def call_method(%Object{} = object, name, args \\ [], kwargs \\ [], opts \\ []) when is_list(args) do
+  @spec call_method(object(), atom() | String.t(), list(), keyword() | map(), keyword()) :: term()
+  def call_method(object, name, args \\ [], kwargs \\ [], opts \\ []) when is_object(object) and is_list(args) do
     Calls.call_method(object, name, args, kwargs, opts)
   end
 
@@ -357,8 +486,8 @@ defmodule Pythonx do
       iex> Pythonx.getattr(math, :pi, decode: true)
       3.141592653589793
   """
-  @spec getattr(Object.t(), atom() | String.t(), keyword()) :: term()
-  def getattr(%Object{} = object, name, opts \\ []) do
+  @spec getattr(object(), atom() | String.t(), keyword()) :: term()
+  def getattr(object, name, opts \\ []) when is_object(object) do
     Calls.perform(:getattr, {NIF.local!(object)}, [Calls.name!(name)], opts)
   end
 
@@ -373,8 +502,8 @@ defmodule Pythonx do
         namespace(name='Ada')
       >
   """
-  @spec setattr(Object.t(), atom() | String.t(), term(), keyword()) :: :ok
-  def setattr(%Object{} = object, name, value, opts \\ []) do
+  @spec setattr(object(), atom() | String.t(), term(), keyword()) :: :ok
+  def setattr(object, name, value, opts \\ []) when is_object(object) do
     Calls.perform(:setattr, {NIF.local!(object), value}, [Calls.name!(name)], opts)
     :ok
   end
@@ -392,8 +521,9 @@ defmodule Pythonx do
   A key that is not there raises a `Pythonx.Error`. For one that may be missing there is `object[key]`, see
   `Pythonx.Object`.
   """
-  @spec getitem(Object.t(), term(), keyword()) :: term()
-  def getitem(%Object{} = object, key, opts \\ []), do: Calls.perform(:getitem, {NIF.local!(object), key}, [], opts)
+  @spec getitem(object(), term(), keyword()) :: term()
+  def getitem(object, key, opts \\ []) when is_object(object),
+    do: Calls.perform(:getitem, {NIF.local!(object), key}, [], opts)
 
   @doc """
   Sets an item, `object[key] = value` in Python. Keys are those of `getitem/3`, options those of `call/4`.
@@ -404,8 +534,8 @@ defmodule Pythonx do
       iex> Pythonx.decode(prices)
       %{"apple" => 1.5, "pear" => 2}
   """
-  @spec setitem(Object.t(), term(), term(), keyword()) :: :ok
-  def setitem(%Object{} = object, key, value, opts \\ []) do
+  @spec setitem(object(), term(), term(), keyword()) :: :ok
+  def setitem(object, key, value, opts \\ []) when is_object(object) do
     Calls.perform(:setitem, {NIF.local!(object), key, value}, [], opts)
     :ok
   end
@@ -449,8 +579,8 @@ defmodule Pythonx do
       iex> Pythonx.type(Pythonx.encode!([1, 2]))
       "list"
   """
-  @spec type(Object.t(), keyword()) :: String.t()
-  def type(%Object{} = object, opts \\ []), do: Pythonx.Object.Help.type(object, opts)
+  @spec type(object(), keyword()) :: String.t()
+  def type(object, opts \\ []) when is_object(object), do: Pythonx.Object.Help.type(object, opts)
 
   @doc """
   The representations of an object, by their MIME types: what a notebook would show.
@@ -475,8 +605,9 @@ defmodule Pythonx do
 
     * `:timeout` - as for `call/4`. Defaults to `:infinity`
   """
-  @spec display(Object.t(), keyword()) :: %{String.t() => term()}
-  def display(%Object{} = object, opts \\ []) when is_list(opts), do: Pythonx.Object.Display.display(object, opts)
+  @spec display(object(), keyword()) :: %{String.t() => term()}
+  def display(object, opts \\ []) when is_object(object) and is_list(opts),
+    do: Pythonx.Object.Display.display(object, opts)
 
   @doc """
   Prints Python's documentation of an object, as `help` does in Python. The only option is `:timeout`, as for `call/4`.
@@ -492,8 +623,8 @@ defmodule Pythonx do
       double(x)
           Twice x.
   """
-  @spec help(Object.t(), keyword()) :: :ok
-  def help(%Object{} = object, opts \\ []), do: Pythonx.Object.Help.print(object, opts)
+  @spec help(object(), keyword()) :: :ok
+  def help(object, opts \\ []) when is_object(object), do: Pythonx.Object.Help.print(object, opts)
 
   ## Streams
 
@@ -520,8 +651,8 @@ defmodule Pythonx do
     * `:timeout` - how long a batch may take, and the closing of a generator, in milliseconds, or `:infinity`; see
       `call/4`. Defaults to `:infinity`
   """
-  @spec stream(Object.t(), keyword()) :: Enumerable.t()
-  def stream(%Object{} = object, opts \\ []), do: Pythonx.Calls.Streams.stream(object, opts)
+  @spec stream(object(), keyword()) :: Enumerable.t()
+  def stream(object, opts \\ []) when is_object(object), do: Pythonx.Calls.Streams.stream(object, opts)
 
   @doc """
   A Python iterator over an Elixir enumerable.
@@ -571,8 +702,8 @@ defmodule Pythonx do
 
     * `:timeout` - how long reading may take, in milliseconds, or `:infinity`; see `call/4`. Defaults to `:infinity`
   """
-  @spec table(Object.t(), keyword()) :: Pythonx.Table.t()
-  def table(%Object{} = object, opts \\ []), do: Pythonx.Table.from_object(object, opts)
+  @spec table(object(), keyword()) :: Pythonx.Table.t()
+  def table(object, opts \\ []) when is_object(object), do: Pythonx.Table.from_object(object, opts)
 
   ## asyncio
 
@@ -596,8 +727,8 @@ defmodule Pythonx do
     * `:timeout` - how long to wait, in milliseconds, or `:infinity`. Then `Pythonx.TimeoutError` is raised. Defaults
       to `:infinity`
   """
-  @spec await(Object.t(), keyword()) :: term()
-  def await(%Object{} = awaitable, opts \\ []), do: Pythonx.Calls.Awaits.await(awaitable, opts)
+  @spec await(object(), keyword()) :: term()
+  def await(awaitable, opts \\ []) when is_object(awaitable), do: Pythonx.Calls.Awaits.await(awaitable, opts)
 
   ## Control
 
@@ -779,7 +910,7 @@ defmodule Pythonx do
 
     * `:timeout` - how long it may take, in milliseconds, or `:infinity`; see `call/4`. Defaults to `:infinity`
   """
-  @spec decode(Object.t(), keyword()) :: term()
+  @spec decode(object(), keyword()) :: term()
   def decode(object, opts \\ [])
 
   def decode(nil, _opts) do
@@ -789,13 +920,7 @@ defmodule Pythonx do
             "rather than expression"
   end
 
-  def decode(%Pythonx.Pool.Object{} = handle, _opts) do
-    raise ArgumentError,
-          "#{inspect(handle)} lives in a worker of a pool, where Pythonx.Pool.eval/4 and Pythonx.Pool.call/5 make terms " <>
-            "of what can be one"
-  end
-
-  def decode(%Object{} = object, opts) do
+  def decode(object, opts) when is_object(object) do
     if opts == [] and not Options.configured?() do
       Conversion.decode(object, :basic, :infinity)
     else
@@ -860,8 +985,8 @@ defmodule Pythonx do
 
     * `:timeout` - as for `call/4`. Defaults to `:infinity`
   """
-  @spec buffer(Object.t(), keyword()) :: Pythonx.Buffer.t()
-  def buffer(%Object{} = object, opts \\ []) when is_list(opts), do: Pythonx.Buffer.export(object, opts)
+  @spec buffer(object(), keyword()) :: Pythonx.Buffer.t()
+  def buffer(object, opts \\ []) when is_object(object) and is_list(opts), do: Pythonx.Buffer.export(object, opts)
 
   @doc """
   An `Nx.Tensor` of a Python array: of numpy, PyTorch on a CPU, JAX, anything that `buffer/2` takes.
@@ -887,8 +1012,9 @@ defmodule Pythonx do
 
     * `:copy`, `:timeout` - as for `buffer/2`
   """
-  @spec to_nx(Object.t(), keyword()) :: struct()
-  def to_nx(%Object{} = object, opts \\ []) when is_list(opts), do: Pythonx.Integrations.Nx.to_nx(object, opts)
+  @spec to_nx(object(), keyword()) :: struct()
+  def to_nx(object, opts \\ []) when is_object(object) and is_list(opts),
+    do: Pythonx.Integrations.Nx.to_nx(object, opts)
 
   @doc """
   A Python array of an `Nx.Tensor`.
@@ -982,7 +1108,7 @@ defmodule Pythonx do
   the node is gone.
   """
   @spec copy_remote_object(Object.t(), keyword()) :: Object.t()
-  def copy_remote_object(%Object{} = object, opts \\ []), do: Pythonx.Nodes.Remote.copy(object, opts)
+  def copy_remote_object(object, opts \\ []) when is_object(object), do: Pythonx.Nodes.Remote.copy(object, opts)
 
   @doc false
   @spec __dump__(Object.t(), timeout()) ::

@@ -16,6 +16,7 @@ defmodule Pythonx.GuidesTest do
   doctest_file("guides/livebook.md")
   doctest_file("guides/modules.md")
   doctest_file("guides/parallelism.md")
+  doctest_file("guides/sandbox.md", tags: [:sandbox])
   doctest_file("guides/shared.md")
   doctest_file("guides/tables.md", tags: [:arrow])
 
@@ -47,7 +48,8 @@ defmodule Pythonx.GuidesTest do
 
     assert with_prompts ==
              for(
-               name <- ~w(control conversions environments interpreters livebook modules parallelism shared tables),
+               name <-
+                 ~w(control conversions environments interpreters livebook modules parallelism sandbox shared tables),
                do: "guides/#{name}.md"
              )
   end

@@ -1,5 +1,5 @@
-// The worker's descendants, and the VM that wants the worker: what systems tell of both, each in its own way. No other file of
-// the launcher asks for which system it is compiled.
+// The worker's descendants, and the VM that wants the worker: what systems tell of both, each in its own way. Of the
+// other files of the launcher only sandbox.h asks for which system it is compiled.
 //
 //   Linux   The launcher is the reaper of orphans below it, so that what leaves the worker's group comes here when its parents
 //           die, and no zombie stays where process 1 reaps none. The kernel kills the worker when the launcher dies.

@@ -1,4 +1,4 @@
-// Runs a worker of Pythonx.Pool: a VM with a Python that may crash, hang or fill its memory. The launcher stands
+// Runs a worker of Pythonx.Pool: a Python that may crash, hang or fill its memory. The launcher stands
 // between the VM that wants the worker and the worker, and is the one of the three that no Python code runs in.
 //
 //     VM -- pipes 0 and 1 --> launcher -- the same pipes, as 3 and 4 --> worker
@@ -14,12 +14,16 @@
 // What is told at the end is the last that comes through descriptor 1. The worker may have died in the middle of a
 // message, so it is found from the end, not from the beginning:
 //
-//     255 255 255 255, output, length of the output (4 bytes), kind (1: exited, 2: by signal), number (1 byte), mark
+//     255 255 255 255, output, bytes that the worker has not read (4 bytes), length of the output (4 bytes),
+//     kind (1: exited, 2: by signal), number (1 byte), mark
+//
+// The first four bytes are told at once. The VM answers them by the mark, after which it writes no more: so much of what it has
+// written the worker has not read. By that the VM knows whether the worker can have begun with what it was told last.
 //
 // The first four bytes are a size that no message has: where a message ought to begin, this is not taken for one.
 //
 // Ownership: the launcher has one child, the worker, leader of a process group. What leaves the group is found and killed
-// too, in the way that the system has for that (family.h). Descriptors 0 and 1 are never read here, and written only after the worker is gone.
+// too, in the way that the system has for that (family.h). Descriptors 0 and 1 are read and written here only after the worker is gone.
 
 #define _GNU_SOURCE
 #include <errno.h>
@@ -31,12 +35,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "family.h"
+#include "sandbox.h"
 
 enum {
   REQUEST_FD = 3,
@@ -70,6 +76,7 @@ static tail kept_output;
 
 static pid_t worker;
 static int signal_pipe[2];
+static sandbox box;
 
 static void tail_add(tail* kept, const unsigned char* bytes, size_t count) {
   for (size_t i = 0; i < count && kept->size > 0; i++) {
@@ -152,6 +159,10 @@ static void become_worker(const options* chosen, int output) {
                dup2(null, STDIN_FILENO) >= 0 && dup2(output, STDOUT_FILENO) >= 0 &&
                dup2(output, STDERR_FILENO) >= 0;
   // To run what it is told to is what a launcher is for.
+  if (ready && box.wanted) {
+    sandbox_exec(&box, chosen->command);
+    _exit(CANNOT_RUN);
+  }
   if (ready) execv(chosen->command[0], chosen->command);  // NOLINT(clang-analyzer-optin.taint.GenericTaint)
   fprintf(stderr, "cannot run %s: %s\n", chosen->command[0], strerror(errno));
   _exit(CANNOT_RUN);
@@ -204,17 +215,50 @@ static void put_length(unsigned char* bytes, size_t length) {
   for (int i = 0; i < 4; i++) bytes[i] = (unsigned char)(length >> (8 * (3 - i)));
 }
 
+// How much the worker has not read, when it is gone. The VM may write until it hears of that, and then says so by the mark. One
+// that hears nothing, as the worker was cut off in the middle of a message, or has no time, is not waited for.
+static size_t drain_unread(void) {
+  enum { PATIENCE_MS = 500 };
+  unsigned char bytes[65536];
+  unsigned char last[sizeof end_mark] = {0};
+  size_t unread = 0;
+  int64_t until = now_ms() + PATIENCE_MS;
+  struct pollfd in = {STDIN_FILENO, POLLIN, 0};
+  while (memcmp(last, end_mark, sizeof last) != 0) {
+    int64_t left = until - now_ms();
+    if (left <= 0 || poll(&in, 1, (int)left) <= 0) return unread;
+    ssize_t count = read(STDIN_FILENO, bytes, sizeof bytes);
+    if (count <= 0) return unread;
+    size_t taken = (size_t)count < sizeof last ? (size_t)count : sizeof last;
+    memmove(last, last + taken, sizeof last - taken);
+    memcpy(last + sizeof last - taken, bytes + count - taken, taken);
+    unread += (size_t)count;
+  }
+  return unread - sizeof last;
+}
+
 static void tell_end(const tail* kept, int status) {
   static const unsigned char no_size[4] = {255, 255, 255, 255};
-  unsigned char end[6 + sizeof end_mark];
-  put_length(end, kept->full ? kept->size : kept->next);
-  end[4] = WIFSIGNALED(status) ? 2 : 1;
-  end[5] = (unsigned char)(WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
-  memcpy(end + 6, end_mark, sizeof end_mark);
+  unsigned char end[10 + sizeof end_mark];
   write_all(STDOUT_FILENO, no_size, sizeof no_size);
+  put_length(end, drain_unread());
+  put_length(end + 4, kept->full ? kept->size : kept->next);
+  end[8] = WIFSIGNALED(status) ? 2 : 1;
+  end[9] = (unsigned char)(WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+  memcpy(end + 10, end_mark, sizeof end_mark);
   if (kept->full) write_all(STDOUT_FILENO, kept->bytes + kept->next, kept->size - kept->next);
   write_all(STDOUT_FILENO, kept->bytes, kept->next);
   write_all(STDOUT_FILENO, end, sizeof end);
+}
+
+// A VM that writes when nobody reads any more is told so by the system, and forgets what it has not read itself.
+static void await_reader(void) {
+  enum { PATIENCE_MS = 500 };
+  int unread = 0;
+  for (int waited = 0; waited < PATIENCE_MS; waited++) {
+    if (ioctl(STDOUT_FILENO, FIONREAD, &unread) != 0 || unread == 0) return;
+    poll(NULL, 0, 1);
+  }
 }
 
 typedef enum { GOES_ON, ENDED, DESERTED } outcome;
@@ -271,32 +315,45 @@ static int start_worker(const options* chosen) {
   // Here as well as there: whoever comes second finds it done, and nobody is early.
   setpgid(worker, worker);
   family_watch(worker);
+  sandbox_watch(&box, worker);
   close(output[1]);
   fcntl(output[0], F_SETFL, O_NONBLOCK);
   return output[0];
 }
 
 static int run(const options* chosen) {
+  sandbox_prepare(&box);
   kept_output.size = chosen->kept_size < MAX_KEPT ? chosen->kept_size : MAX_KEPT;
   int output = start_worker(chosen);
-  if (output < 0) return CANNOT_RUN;
+  if (output < 0) {
+    sandbox_end(&box);
+    return CANNOT_RUN;
+  }
   int status = 0;
   outcome result = watch(output, &kept_output, chosen->echo, &status);
   kill_everything();
+  sandbox_end(&box);
   if (result == DESERTED) return 0;
   read_output(output, &kept_output, chosen->echo);
   tell_end(&kept_output, status);
+  await_reader();
   return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
 int main(int argc, char** argv) {
-  if (argc < 5) {
-    fprintf(stderr, "usage: pythonx_launcher NICE BYTES_OF_OUTPUT ECHO PROGRAM [ARGUMENT]...\n");
+  // What this kernel holds of a sandbox, without a worker.
+  bool asks = argc > 1 && strcmp(argv[1], "-holds") == 0;
+  int next = asks ? 2 : 4;
+  while (next < argc && sandbox_argument(&box, argv[next])) next++;
+  if (asks && next == argc) return sandbox_tell(&box, stdout) ? 0 : 1;
+  if (asks || next >= argc || argv[next][0] == '-') {
+    fprintf(stderr,
+            "usage: pythonx_launcher NICE BYTES_OF_OUTPUT ECHO [-SANDBOX]... PROGRAM [ARGUMENT]...\n");
     return CANNOT_RUN;
   }
   options chosen = {.nice = strtol(argv[1], NULL, 10),
                     .kept_size = strtoul(argv[2], NULL, 10),
                     .echo = strcmp(argv[3], "1") == 0,
-                    .command = argv + 4};
+                    .command = argv + next};
   return run(&chosen);
 }

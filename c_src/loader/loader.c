@@ -22,6 +22,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "external.h"
 #include "lock.h"
 #include "notifier.h"
 #include "term.h"
@@ -140,6 +141,7 @@ static int upgrade(ErlNifEnv* env, void** priv_data, void** old_priv_data, ERL_N
 static ErlNifFunc functions[] = {{"open", 1, nif_open, ERL_NIF_DIRTY_JOB_IO_BOUND},
                                  {"lock_file", 1, nif_lock_file, ERL_NIF_DIRTY_JOB_IO_BOUND},
                                  {"unlock_file", 1, nif_unlock_file, ERL_NIF_DIRTY_JOB_IO_BOUND},
-                                 {"gc_notifier", 2, nif_gc_notifier, 0}};
+                                 {"gc_notifier", 2, nif_gc_notifier, 0},
+                                 {"scan", 1, nif_scan, 0}};
 
 ERL_NIF_INIT(Elixir.Pythonx.NIF.Loader, functions, load, NULL, upgrade, NULL)

@@ -21,11 +21,8 @@ defmodule Pythonx.Application do
     end
   end
 
-  @doc """
-  Starts the processes that Python needs, without Python. All of the application that a worker of a pool starts.
-  """
-  @spec start_services() :: Supervisor.on_start()
-  def start_services do
+  # The processes that Python needs.
+  defp start_services do
     # The BEAM ignores SIGCHLD. Children that Python starts would then leave no exit status behind.
     if OS.posix?(OS.current()), do: :os.set_signal(:sigchld, :default)
 
@@ -40,7 +37,8 @@ defmodule Pythonx.Application do
       {DynamicSupervisor, name: Pythonx.Pool.Workers},
       {DynamicSupervisor, name: Pythonx.Module.Pools},
       Pythonx.Pool.Handles,
-      Pythonx.Pool.Atoms
+      Pythonx.Pool.Atoms,
+      {DynamicSupervisor, name: Pythonx.Requirements.Pools}
     ]
 
     Supervisor.start_link(children, strategy: :one_for_one, name: Pythonx.Supervisor)
@@ -48,6 +46,7 @@ defmodule Pythonx.Application do
 
   # Defined in one way or the other, as the compiler sees through a condition that can never be true.
   case @project do
+    {:requirements, opts} -> defp start_python, do: Pythonx.Requirements.start(unquote(opts))
     {toml, opts} -> defp start_python, do: Pythonx.Uv.init_from_priv(unquote(toml), unquote(opts))
     nil -> defp start_python, do: Pythonx.maybe_init_from_env()
   end

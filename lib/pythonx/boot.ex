@@ -19,6 +19,44 @@ defmodule Pythonx.Boot do
     end
   end
 
+  @typedoc "What a process that is to run a Python is told."
+  @type plan :: %{
+          libpython: Path.t(),
+          bridge: Path.t(),
+          program: Path.t(),
+          arguments: list(),
+          root: Path.t(),
+          executable: Path.t(),
+          folders: [Path.t()],
+          reads: [Path.t()],
+          env: %{String.t() => String.t() | nil}
+        }
+
+  @doc """
+  What a worker of a pool starts Python from: the libraries, the program that opens them, and the arguments of `nif_init`. The
+  folders are those of the user's own files; what else it reads, and environment variables, are given.
+  """
+  @spec plan!(Path.t(), Path.t(), Path.t(), [Path.t()], [Path.t()], map()) :: plan()
+  def plan!(dl_path, home, executable, sys_paths, reads, env) do
+    check_exists!(dl_path, &File.regular?/1, "dynamic library file")
+    check_exists!(home, &File.dir?/1, "python home directory")
+    bridge = Pythonx.Boot.Bridge.ensure_for!(program(executable, home, dl_path))
+    python_dir = Application.app_dir(:pythonx, "priv/python")
+    folders = Pythonx.Files.folders()
+
+    %{
+      libpython: dl_path,
+      bridge: bridge,
+      program: Pythonx.Boot.Bridge.Compiler.worker_path(bridge),
+      arguments: [executable, home_for(executable, home), python_dir, sys_paths ++ folders],
+      root: home,
+      executable: executable,
+      folders: folders,
+      reads: reads ++ sys_paths,
+      env: env
+    }
+  end
+
   # An exception must not leave `:global` with a lock of a process that lives on.
   defp do_start(dl_path, home, executable, sys_paths) do
     check_exists!(dl_path, &File.regular?/1, "dynamic library file")

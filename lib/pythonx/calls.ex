@@ -8,6 +8,7 @@ defmodule Pythonx.Calls do
   alias Pythonx.Conversion.{Native, Own, Types}
   alias Pythonx.NIF
   alias Pythonx.Object
+  alias Pythonx.Pool.Home
   alias Pythonx.Telemetry
 
   @options [:decode, :types, :timeout, binaries: :str]
@@ -42,6 +43,14 @@ defmodule Pythonx.Calls do
   def perform(operation, operands, names, opts, devices \\ nil) do
     opts = options!(opts)
     Pythonx.Reloader.check()
+    observed(operation, operands, names, opts, devices)
+  end
+
+  @doc """
+  The same with options that have been checked, after whoever calls has looked for changed files.
+  """
+  @spec observed(atom(), tuple(), [String.t()], map(), devices() | nil) :: term()
+  def observed(operation, operands, names, opts, devices \\ nil) do
     Telemetry.operation(operation, subject(operation, names), fn -> run(operation, operands, names, opts, devices) end)
   end
 
@@ -81,13 +90,17 @@ defmodule Pythonx.Calls do
   # Not every function takes the option.
   defp rich?(opts), do: Map.get(opts, :types, :basic) == :rich
 
-  defp decode_rich(%Object{} = object, opts), do: Types.decode(object, opts.timeout)
+  defp decode_rich(%struct{} = object, opts) when struct in [Object, Pythonx.Pool.Object],
+    do: Types.decode(object, opts.timeout)
+
   defp decode_rich(other, _opts), do: other
 
   # Asked once, and before anything is made: nearly nobody has implementations of their own.
   defp encode_own(operation, operands, opts)
        when operation in [:call, :call_method, :setattr, :getitem, :setitem, :fetch] do
-    if Own.types() == 0, do: operands, else: encode_operands(operation, operands, encoding(opts))
+    if Own.types() == 0,
+      do: operands,
+      else: Home.at(Home.of(operands), fn -> encode_operands(operation, operands, encoding(opts)) end)
   end
 
   defp encode_own(_operation, operands, _opts), do: operands
@@ -111,7 +124,8 @@ defmodule Pythonx.Calls do
 
     case NIF.perform(operation, arguments, out, err, relay, opts.timeout) do
       {:deferred, terms} ->
-        objects = Native.encode_deferred(terms, operands, encoding(opts))
+        # What belongs to a worker is encoded there.
+        objects = Home.at(Home.of(operands), fn -> Native.encode_deferred(terms, operands, encoding(opts)) end)
         submit(operation, operands, names, opts, devices, objects)
 
       {:ok, result} ->

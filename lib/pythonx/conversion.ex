@@ -43,6 +43,8 @@ defmodule Pythonx.Conversion do
     Telemetry.operation(:decode, fn -> decode_on_thread(object, timeout) end)
   end
 
+  defp decode_here(%Pythonx.Pool.Object{} = object), do: decode_on_thread(NIF.local!(object), :infinity)
+
   defp decode_here(object) do
     case NIF.unobserved(NIF.nif_decode(object)) do
       {:ok, term} -> term

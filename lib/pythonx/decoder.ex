@@ -15,7 +15,7 @@ defmodule Pythonx.Decoder do
       iex> Pythonx.Decoder.unregister("fractions.Fraction")
       true
 
-  Decoders belong to the interpreter: they are there for all processes, until they are taken back. Without
+  Decoders are there for all processes, and for objects in workers of pools too, until they are taken back. Without
   `types: :rich` they are not asked, so nothing changes for code that does not know of them.
 
   A decoder goes before what `types: :rich` does of its own. It runs in the process that decodes; what it raises is
@@ -24,6 +24,7 @@ defmodule Pythonx.Decoder do
 
   alias Pythonx.NIF
   alias Pythonx.Object
+  alias Pythonx.Pool.Home
 
   @doc """
   Registers the decoder of a class, in the place of an earlier one.
@@ -42,14 +43,16 @@ defmodule Pythonx.Decoder do
       iex> Pythonx.Decoder.unregister("pathlib.PurePosixPath")
       true
   """
-  @spec register(String.t() | Object.t(), (Object.t() -> term())) :: :ok
+  @spec register(String.t() | Pythonx.object(), (Pythonx.object() -> term())) :: :ok
   def register(class, function) when is_function(function, 1) do
     name = name!(class)
+    if here?(), do: register_here!(name, function)
+    update(&Map.put(&1, name, function))
+  end
 
-    case ask("register", {name, function}) do
-      nil -> :ok
-      why -> raise ArgumentError, "cannot register a decoder for #{name}: #{why}"
-    end
+  defp register_here!(name, function) do
+    why = ask("register", {name, function})
+    if why, do: raise(ArgumentError, "cannot register a decoder for #{name}: #{why}")
   end
 
   @doc """
@@ -58,8 +61,13 @@ defmodule Pythonx.Decoder do
       iex> Pythonx.Decoder.unregister("no.Such")
       false
   """
-  @spec unregister(String.t() | Object.t()) :: boolean()
-  def unregister(class), do: ask("unregister", {name!(class)})
+  @spec unregister(String.t() | Pythonx.object()) :: boolean()
+  def unregister(class) do
+    name = name!(class)
+    known? = is_map_key(known(), name)
+    update(&Map.delete(&1, name))
+    if here?(), do: ask("unregister", {name}), else: known?
+  end
 
   @doc """
   The names of the classes that have a decoder.
@@ -71,12 +79,41 @@ defmodule Pythonx.Decoder do
       true
   """
   @spec registered() :: [String.t()]
-  def registered, do: ask("registered", {})
+  def registered, do: if(here?(), do: ask("registered", {}), else: Enum.sort(Map.keys(known())))
+
+  # A VM with pools need not have a Python of its own.
+  defp here?, do: NIF.initialized?()
+
+  # All of them, for the workers of pools, which are told when they decode something with rich types. What decodes there is looked
+  # up by its name each time.
+  defp known, do: :persistent_term.get(__MODULE__, %{})
+
+  defp update(change) do
+    :global.trans({__MODULE__, self()}, fn -> :persistent_term.put(__MODULE__, change.(known())) end, [node()])
+  end
+
+  @doc false
+  # In a worker, where `object` lives.
+  @spec tell(Pythonx.Pool.Object.t()) :: :ok
+  def tell(object) do
+    known = :persistent_term.get(__MODULE__, nil)
+    if known, do: Home.at(Home.of({object}), fn -> tell_all(Map.keys(known)) end)
+    :ok
+  end
+
+  defp tell_all(names) do
+    told = ask("registered", {})
+    for name <- names -- told, do: ask("register", {name, &decode(name, &1)})
+    for name <- told -- names, do: ask("unregister", {name})
+    :ok
+  end
+
+  defp decode(name, object), do: Map.get(known(), name, & &1).(object)
 
   defp name!(name) when is_binary(name), do: name
 
-  defp name!(%Object{} = class) do
-    ask("name_of", {class}) ||
+  defp name!(%struct{} = class) when struct in [Object, Pythonx.Pool.Object] do
+    Home.at(Home.of({class}), fn -> ask("name_of", {class}) end) ||
       raise ArgumentError, "expected a class or the name of one, got an instance of #{Pythonx.type(class)}"
   end
 

@@ -68,7 +68,11 @@ defmodule Pythonx.Files do
     if NIF.initialized?(), do: tell!(folders), else: :ok
   end
 
-  defp added, do: :persistent_term.get(@key, [])
+  @doc """
+  The folders that have been added since.
+  """
+  @spec added() :: [Path.t()]
+  def added, do: :persistent_term.get(@key, [])
 
   @doc """
   Tells Python, which has just started, that these folders on its path are the user's own.

@@ -87,10 +87,19 @@ defmodule Pythonx.Interpreter do
 
     with {:ok, resource, name} <- NIF.open_interpreter(name || "", owner, ref),
          :ok <- receive(do: ({^ref, started} -> started)) do
-      %__MODULE__{name: name, resource: resource}
+      import_from(%__MODULE__{name: name, resource: resource}, Pythonx.Files.added())
     else
       {:error, reason} -> refuse_to_create!(reason, name, owner)
     end
+  end
+
+  # An interpreter begins with the path that Python has started with.
+  defp import_from(interpreter, []), do: interpreter
+
+  defp import_from(interpreter, folders) do
+    code = "import sys\nsys.path += [folder for folder in folders if folder not in sys.path]"
+    eval(interpreter, code, %{"folders" => folders}, binaries: :str)
+    interpreter
   end
 
   defp name!(nil), do: nil

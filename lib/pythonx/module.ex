@@ -165,7 +165,7 @@ defmodule Pythonx.Module do
           opts[:otp_app] || Mix.Project.config()[:app] ||
             fail!(env, "expected the option :otp_app, as there is no Mix project")
 
-        python = python(opts, env, name, {:folder, app, "priv/python", inner}, name)
+        python = python(opts, env, 0, {:folder, app, "priv/python", inner}, name)
         {description, python, [path]}
     end
   end
@@ -180,7 +180,7 @@ defmodule Pythonx.Module do
 
   defp read_module!(name, opts, env) do
     description = described!(Source.module(name), env)
-    {description, python(opts, env, name, :installed, name), List.wrap(description["file"])}
+    {description, python(opts, env, 0, :installed, name), List.wrap(description["file"])}
   end
 
   defp read_text!(text, file, line, opts, env) do
@@ -192,8 +192,8 @@ defmodule Pythonx.Module do
     name = opts[:as] || env.module |> Macro.underscore() |> String.replace("/", "_")
     # As many lines before it as in the file, for the lines of errors.
     description = described!(Source.text(String.duplicate("\n", line - 1) <> text, name, file), env)
-    hash = :crypto.hash(:sha256, text) |> Base.encode16(case: :lower) |> binary_part(0, 16)
-    {description, python(opts, env, {env.module, hash}, {:text, file, line, text}, name)}
+    <<version::56, _rest::binary>> = :crypto.hash(:sha256, text)
+    {description, python(opts, env, version, {:text, file, line, text}, name)}
   end
 
   defp described!({:ok, description}, _env), do: description
@@ -201,16 +201,24 @@ defmodule Pythonx.Module do
 
   @doc false
   # What a module says of its Python side to `Pythonx.Module.Call`.
-  @spec python(keyword(), Macro.Env.t() | %{module: module()}, term(), term(), String.t()) :: map()
-  def python(opts, env, id, from, name) do
+  @spec python(keyword(), Macro.Env.t() | %{module: module()}, non_neg_integer(), term(), String.t()) :: map()
+  def python(opts, env, version, from, name) do
     %{
-      id: id,
+      owner: env.module,
+      version: version,
       from: from,
       module: name,
       target: target!(opts[:target], opts[:isolated] || false, env),
       types: opts[:types] || :basic,
-      timeout: opts[:timeout] || :infinity
+      timeout: opts[:timeout] || :infinity,
+      options: options(opts[:timeout] || :infinity)
     }
+  end
+
+  # Made here once, and not in each call: see `Pythonx.Calls`. Arguments may be dates, whatever the result is.
+  defp options(timeout) do
+    plain = %{decode: true, binaries: :str, types: :basic, rich_arguments: true, timeout: timeout}
+    %{basic: plain, rich: %{plain | types: :rich}, object: %{plain | decode: false}}
   end
 
   defp target!(nil, false, _env), do: nil

@@ -49,6 +49,7 @@ defmodule Pythonx.NIF do
 
   def nif_init(_executable, _home, _python_dir, _sys_paths), do: not_loaded()
   def submit_eval(_ref, _code, _file, _line, _globals, _out, _err, _relay), do: not_loaded()
+  def submit_values(_ref, _code, _file, _line, _values, _how, _out, _err, _relay), do: not_loaded()
   def submit_call(_ref, _operation, _arguments), do: not_loaded()
   def submit_object(_ref, _operation, _arguments, _out, _err, _relay), do: not_loaded()
   def nif_encode(_term, _binaries_as_str, _own, _replacements), do: not_loaded()
@@ -62,6 +63,7 @@ defmodule Pythonx.NIF do
   def caller_waits?(_call), do: not_loaded()
   def running(), do: not_loaded()
   def observe(_wanted), do: not_loaded()
+  def become_worker(), do: not_loaded()
   def stats(), do: not_loaded()
   def table_info(_object), do: not_loaded()
   def table_new(_columns), do: not_loaded()
@@ -123,9 +125,9 @@ defmodule Pythonx.NIF do
   """
   @spec memoryview(binary()) :: Pythonx.Object.t()
   def memoryview(binary) when is_binary(binary) do
-    case nif_memoryview(binary) do
+    case Pythonx.Pool.Home.current() == nil && nif_memoryview(binary) do
       {:ok, object} -> object
-      :needs_thread -> call("memoryview", {binary})
+      elsewhere when elsewhere in [false, :needs_thread] -> call("memoryview", {binary})
       {:error, :not_initialized} -> not_initialized!()
       :no_memory -> raise "Python has no memory left for a memoryview"
     end
@@ -142,7 +144,7 @@ defmodule Pythonx.NIF do
   @doc """
   The object itself, or the error for one that belongs to another node or is no object at all.
   """
-  @spec local!(term()) :: Pythonx.Object.t()
+  @spec local!(term()) :: Pythonx.Object.t() | Pythonx.Pool.Object.t()
   def local!(%{__struct__: Pythonx.Object} = object) do
     if local_object?(object) do
       object
@@ -150,6 +152,13 @@ defmodule Pythonx.NIF do
       Pythonx.Interpreter.refuse_in_main!(object)
       stale!(object.resource)
     end
+  end
+
+  # Of a worker, which is asked.
+  def local!(%{__struct__: Pythonx.Pool.Object, reference: reference} = object) do
+    if is_reference(reference),
+      do: object,
+      else: raise(ArgumentError, "#{inspect(object)} lives in a worker of a pool, and only there it can be used")
   end
 
   def local!(other) do

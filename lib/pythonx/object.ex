@@ -64,7 +64,7 @@ defmodule Pythonx.Object do
   @doc false
   @spec str_text(t()) :: String.t()
   def str_text(object) do
-    if Interpreter.owns?(object) do
+    if is_struct(object, __MODULE__) and Interpreter.owns?(object) do
       Interpreter.perform("str_text", object)
     else
       object = Pythonx.NIF.local!(object)
@@ -75,7 +75,7 @@ defmodule Pythonx.Object do
 
   @doc false
   @impl Access
-  def fetch(object, key) do
+  def fetch(object, key) when is_struct(object) do
     case Pythonx.Calls.perform(:fetch, {Pythonx.NIF.local!(object), key}, [], []) do
       :error -> :error
       item -> {:ok, item}

@@ -38,10 +38,11 @@ defmodule Pythonx.Pool do
 
   Values are sent as messages, and encoded and decoded in the worker. So results are terms, unlike those of `Pythonx.eval/3`:
   a handle keeps an object alive, and with it the worker. What has no counterpart in Elixir, or everything with `decode:
-  false`, stays where it is and comes as a `Pythonx.Pool.Object`.
+  false`, stays where it is and comes as a `Pythonx.Pool.Object`, which all functions take that take a `Pythonx.Object`.
 
-  Elixir functions that are passed as arguments run in the worker, which loads the same modules from disk. Process
-  identifiers mean nothing there, and raise when they are encoded. What is printed goes to the caller's group leader, as
+  Elixir functions that are passed as arguments run in this VM when Python calls them, in processes of their own, as they do for
+  `Pythonx.eval/3`. Process identifiers are `pythonx.PID`s, which `pythonx.send` takes; those of other nodes than the worker's
+  raise when they are encoded. What is printed goes to the caller's group leader, as
   for `Pythonx.eval/3`. What C code, or anything that a worker starts, writes to the file descriptors 1 and 2 is kept for
   the report of a crash; descriptor 0 is empty.
 
@@ -66,7 +67,8 @@ defmodule Pythonx.Pool do
 
   When the VM ends, its workers do, even if it is killed; so do programs that they have started.
 
-  A pool is no sandbox: code in a worker can do what the VM's user may do.
+  Code in a worker can do what the VM's user may do, unless the pool has a `:sandbox`, which the kernel holds on Linux. The guide
+  *Sandbox* says what that bounds, and what it does not.
 
   ## Telemetry
 
@@ -92,6 +94,7 @@ defmodule Pythonx.Pool do
     globals: [],
     decode: true,
     binaries: :bytes,
+    types: :basic,
     timeout: :infinity,
     queue_timeout: :infinity,
     stdout_device: nil,
@@ -112,8 +115,10 @@ defmodule Pythonx.Pool do
           | {:template, atom()}
           | {:uv, keyword()}
           | {:init, String.t()}
+          | {:attach_logger, keyword()}
           | {:nodes, [node()]}
           | {:max_memory, pos_integer()}
+          | {:sandbox, :strict | keyword()}
           | {:max_uses, pos_integer() | :infinity}
           | {:max_queue, non_neg_integer() | :infinity}
           | {:nice, integer()}
@@ -168,12 +173,19 @@ defmodule Pythonx.Pool do
     * `:init` - Python code that each worker evaluates when it starts. What it defines is defined in each evaluation. A
       failure keeps the pool from starting. Defaults to none
 
+    * `:attach_logger` - options of `Pythonx.attach_logger/1`, which is then done in each worker: what Python logs there goes to
+      `Logger` here. Defaults to none
+
     * `:nodes` - the nodes to have workers on, which have the same code and `:pythonx` running. Defaults to this one
 
     * `:max_memory` - how many bytes of data a worker may have beside what it has when it is ready. What goes beyond raises
       `MemoryError`. It is the system's limit `RLIMIT_DATA`, which holds for programs that the worker starts, too. On macOS,
       which does not enforce it, the worker looks twice a second how much it has resident, and ends when that is too much: then
       there is a `Pythonx.Pool.CrashError`. A worker of which more than half of that is still in use when code has raised is replaced. Defaults to none
+
+    * `:sandbox` - what a worker may do at most, held by the kernel, on Linux only: `:strict`, or a list of `:read`, `:write`,
+      `:connect`, `:listen`, `:exec`, `:env`, `:processes`, `:files`, `:file_size`, `:cpu_time`, `:memory` and `:best_effort`; see the
+      guide *Sandbox*. Defaults to none
 
     * `:max_uses` - after how many evaluations, or functions of `run/3`, a worker is replaced. One with objects that are
       held is kept beside its successor until they are not. Defaults to `:infinity`
@@ -235,6 +247,9 @@ defmodule Pythonx.Pool do
 
     * `:binaries` - with `:str`, binaries become `str` instead of `bytes`. Defaults to `:bytes`
 
+    * `:types` - with `:rich`, structs such as `Date` become Python's, and Python's such types become structs, as for
+      `Pythonx.encode!/2` and `Pythonx.decode/2`. Defaults to `:basic`
+
     * `:timeout` - how long the code may run, in milliseconds, or `:infinity`. The time in line does not count. Defaults to
       `:infinity`
 
@@ -249,7 +264,9 @@ defmodule Pythonx.Pool do
     options = eval_options!(pool, opts)
     for {key, _value} <- globals, not is_binary(key), do: refuse_key!(key)
 
-    with {:ok, result, globals} <- Client.run(pool, {:eval, code, globals, job_options(options)}, options) do
+    location = Pythonx.Sigil.take_location(code) || {"<string>", 1}
+
+    with {:ok, result, globals} <- Client.run(pool, {:eval, code, location, globals}, options) do
       {result, globals}
     end
   end
@@ -287,7 +304,7 @@ defmodule Pythonx.Pool do
     Keyword.validate!(opts, Keyword.keys(@defaults) -- [:globals])
     options = eval_options!(pool, Keyword.put_new(opts, :binaries, :str))
 
-    with {:ok, result, _globals} <- Client.run(pool, {:call, function, args, kwargs, job_options(options)}, options) do
+    with {:ok, result, _globals} <- Client.run(pool, {:call, function, args, kwargs}, options) do
       result
     end
   end
@@ -395,6 +412,9 @@ defmodule Pythonx.Pool do
     * `:runs`, `:crashes`, `:overloads` - how many evaluations (or functions of `run/3`) have ended, workers have died, and
       callers were turned away, since the start
 
+    * `:sandbox` - `nil` without one, else a map of what the kernel holds of it, on all nodes: `:landlock` (its version), `:holds` (a list
+      of names) and `:lacks` (a map of names and why, which is empty without `best_effort: true`)
+
     * `:workers` - a list of maps with `:pid` (of the process that has the connection), `:os_pid`, `:node`, `:status` (`:starting`,
       `:idle`, `:busy`, `:retired`, `:stopping` or `:failed`), `:uses`, `:handles` (objects in it that were held when it was last
       used) and `:uptime` in milliseconds
@@ -415,10 +435,12 @@ defmodule Pythonx.Pool do
     options = opts |> Keyword.validate!(defaults) |> Map.new()
     check!(:decode, options.decode, is_boolean(options.decode), "a boolean")
     check!(:binaries, options.binaries, options.binaries in [:bytes, :str], ":bytes or :str")
+    check!(:types, options.types, options.types in [:basic, :rich], ":basic or :rich")
     check!(:globals, options.globals, globals?(options.globals), "a list of strings or :all")
     timeout!(:timeout, options.timeout)
     timeout!(:queue_timeout, options.queue_timeout)
-    Map.put(options, :devices, Client.devices(opts))
+    devices = Client.devices(opts)
+    Map.merge(options, %{devices: devices, named: devices |> Tuple.to_list() |> Enum.uniq()})
   end
 
   defp globals?(globals), do: globals == :all or (is_list(globals) and Enum.all?(globals, &is_binary/1))
@@ -437,8 +459,6 @@ defmodule Pythonx.Pool do
   end
 
   defp refuse_key!(key), do: raise(ArgumentError, "expected globals keys to be strings, got: #{inspect(key)}")
-
-  defp job_options(options), do: Map.take(options, [:globals, :decode, :binaries, :timeout, :devices])
 
   defp unless_overloaded!({:error, :overloaded}, pool), do: raise(OverloadedError, pool: pool)
   defp unless_overloaded!(result, _pool), do: result

@@ -35,13 +35,14 @@ defmodule Pythonx.Server do
 
   alias Pythonx.Calls
   alias Pythonx.Calls.{Options, Serving}
-  alias Pythonx.Object
+  alias Pythonx.{Object, Pool}
 
   @type option ::
           {:module, String.t() | atom()}
           | {:class, String.t() | atom()}
           | {:code, String.t()}
-          | {:object, Object.t()}
+          | {:object, Pythonx.object()}
+          | {:pool, Pythonx.Pool.t()}
           | {:args, list()}
           | {:kwargs, keyword() | map()}
           | {:timeout, timeout()}
@@ -59,6 +60,9 @@ defmodule Pythonx.Server do
     * `:object` - an object to serve. It is the state, unless `:class` is given, which is then an attribute of it
 
     * `:class` - the name of the class to make an instance of, or of any other callable that returns the object to serve
+
+    * `:pool` - a `Pythonx.Pool`, in a worker of which the module or code is to live. When that worker dies, so does the server,
+      with `{:shutdown, {error, stacktrace}}` of a `Pythonx.Pool.CrashError` as its reason. Defaults to the Python of this VM
 
     * `:args`, `:kwargs` - what `:class` is called with. Default to none
 
@@ -133,7 +137,7 @@ defmodule Pythonx.Server do
   ## In the server
 
   defp options!(opts) do
-    keys = [:module, :code, :object, :class, args: [], kwargs: [], timeout: :infinity]
+    keys = [:module, :code, :object, :class, :pool, args: [], kwargs: [], timeout: :infinity]
     opts = Keyword.validate!(opts, keys)
 
     case {Enum.filter([:module, :code, :object], &opts[&1]), opts[:class]} do
@@ -162,13 +166,20 @@ defmodule Pythonx.Server do
 
   defp source(opts, timeout) do
     cond do
+      opts[:object] -> opts[:object]
+      opts[:pool] && opts[:module] -> import_in_pool(opts[:pool], Calls.name!(opts[:module]), timeout)
+      opts[:pool] -> opts[:pool] |> Pool.eval!(opts[:code], %{}, [globals: :all, decode: false] ++ timeout) |> elem(1)
       opts[:module] -> Pythonx.import_module(opts[:module], timeout)
-      opts[:code] -> opts[:code] |> Pythonx.eval(%{}, timeout) |> elem(1)
-      true -> opts[:object]
+      true -> opts[:code] |> Pythonx.eval(%{}, timeout) |> elem(1)
     end
   end
 
-  defp find(%Object{} = source, class, timeout), do: Pythonx.getattr(source, class, timeout)
+  defp import_in_pool(pool, module, timeout) do
+    Pool.call!(pool, "importlib.import_module", [module], [], [decode: false] ++ timeout)
+  end
+
+  defp find(%struct{} = source, class, timeout) when struct in [Object, Pool.Object],
+    do: Pythonx.getattr(source, class, timeout)
 
   defp find(globals, class, _timeout) do
     Map.get(globals, Calls.name!(class)) || raise ArgumentError, "the code defines no #{Calls.name!(class)}"
@@ -177,8 +188,15 @@ defmodule Pythonx.Server do
   @impl true
   def handle_call({__MODULE__, :call, method, args, kwargs, opts, due}, _from, object) do
     call = &Calls.call_method(object, method, args, kwargs, Keyword.put(opts, :timeout, &1))
-    {:reply, Serving.run_until(due, Keyword.get(opts, :timeout, :infinity), call), object}
+    due |> Serving.run_until(Keyword.get(opts, :timeout, :infinity), call) |> reply(object)
   end
+
+  # Without its worker there is no object any more.
+  defp reply({:raised, :error, %Pool.CrashError{} = error, stack} = answer, object) do
+    {:stop, {:shutdown, {error, stack}}, answer, object}
+  end
+
+  defp reply(answer, object), do: {:reply, answer, object}
 
   @impl true
   def handle_cast({__MODULE__, :cast, method, args, kwargs, opts}, object) do

@@ -58,6 +58,7 @@ defmodule Pythonx.Table do
   alias Pythonx.Calls.Options
   alias Pythonx.Integrations.Explorer
   alias Pythonx.NIF
+  alias Pythonx.NIF.Job
   alias Pythonx.Telemetry
   alias Pythonx.Table.{Arguments, Chunk, Failure, Reading}
 
@@ -104,8 +105,9 @@ defmodule Pythonx.Table do
       iex> Pythonx.Table.from_object(frame).row_count
       2
   """
-  @spec from_object(Pythonx.Object.t(), keyword()) :: t()
-  def from_object(%Pythonx.Object{} = object, opts \\ []) do
+  @spec from_object(Pythonx.object(), keyword()) :: t()
+  def from_object(object, opts \\ [])
+      when is_struct(object, Pythonx.Object) or is_struct(object, Pythonx.Pool.Object) do
     %{copy: copy, timeout: timeout} = Options.validate!(opts, [:timeout, copy: :auto])
 
     if copy not in [:auto, true, false] do
@@ -118,7 +120,7 @@ defmodule Pythonx.Table do
   end
 
   defp open(object) do
-    {names, types, row_count} = NIF.table_info(object)
+    {names, types, row_count} = Job.native(:table_info, [object])
     %__MODULE__{object: object, names: names, types: types, row_count: row_count}
   end
 
@@ -155,7 +157,7 @@ defmodule Pythonx.Table do
     opts = Keyword.validate!(opts, types: [])
     columns = Arguments.columns!(columns, opts[:types])
 
-    case NIF.table_new(columns) do
+    case Job.native(:table_new, [columns]) do
       {:error, failure} -> raise ArgumentError, Failure.message(failure, Enum.map(columns, &elem(&1, 0)))
       made -> open_made(made)
     end
@@ -283,7 +285,7 @@ defmodule Pythonx.Table do
   end
 
   defp part(table, indices, offset, length) do
-    table.object |> NIF.local!() |> NIF.table_part(indices, offset, length) |> open_made()
+    Job.native(:table_part, [NIF.local!(table.object), indices, offset, length]) |> open_made()
   end
 
   @doc """

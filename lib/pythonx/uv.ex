@@ -6,10 +6,13 @@ defmodule Pythonx.Uv do
   # Interpreter (chooses the Python), Environment (what to start), State (what was started).
   @moduledoc false
 
+  import Pythonx.Uv.Existing, only: [is_source: 1]
+
   require Logger
 
   alias Pythonx.Host.Cache
-  alias Pythonx.Uv.{Binary, Environment, Fetch, Options, Project, State}
+  alias Pythonx.Requirements.Running
+  alias Pythonx.Uv.{Binary, Environment, Existing, Fetch, Options, Project, State}
 
   @doc "The version of uv that is downloaded by default."
   @spec default_uv_version() :: String.t()
@@ -20,16 +23,23 @@ defmodule Pythonx.Uv do
 
   The same project again is fine, and repairs an environment that was deleted. Another one raises, before anything is fetched.
   """
-  @spec uv_init(String.t(), keyword()) :: :ok
-  def uv_init(pyproject_toml, opts \\ []), do: initialise(pyproject_toml, false, opts)
+  @spec uv_init(String.t() | Existing.source(), keyword()) :: :ok
+  def uv_init(pyproject_toml, opts \\ [])
+
+  def uv_init(source, opts) when is_source(source) do
+    opts |> Options.validate!() |> check_env!()
+    source |> Existing.load!(opts) |> initialise()
+  end
+
+  def uv_init(pyproject_toml, opts), do: initialise(pyproject_toml, false, opts)
 
   @doc """
   Like `uv_init/2`, for the environment in priv that was made when the application was compiled. Fetches nothing.
 
   Initialising again in a VM whose interpreter was started so is not an error: an application may be restarted.
   """
-  @spec init_from_priv(String.t(), keyword()) :: :ok
-  def init_from_priv(pyproject_toml, opts \\ []), do: initialise(pyproject_toml, true, opts)
+  @spec init_from_priv(String.t(), keyword(), true | String.t()) :: :ok
+  def init_from_priv(pyproject_toml, opts \\ [], private \\ true), do: initialise(pyproject_toml, private, opts)
 
   @doc "Initialises from PYTHONX_INIT_STATE, if that is set."
   @spec maybe_init_from_env() :: :ok | :noop
@@ -40,12 +50,31 @@ defmodule Pythonx.Uv do
     end
   end
 
-  defp initialise(toml, private?, opts) do
-    project = Project.new(toml, private?, Options.validate!(opts))
+  defp initialise(toml, private, opts) do
+    project = Project.new(toml, private, Options.validate!(opts))
+    check_env!(project.opts)
     initialised_with?(project)
-    unless private?, do: fetch!(project)
-    exclusively(fn -> unless initialised_with?(project), do: State.put(project, boot(project)) end)
+    unless private, do: fetch!(project)
+    initialise(project)
+  end
+
+  defp initialise(project) do
+    exclusively(fn ->
+      unless initialised_with?(project) do
+        State.put(project, boot(project))
+        if project.opts.env != %{}, do: Running.update_environ!(project.opts.env)
+      end
+    end)
+
     :ok
+  end
+
+  # Setting them is an evaluation.
+  defp check_env!(%{env: env} = opts) do
+    if env != %{} and Process.whereis(Pythonx.Supervisor) == nil,
+      do: raise("the :pythonx application needs to be started before calling Pythonx.uv_init/2 with the option :env")
+
+    opts
   end
 
   # Before anything of what lies there is run, uv to begin with.
@@ -68,7 +97,8 @@ defmodule Pythonx.Uv do
   @spec raise_initialised() :: no_return()
   defp raise_initialised do
     Logger.warning(
-      "another Python cannot be started in this VM: #{running()}. A Pythonx.Pool can run another project beside it"
+      "another Python cannot be started in this VM: #{running()}. A Pythonx.Pool can run another project beside it. " <>
+        "Libraries that each need packages say so as Pythonx.Requirements shows, and Pythonx.uv_init/0 puts them together"
     )
 
     raise "Python interpreter has already been initialized"
@@ -78,6 +108,9 @@ defmodule Pythonx.Uv do
     case State.get() do
       nil ->
         "the one that runs was started by Pythonx.init/4"
+
+      %{pyproject_toml: {kind, path}} ->
+        "the one that runs was started by Pythonx.uv_init/1 with #{kind}: #{inspect(path)}"
 
       %{pyproject_toml: toml, install_paths: [python | _] = paths} ->
         "#{project_name(toml)} runs, in #{List.last(paths)}, with the Python in #{python}"
@@ -99,35 +132,95 @@ defmodule Pythonx.Uv do
 
   Raises a `RuntimeError` when that fails, and can be called again then.
   """
-  @spec fetch(String.t(), boolean(), keyword()) :: :ok
+  @spec fetch(String.t(), Project.private(), keyword()) :: :ok
   def fetch(pyproject_toml, private?, opts \\ []) do
     pyproject_toml |> Project.new(private?, Options.validate!(opts)) |> fetch!()
   end
 
   @doc """
-  Makes the environment and the bridge for its Python, unless they are there, for other VMs that will start it.
+  Makes the environment and the bridge for its Python, unless they are there, and says what a process that starts it needs.
   """
-  @spec prepare(String.t(), boolean(), keyword()) :: :ok
+  @spec prepare(String.t(), Project.private(), keyword()) :: Pythonx.Boot.plan()
+  def prepare(source, _private, opts) when is_source(source) do
+    found = Existing.load!(source, opts)
+    Pythonx.Boot.plan!(found.libpython, found.root, found.executable, found.sys_paths, [found.dir], found.opts.env)
+  end
+
   def prepare(pyproject_toml, private?, opts) do
     project = Project.new(pyproject_toml, private?, Options.validate!(opts))
     unless private?, do: fetch!(project)
-    _path = Pythonx.Boot.Bridge.ensure_for!(Environment.load!(project).executable)
-    :ok
+    environment = project |> Environment.load!() |> Environment.settle(project)
+    %{libpython: libpython, python_root: root, executable: executable, site_packages: packages} = environment
+    Pythonx.Boot.plan!(libpython, root, executable, [packages], [project.dir], project.opts.env)
+  end
+
+  @doc """
+  The folder of packages of an environment that other code is to find, made if need be: of what uv has in its cache, where
+  that will do. To ask an index whether it has something newer takes longer than all the rest.
+  """
+  @spec site_packages!(String.t(), keyword()) :: Path.t()
+  def site_packages!(pyproject_toml, opts) do
+    project = Project.new(pyproject_toml, false, Options.validate!(opts))
+    unless fetched_offline?(project), do: fetch!(project)
+    Environment.load!(project).site_packages
+  end
+
+  # What uv says is of interest only where it had something to do.
+  defp fetched_offline?(project) do
+    leader = Process.group_leader()
+    {:ok, device} = StringIO.open("")
+    Process.group_leader(self(), device)
+
+    try do
+      fetch!(%{project | offline?: true})
+      {_input, output} = StringIO.contents(device)
+      IO.write(leader, output)
+      true
+    rescue
+      RuntimeError -> false
+    after
+      Process.group_leader(self(), leader)
+      StringIO.close(device)
+    end
+  end
+
+  @doc "The Python of an environment, which is made if need be."
+  @spec program!(String.t(), keyword()) :: Path.t()
+  def program!(pyproject_toml, opts) do
+    project = Project.new(pyproject_toml, false, Options.validate!(opts))
+    fetch!(project)
+    Environment.load!(project).executable
+  end
+
+  @doc "The text of a lock for a project, see `Pythonx.Uv.Fetch.resolve!/2`."
+  @spec resolve!(String.t(), keyword(), keyword()) :: String.t()
+  def resolve!(pyproject_toml, opts, how \\ []) do
+    project = Project.new(pyproject_toml, false, Options.validate!(opts))
+    Cache.check_owner!(Cache.base_dir(), project.dir)
+    Fetch.resolve!(project, how)
   end
 
   @doc "What this VM was started with, for `prepare/3`; `nil` if it was not started by uv_init."
-  @spec started_with() :: {String.t(), private? :: boolean(), keyword()} | nil
+  @spec started_with() :: {String.t() | Existing.source(), private? :: boolean(), keyword()} | nil
   def started_with do
-    with %{pyproject_toml: toml, opts: opts, install_paths: paths} <- State.get() do
+    with %{pyproject_toml: toml, opts: opts, install_paths: paths} when is_binary(toml) <- State.get() do
       private = Project.new(toml, true, Options.validate!(opts))
       {toml, List.last(paths) == private.dir, opts}
+    else
+      %{pyproject_toml: source, opts: opts} -> {source, false, opts}
+      nil -> nil
     end
   end
 
   @doc "Initialises the interpreter in an environment that is there. Returns the folders that hold it."
-  @spec init(String.t(), boolean(), keyword()) :: [String.t()]
+  @spec init(String.t(), Project.private(), keyword()) :: [String.t()]
   def init(pyproject_toml, private?, opts \\ []) do
     pyproject_toml |> Project.new(private?, Options.validate!(opts)) |> boot()
+  end
+
+  defp boot(%Existing{} = found) do
+    Pythonx.init(found.libpython, found.root, found.executable, sys_paths: found.sys_paths)
+    [found.root, found.dir]
   end
 
   defp boot(project) do
@@ -139,17 +232,9 @@ defmodule Pythonx.Uv do
   end
 
   @doc "The Python of the environment in priv, which must be there."
-  @spec priv_python(String.t(), keyword()) :: Path.t()
-  def priv_python(pyproject_toml, opts \\ []) do
-    project = Project.new(pyproject_toml, true, Options.validate!(opts))
-    Environment.load!(project).executable
-  end
-
-  @doc "The Python of an environment in the cache, which is made if need be."
-  @spec python!(String.t(), keyword()) :: Path.t()
-  def python!(pyproject_toml, opts) do
-    project = Project.new(pyproject_toml, false, Options.validate!(opts))
-    fetch!(project)
+  @spec priv_python(String.t(), keyword(), Project.private()) :: Path.t()
+  def priv_python(pyproject_toml, opts \\ [], private \\ true) do
+    project = Project.new(pyproject_toml, private, Options.validate!(opts))
     Environment.load!(project).executable
   end
 

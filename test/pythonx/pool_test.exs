@@ -71,14 +71,36 @@ defmodule Pythonx.PoolTest do
         Pool.eval(TwoPool, "1", %{a: 1})
       end
 
-      # The caller is a process of another VM there.
-      assert_raise ArgumentError, ~r/expected a local pid, but got a remote one/, fn ->
-        Pool.eval(TwoPool, "1", %{"pid" => self()})
+      # An implementation of the protocol may raise.
+      assert_raise ArgumentError, ~r/cannot encode an improper list/, fn ->
+        Pool.eval(TwoPool, "1", %{"f" => [1 | 2]})
       end
 
       assert_raise ArgumentError, "cannot decode a dict whose keys 'a' and b'a' are the same in Elixir", fn ->
         Pool.eval(TwoPool, "{'a': 1, b'a': 2}", %{})
       end
+    end
+
+    test "encodes structs by the protocol, and knows rich types" do
+      number = %Pythonx.Case.Complex{re: 1.0, im: 2.0}
+      assert {[1.0, 2.0], _} = Pool.eval(TwoPool, "[x[0].real, x[0].imag]", %{"x" => [number]})
+      error = raised(fn -> Pool.eval(TwoPool, "1", %{"a" => 1, "uri" => [%URI{}]}) end)
+      assert %Protocol.UndefinedError{value: %URI{}, description: description} = error
+      assert description =~ "[0]"
+      # The worker is free again.
+      assert Pool.eval(TwoPool, "1", %{}) == {1, %{}}
+
+      code = "import datetime\n(d + datetime.timedelta(days=1), type(d).__name__)"
+      assert {result, %{}} = Pool.eval(TwoPool, code, %{"d" => ~D[2024-02-28]}, types: :rich, binaries: :str)
+      assert result == {~D[2024-02-29], "date"}
+      assert Pool.call(TwoPool, "datetime.date.isoformat", [~D[2024-02-28]], [], types: :rich) == "2024-02-28"
+    end
+
+    test "that cannot encode says where" do
+      error = raised(fn -> Pool.eval(TwoPool, "1", %{"x" => [1, <<255>>]}, binaries: :str) end)
+      assert %Pythonx.Error{lines: lines} = error
+      assert Enum.join(lines) =~ "UnicodeDecodeError"
+      assert List.last(lines) =~ "while encoding "
     end
 
     test "refuses options that make no sense" do
@@ -557,6 +579,22 @@ defmodule Pythonx.PoolTest do
 
       assert log =~ "Exception: no more"
     end
+  end
+
+  test "what Python logs in a worker goes to Logger" do
+    pool = start_pool!(attach_logger: [level: :warning])
+
+    log =
+      capture_log(fn ->
+        Pool.eval(pool, "import logging\nlogging.warning('from a worker')\nlogging.info('not this')", %{})
+        # It has come with the reply, and is handled by a process of its own.
+        GenServer.call(Pythonx.Janitor, :ping)
+        :sys.get_state(Pythonx.Integrations.Logging)
+        Logger.flush()
+      end)
+
+    assert log =~ "from a worker"
+    refute log =~ "not this"
   end
 
   describe "the end" do

@@ -227,9 +227,9 @@ defmodule Pythonx.ReloaderTest do
 
     {objects, classes} = reload.(1..100)
     {later, classes_later} = reload.(101..1000)
-    # The rest of the VM is at work too.
-    assert_in_delta later, objects, 300
-    assert_in_delta classes_later, classes, 5
+    # The rest of the VM is at work too, and lets go of what earlier tests have left.
+    assert later - objects < 300
+    assert classes_later - classes < 5
   end
 end
 

@@ -135,8 +135,12 @@ Term make_text(ErlNifEnv* env, PyObject* unicode) {
 }
 
 Term take_error(ErlNifEnv* env, Frames frames) {
-  const Raised raised(frames);
+  Raised raised(frames);
   const py::list lines = format_surely(raised, frames);
+  if (is_worker() && PyErr_GivenExceptionMatches(raised.type.ptr(), PyExc_MemoryError) != 0) {
+    PyException_SetTraceback(raised.value.ptr(), Py_None);
+    raised.traceback = py::none();
+  }
   const Term text = make_lines(env, lines);
   const Term type = make_object(env, raised.type.ptr());
   const Term value = make_object(env, raised.value.ptr());

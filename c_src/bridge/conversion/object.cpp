@@ -5,6 +5,8 @@
 #include <condition_variable>
 #include <mutex>
 #include <new>
+#include <string>
+#include <string_view>
 #include <utility>
 
 #include "python/gil.hpp"
@@ -23,6 +25,7 @@ struct Node {
 
 std::atomic<Node*> pending{nullptr};
 std::atomic<std::size_t> live{0};
+std::atomic<bool> in_worker{false};
 std::atomic<std::size_t> looks{0};  // how often jobs have looked at what was pending
 
 // Leaked: a static condition variable with a destructor hangs the VM at exit while the reaper waits on it.
@@ -166,12 +169,29 @@ bool open_object_types(ErlNifEnv* env) {
   return object_type.open(env, "pythonx_object") && memory_type.open(env, "pythonx_memory");
 }
 
+// With the module, unless that is builtins. Runs no code of the user's.
+static Term make_type_name(ErlNifEnv* env, PyTypeObject* type) {
+  if (!PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE)) return make_binary(env, type->tp_name);
+  static PyObject* const key = PyUnicode_InternFromString("__module__");
+  PyObject* module = PyDict_GetItemWithError(type->tp_dict, key);
+  const char* name = PyUnicode_AsUTF8(reinterpret_cast<PyHeapTypeObject*>(type)->ht_qualname);
+  const char* place = module == nullptr || !PyUnicode_Check(module) ? nullptr : PyUnicode_AsUTF8(module);
+  std::string text = name == nullptr ? type->tp_name : name;
+  if (place != nullptr && std::string_view(place) != "builtins") text.insert(0, std::string(place) + ".");
+  if (name == nullptr || (module != nullptr && place == nullptr)) PyErr_Clear();
+  return make_binary(env, text);
+}
+
 Term make_object(ErlNifEnv* env, PyObject* object) { return make_object_from(env, Py_NewRef(object)); }
 
+void become_worker() { in_worker = true; }
+bool is_worker() { return in_worker.load(std::memory_order_relaxed); }
+
 Term make_object_from(ErlNifEnv* env, PyObject* object) {
+  const Term type = is_worker() && is_attached() ? make_type_name(env, Py_TYPE(object)) : atoms.nil;
   Handle* handle = new_handle(object_type, object);
   Term keys[] = {atoms.struct_, atoms.remote_info, atoms.resource};
-  Term values[] = {atoms.object, atoms.nil, enif_make_resource(env, handle)};
+  Term values[] = {atoms.object, type, enif_make_resource(env, handle)};
   enif_release_resource(handle);
   Term map;
   enif_make_map_from_arrays(env, keys, values, 3, &map);

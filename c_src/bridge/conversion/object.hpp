@@ -38,6 +38,11 @@ class Object {
 // Registers the resource types. Called once, when the library is loaded.
 bool open_object_types(ErlNifEnv* env);
 
+// From now on this is a worker of a pool, whose handles go where no Python is: they carry the names of their types. Errors of
+// memory keep no traceback, and with it what has filled the memory.
+void become_worker();
+bool is_worker();
+
 // A %Pythonx.Object{} with a new strong reference of its own. Needs the GIL.
 Term make_object(ErlNifEnv* env, PyObject* object);
 

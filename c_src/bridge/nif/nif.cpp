@@ -27,6 +27,7 @@
 #include "work/eval.hpp"
 #include "work/object_operations.hpp"
 #include "work/operations.hpp"
+#include "work/value_eval.hpp"
 
 namespace pythonx::nif {
 namespace {
@@ -52,6 +53,14 @@ Term submit_eval(ErlNifEnv* env, Term reference, std::string_view code, std::str
                  Term globals, Term out, Term err, Term relay) {
   if (!is_booted()) return not_initialized(env);
   return submit(env, reference, new EvalJob(env, Source(code, file, line), globals, out, err, relay));
+}
+
+// submit_values(reference, code, file, line, values, how, stdout, stderr, relay) :: job
+Term submit_values(ErlNifEnv* env, Term reference, std::string_view code, std::string_view file, long line,
+                   Term values, Term how, Term out, Term err, Term relay) {
+  if (!is_booted()) return not_initialized(env);
+  return submit(env, reference,
+                new ValueEvalJob(env, Source(code, file, line), values, how, out, err, relay));
 }
 
 // submit_call(reference, operation, arguments) :: job
@@ -223,6 +232,7 @@ ErlNifFunc functions[] = {
     native<init>("nif_init", io_bound),
     native<initialized>("initialized?"),
     native<submit_eval>("submit_eval"),
+    native<submit_values>("submit_values"),
     native<submit_call>("submit_call"),
     native<submit_object>("submit_object"),
     native<encode>("nif_encode", cpu_bound),
@@ -236,6 +246,7 @@ ErlNifFunc functions[] = {
     native<caller_waits>("caller_waits?"),
     native<running>("running"),
     native<observe>("observe"),
+    native<become_worker>("become_worker"),
     native<stats>("stats"),
     native<table_info>("table_info"),
     native<table_new>("table_new", cpu_bound),

@@ -78,6 +78,7 @@ constexpr unsigned char external_version = 131;
   X(not_alive, "not_alive")                      \
   X(not_local, "not_local")                      \
   X(unsupported, "unsupported")                  \
+  X(encoding_error, "encoding_error")            \
   X(already_initialized, "already_initialized")
 
 struct Atoms {

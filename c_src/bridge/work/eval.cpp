@@ -109,10 +109,11 @@ Term EvalJob::run() {
   evaluation_ = std::make_shared<Evaluation>(caller(), std::move(devices_));
   Frames frames = Frames::user;
   const bool ok = evaluate(&frames);
-  const Term error = ok ? 0 : take_error(env(), frames);
+  const Term error = ok || other_reply_ != 0 ? 0 : take_error(env(), frames);
   relayed_ = evaluation_->finish(is_abandoned());
   evaluation_.reset();  // While attached: it holds a Python reference.
-  return ok ? 0 : make_tuple(env(), atoms.python_error, error, relayed_ ? atoms.true_ : atoms.false_);
+  if (ok || other_reply_ != 0) return other_reply_;
+  return make_tuple(env(), atoms.python_error, error, relayed_ ? atoms.true_ : atoms.false_);
 }
 
 Term EvalJob::make_reply(ErlNifEnv* env) {
@@ -150,7 +151,7 @@ bool EvalJob::evaluate(Frames* frames) {
   evaluation_->main_module = Py_NewRef(frame.main.reference);
   evaluation_->source = frame.code.source();
   PyObject* names = frame.main.names();
-  if (globals_ != 0 && !set_globals(env(), names, globals_)) return false;
+  if (!define(names)) return false;
   const Leftovers leftovers;
   frame.result = execute(frame.code, names);
   end_if_forked();
@@ -160,12 +161,18 @@ bool EvalJob::evaluate(Frames* frames) {
   end_streams(*evaluation_);
   leftovers.end();
   if (frame.result == nullptr && PyErr_Occurred()) return false;
+  return take(names, frame.result, defines);
+}
+
+bool EvalJob::define(PyObject* names) { return globals_ == 0 || set_globals(env(), names, globals_); }
+
+bool EvalJob::take(PyObject* names, PyObject* result, bool defines) {
   if (defines && session_ == 0 && !collect_globals(names)) return false;
-  result_ = std::exchange(frame.result, nullptr);
+  Py_XINCREF(result);
+  result_ = result;
   return true;
 }
 
-// The name as a map key, or 0: for a name that is not the user's, or, with an exception set, that has no UTF-8 form.
 Term EvalJob::global_key(PyObject* name) {
   if (!PyUnicode_Check(name) || is_hidden_name(name)) return 0;
   Py_ssize_t size;

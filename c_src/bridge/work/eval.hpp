@@ -29,12 +29,23 @@ class EvalJob : public Job {
  protected:
   Term make_reply(ErlNifEnv* env) override;
 
+  // Defines what the code begins with. False with an exception set, or with another reply made.
+  virtual bool define(PyObject* names);
+  // Takes what the code leaves, its result (nullptr for none) and its names, which it may have defined some of. False likewise.
+  virtual bool take(PyObject* names, PyObject* result, bool defines);
+
+  // The name as a map key, or 0: for a name that is not the user's, or, with an exception set, that has no UTF-8 form.
+  Term global_key(PyObject* name);
+
+  // What is replied in the place of the above, where it is made already; 0 for nothing.
+  Term other_reply_ = 0;
+  bool relayed() const { return relayed_; }
+
  private:
   bool evaluate(Frames* frames);
   bool enter(Frame* frame);
   bool collect_globals(PyObject* names);
   bool collect_pairs(PyObject* names, EvalPairs* out);
-  Term global_key(PyObject* name);
 
   Source source_;
   Term globals_ = 0;  // 0 for an empty map

@@ -56,6 +56,25 @@ PyObject* call(const Operands& operands) {
                              arguments.positional | PY_VECTORCALL_ARGUMENTS_OFFSET, operands.names);
 }
 
+// (args, keyword values), named by a path that a worker of a pool resolves, and the keywords
+PyObject* call_path(const Operands& operands) {
+  PyObject* module = package_module("pythonx._pool");
+  PyObject* callable =
+      module == nullptr ? nullptr : PyObject_CallMethod(module, "resolve", "O", operands.name(0));
+  Py_XDECREF(module);
+  if (callable == nullptr) return nullptr;
+  const Arguments arguments(nullptr, operands.value(0), operands.value(1));
+  PyObject* keywords = PyTuple_GetSlice(operands.names, 1, PyTuple_GET_SIZE(operands.names));
+  PyObject* result =
+      keywords == nullptr
+          ? nullptr
+          : PyObject_Vectorcall(callable, arguments.stack.data() + 1,
+                                arguments.positional | PY_VECTORCALL_ARGUMENTS_OFFSET, keywords);
+  Py_XDECREF(keywords);
+  Py_DECREF(callable);
+  return result;
+}
+
 // (object, args, keyword values), named by the method and the keywords
 PyObject* call_method(const Operands& operands) {
   const Arguments arguments(operands.value(0), operands.value(1), operands.value(2));
@@ -194,6 +213,7 @@ namespace {
 
 constexpr ObjectOperation object_operations[] = {
     {"call", call, false},
+    {"call_path", call_path, false},
     {"call_method", call_method, false},
     {"getattr", get_attribute, false},
     {"setattr", set_attribute, false},

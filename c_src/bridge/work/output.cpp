@@ -52,7 +52,8 @@ void restore_previous(PyObject* variable, PyObject* token) {
 }  // namespace
 
 Devices::Devices(ErlNifEnv* env, Term out, Term err, Term relay)
-    : has_relay_(enif_get_local_pid(env, relay, &relay_) != 0),
+    : has_relay_(enif_get_local_pid(env, relay, &relay_) != 0 ||
+                 (is_worker() && enif_whereis_pid(nullptr, atoms.janitor, &relay_) != 0)),
       devices_{make_device(env, out), make_device(env, err)} {}
 
 Devices::Devices(Devices&& other) noexcept

@@ -14,6 +14,8 @@ defmodule Mix.Tasks.Compile.PythonxEnvironment do
   def run(_args) do
     case Uv.Config.parse!(Application.get_env(:pythonx, :uv_init)) do
       nil -> {:noop, []}
+      # What libraries ask for is known when they are compiled: see `Pythonx.Requirements.release/1`.
+      {:requirements, _opts} -> {:noop, []}
       {toml, opts} -> install(toml, opts)
     end
   end
@@ -29,7 +31,9 @@ defmodule Mix.Tasks.Compile.PythonxEnvironment do
 
   @impl true
   def clean do
-    for name <- ["uv", "bridge"], do: [Mix.Project.app_path(), "priv", name] |> Path.join() |> File.rm_rf!()
+    for name <- ["uv", "uv-isolated", "bridge"],
+        do: [Mix.Project.app_path(), "priv", name] |> Path.join() |> File.rm_rf!()
+
     :ok
   end
 end

@@ -18,8 +18,8 @@ defmodule Mix.Tasks.Pythonx.Gen do
 
   ## Which Python
 
-  The module is imported in a process of its own, by the Python of the environment that `config :pythonx, :uv_init` names,
-  or of
+  The module is imported in a process of its own, by the Python of the environment that `config :pythonx, :uv_init` names, or
+  that the requirements of libraries make (see `Pythonx.Requirements`), or else by `python3`; or by that of
 
     * `--python PATH` - this one
 
@@ -187,8 +187,8 @@ defmodule Mix.Tasks.Pythonx.Gen do
   defp python!(opts) do
     cond do
       path = opts[:python] -> System.find_executable(path) || Mix.raise("#{path}, which --python names, is not there")
-      path = opts[:pyproject] -> path |> read!() |> environment!([])
-      name = opts[:template] -> name |> String.to_atom() |> Uv.Templates.fetch!() |> environment!([])
+      path = opts[:pyproject] -> path |> read!() |> environment!()
+      name = opts[:template] -> name |> String.to_atom() |> Uv.Templates.fetch!() |> environment!()
       true -> configured!()
     end
   end
@@ -200,18 +200,18 @@ defmodule Mix.Tasks.Pythonx.Gen do
     end
   end
 
-  defp environment!(toml, uv_opts), do: Uv.python!(toml, uv_opts)
+  defp environment!(toml), do: Uv.program!(toml, [])
 
   defp configured! do
-    case Uv.Config.parse!(Application.get_env(:pythonx, :uv_init)) do
-      {toml, uv_opts} ->
-        environment!(toml, uv_opts)
-
-      nil ->
-        System.find_executable("python3") ||
-          Mix.raise(
-            "there is no Python: name one with --python, --pyproject or --template, or in config :pythonx, :uv_init"
-          )
+    if Application.get_env(:pythonx, :uv_init) || Pythonx.Requirements.Declared.all() != [] do
+      Pythonx.Requirements.program!()
+    else
+      System.find_executable("python3") ||
+        Mix.raise(
+          "there is no Python: name one with --python, --pyproject or --template, or in config :pythonx, :uv_init"
+        )
     end
+  rescue
+    error in [RuntimeError, ArgumentError] -> Mix.raise(Exception.message(error))
   end
 end

@@ -159,6 +159,7 @@ defmodule Pythonx.Boot.Bridge do
   defp copy_cached!(tag, source_hash, opts) do
     if cached = find([Store.dir(opts[:cache_dir])], tag, source_hash, opts) do
       path = Path.join(opts[:priv_dir], Path.basename(cached))
+
       for extension <- [".worker", ".so"],
           {:ok, content} <- [File.read(cached <> extension)],
           do: Cache.write_atomically!(path <> extension, content, 0o755)

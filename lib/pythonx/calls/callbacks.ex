@@ -9,21 +9,28 @@ defmodule Pythonx.Calls.Callbacks do
   # coroutines, the process is monitored here. A thread that goes on after its evaluation has returned may call all the same.
   #
   # The native side of it, and who owns what: c_src/bridge/threads/call.hpp.
+  #
+  # Each worker of a pool has such a process too, for the functions of this VM that its Python calls.
 
   use GenServer
 
   alias Pythonx.Conversion.Own
   alias Pythonx.NIF
+  alias Pythonx.Pool.{Home, Remote, Resource}
+
+  # In the process dictionary of who works for a call of a worker's.
+  @in_worker :"$pythonx_in_worker"
 
   @spec start_link(term()) :: GenServer.on_start()
+  def start_link(home: home), do: GenServer.start_link(__MODULE__, home)
   def start_link(_opts), do: GenServer.start_link(__MODULE__, nil, name: __MODULE__)
 
   # `calls` and `handlers` hold the same entries, by the id of the call and by the handler's pid. `monitors` are those of
   # callers, with the handlers that end with them.
   @impl true
-  def init(nil) do
+  def init(home) do
     Process.flag(:trap_exit, true)
-    {:ok, %{handlers: %{}, calls: %{}, monitors: %{}}}
+    {:ok, %{handlers: %{}, calls: %{}, monitors: %{}, home: home}}
   end
 
   @impl true
@@ -68,7 +75,7 @@ defmodule Pythonx.Calls.Callbacks do
         # The first answer counts, so this one is for a handler that died before it could give any.
         give(call, error(:exit, reason, []))
         monitors = Map.delete(state.monitors, monitor)
-        {:noreply, %{handlers: handlers, calls: Map.delete(state.calls, id), monitors: monitors}}
+        {:noreply, %{state | handlers: handlers, calls: Map.delete(state.calls, id), monitors: monitors}}
 
       {nil, _handlers} ->
         {:noreply, state}
@@ -85,8 +92,32 @@ defmodule Pythonx.Calls.Callbacks do
   end
 
   defp give(call, answer) do
-    if NIF.answer_call(call, answer) == :async, do: elsewhere(fn -> resolve(call) end)
+    if at_home(call, fn -> answer_call(call, answer) end) == :async, do: elsewhere(fn -> resolve(call) end)
+  catch
+    # The worker is gone, and nobody waits any more.
+    kind, _reason when kind in [:error, :exit] and is_struct(call) -> :ok
   end
+
+  defp answer_call(%Resource{} = call, answer) do
+    Remote.call(Home.of({call}), :answer_call, [call, answer])
+  rescue
+    # There are objects in it that live elsewhere.
+    error in ArgumentError ->
+      Remote.call(Home.of({call}), :answer_call, [call, elixir_error(:error, error, __STACKTRACE__)])
+  end
+
+  defp answer_call(call, answer), do: NIF.answer_call(call, answer)
+
+  defp begin_call(%Resource{} = call), do: Remote.call(Home.of({call}), :begin_call, [call])
+  defp begin_call(call), do: NIF.begin_call(call)
+
+  # What is done for a call of a worker's needs no lease.
+  defp at_home(%Resource{worker: worker}, fun) do
+    Process.put(@in_worker, true)
+    Home.with_access(worker, :nested, fun)
+  end
+
+  defp at_home(_call, fun), do: fun.()
 
   @doc """
   Does something in a process of its own, since it may take its time; where none can be started, here.
@@ -107,6 +138,7 @@ defmodule Pythonx.Calls.Callbacks do
 
   # A caller may have ended before it was watched: well, if the evaluation has returned to it.
   defp ends?(_call, :normal), do: false
+  defp ends?(%Resource{}, :noproc), do: false
   defp ends?(call, :noproc), do: NIF.caller_waits?(call)
   defp ends?(_call, _reason), do: true
 
@@ -119,13 +151,18 @@ defmodule Pythonx.Calls.Callbacks do
   def handle(call, caller, device) do
     if is_pid(device), do: Process.group_leader(self(), device)
     if caller, do: Process.put(:"$callers", [caller | callers_of(caller)])
-    {function, arguments, binaries_as_str} = NIF.begin_call(call)
-    if NIF.answer_call(call, answer(function, arguments, binaries_as_str)) == :async, do: resolve(call)
+
+    at_home(call, fn ->
+      {function, arguments, binaries_as_str} = begin_call(call)
+      answer = answer(function, arguments, binaries_as_str, Home.of({call}))
+      if answer_call(call, answer) == :async, do: resolve(call)
+    end)
+
     :ok
   end
 
   # No thread waits for the answer of a coroutine's call, so this takes one to hand it over.
-  defp resolve(call), do: NIF.call("resolve_call", {call})
+  defp resolve(call), do: at_home(call, fn -> NIF.call("resolve_call", {call}) end)
 
   # The chain of a Task goes on through the process that it called Python from.
   defp callers_of(caller) do
@@ -137,16 +174,18 @@ defmodule Pythonx.Calls.Callbacks do
     end
   end
 
-  defp answer(function, arguments, binaries_as_str) do
+  defp answer(function, arguments, binaries_as_str, home) do
     if is_function(function, length(arguments)) do
-      run(function, arguments, binaries_as_str)
+      run(function, arguments, binaries_as_str, home)
     else
       {:type_error, arity_text(function, length(arguments))}
     end
   end
 
-  defp run(function, arguments, binaries_as_str) do
-    {:ok, function |> apply(arguments) |> encode(binaries_as_str)}
+  # Only what it returns belongs where it was called.
+  defp run(function, arguments, binaries_as_str, home) do
+    result = apply(function, arguments)
+    {:ok, Home.at(home, fn -> encode(result, binaries_as_str) end)}
   catch
     kind, reason -> error(kind, reason, __STACKTRACE__)
   end
@@ -176,10 +215,18 @@ defmodule Pythonx.Calls.Callbacks do
 
   # A Python exception that comes from an evaluation in the function goes on as it is.
   defp error(:error, %Pythonx.Error{value: value} = error, stacktrace) do
-    if NIF.local_object?(value), do: {:python, value}, else: elixir_error(:error, error, stacktrace)
+    if at_home?(value), do: {:python, value}, else: elixir_error(:error, foreign(error), stacktrace)
   end
 
   defp error(kind, reason, stacktrace), do: elixir_error(kind, reason, stacktrace)
+
+  # Whether the exception lives where it is to be raised again.
+  defp at_home?(%Pythonx.Pool.Object{worker: worker}), do: Home.access(worker) == :nested
+  defp at_home?(value), do: Process.get(@in_worker) == nil and NIF.local_object?(value)
+
+  # Its objects mean nothing there.
+  defp foreign(error),
+    do: if(Process.get(@in_worker), do: %{error | type: nil, value: nil, traceback: nil}, else: error)
 
   defp elixir_error(:error, reason, stacktrace) do
     exception = Exception.normalize(:error, reason, stacktrace)

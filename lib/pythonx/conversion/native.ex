@@ -6,6 +6,8 @@ defmodule Pythonx.Conversion.Native do
   # own) it reports; each goes through the protocol, and a second walk puts the objects in their places.
 
   alias Pythonx.Conversion.Own
+  alias Pythonx.NIF.Job
+  alias Pythonx.Pool.Home
 
   # With a time limit it runs on a thread of Python's, where a walk can be stopped.
   @type opts :: [binaries: :bytes | :str, types: :basic | :rich, timeout: Pythonx.Calls.Deadline.t()]
@@ -117,12 +119,18 @@ defmodule Pythonx.Conversion.Native do
     end
   end
 
-  # Python's own errors, and user code such as a key's __hash__, belong on a thread of Python's.
+  # Python's own errors, and user code such as a key's __hash__, belong on a thread of Python's. So does all that is for a worker.
   defp walk(term, binaries_as_str, own, objects, :infinity) do
-    case Pythonx.NIF.unobserved(Pythonx.NIF.nif_encode(term, binaries_as_str, own, objects)) do
-      :needs_thread -> walk_on_thread(term, binaries_as_str, own, objects, :infinity)
-      {:error, :not_initialized} -> Pythonx.NIF.not_initialized!()
-      result -> result
+    case Home.current() == nil &&
+           Pythonx.NIF.unobserved(Pythonx.NIF.nif_encode(term, binaries_as_str, own, objects)) do
+      elsewhere when elsewhere in [false, :needs_thread] ->
+        walk_on_thread(term, binaries_as_str, own, objects, :infinity)
+
+      {:error, :not_initialized} ->
+        Pythonx.NIF.not_initialized!()
+
+      result ->
+        result
     end
   end
 
@@ -131,7 +139,7 @@ defmodule Pythonx.Conversion.Native do
   end
 
   defp walk_on_thread(term, binaries_as_str, own, objects, deadline) do
-    case Pythonx.NIF.call("encode", {term, binaries_as_str, own, objects}, deadline) do
+    case Job.call_at(Home.current(), "encode", {term, binaries_as_str, own, objects}, deadline) do
       {:deferred, terms} -> {:deferred, terms}
       object -> {:ok, object}
     end
@@ -140,7 +148,9 @@ defmodule Pythonx.Conversion.Native do
   end
 
   # Python knows what it refused, not where in the term that was.
-  defp with_place(error, term, binaries_as_str) do
+  @doc false
+  @spec with_place(Exception.t(), term(), boolean()) :: Exception.t()
+  def with_place(error, term, binaries_as_str) do
     case Pythonx.Conversion.Path.find_by(term, &refused?(&1, binaries_as_str)) do
       "" -> error
       path -> %{error | lines: error.lines ++ ["while encoding #{path}\n"]}
@@ -214,8 +224,9 @@ defmodule Pythonx.Conversion.Native do
   @doc """
   What an implementation returned for `term`, if that is an object of this node.
   """
-  @spec checked(term(), term()) :: Pythonx.Object.t()
-  def checked(%Pythonx.Object{} = object, _term), do: Pythonx.NIF.local!(object)
+  @spec checked(term(), term()) :: Pythonx.Object.t() | Pythonx.Pool.Object.t()
+  def checked(%struct{} = object, _term) when struct in [Pythonx.Object, Pythonx.Pool.Object],
+    do: Pythonx.NIF.local!(object)
 
   def checked(other, term) do
     raise ArgumentError,

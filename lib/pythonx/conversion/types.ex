@@ -17,7 +17,11 @@ defmodule Pythonx.Conversion.Types do
   Decodes an object with rich types; see `Pythonx.decode/2`.
   """
   @spec decode(Object.t(), Deadline.t()) :: term()
-  def decode(object, timeout \\ :infinity), do: decode(NIF.local!(object), Deadline.new(timeout), [], @most_rounds)
+  def decode(object, timeout \\ :infinity) do
+    object = NIF.local!(object)
+    if is_struct(object, Pythonx.Pool.Object), do: Pythonx.Decoder.tell(object)
+    decode(object, Deadline.new(timeout), [], @most_rounds)
+  end
 
   defp decode(_object, _deadline, _decoded, 0) do
     raise ArgumentError, "cannot decode an object that holds new ones each time it is looked at"

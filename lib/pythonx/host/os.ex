@@ -1,6 +1,6 @@
 defmodule Pythonx.Host.OS do
   # What differs between operating systems. What they are called elsewhere is told by Pythonx.Host.Platform and
-  # Pythonx.Uv.Target; the C++ side has c_src/bridge/vm/system.hpp, the launcher c_src/launcher/family.h. No other part of Pythonx
+  # Pythonx.Uv.Target; the C++ side has c_src/bridge/vm/system.hpp, the launcher c_src/launcher/family.h and sandbox.h. No other part of Pythonx
   # asks on which system it is.
   #
   # Each function takes the system, so that what it says for another one can be tested.
@@ -35,23 +35,25 @@ defmodule Pythonx.Host.OS do
   def install_compiler(_os), do: "apt-get install build-essential"
 
   @doc """
-  The memory that this process uses, in bytes: its data on Linux, which its limit counts, and what of it is resident elsewhere.
-  The error is a sentence.
+  The memory that a process uses, by default this one, in bytes: its data on Linux, which its limit counts, and what of it is
+  resident elsewhere. The error is a sentence.
   """
-  @spec memory(t()) :: {:ok, non_neg_integer()} | {:error, String.t()}
-  def memory(:linux) do
-    with {:ok, status} <- File.read("/proc/self/status"),
+  @spec memory(t(), String.t()) :: {:ok, non_neg_integer()} | {:error, String.t()}
+  def memory(os, os_pid \\ System.pid())
+
+  def memory(:linux, os_pid) do
+    with {:ok, status} <- File.read("/proc/#{os_pid}/status"),
          [_all, kilobytes] <- Regex.run(~r/^VmData:\s+(\d+) kB/m, status) do
       {:ok, String.to_integer(kilobytes) * 1024}
     else
-      _missing -> {:error, "/proc/self/status does not tell it"}
+      _missing -> {:error, "/proc/#{os_pid}/status does not tell it"}
     end
   end
 
-  def memory(:windows), do: {:error, "this system does not tell it"}
+  def memory(:windows, _os_pid), do: {:error, "this system does not tell it"}
 
-  def memory(_os) do
-    with {:ok, output, 0} <- Program.run("ps", ["-o", "rss=", "-p", System.pid()]),
+  def memory(_os, os_pid) do
+    with {:ok, output, 0} <- Program.run("ps", ["-o", "rss=", "-p", os_pid]),
          {kilobytes, ""} <- output |> String.trim() |> Integer.parse() do
       {:ok, kilobytes * 1024}
     else

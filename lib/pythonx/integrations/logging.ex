@@ -20,7 +20,6 @@ defmodule Pythonx.Integrations.Logging do
   @spec attach(keyword()) :: :ok
   def attach(opts) do
     opts = Options.validate!(opts, [:timeout, level: :info, logger: nil])
-
     Telemetry.operation(:attach_logger, fn -> change(opts) end)
     :ok
   end

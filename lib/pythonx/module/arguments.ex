@@ -43,15 +43,24 @@ defmodule Pythonx.Module.Arguments do
   end
 
   defp check!(opts, plan, name) do
-    unless Keyword.keyword?(opts), do: refuse_opts!(opts, name)
-    takes = Map.get(plan, :takes, [])
-    for {key, _value} <- opts, key not in takes, do: raise(ArgumentError, unknown(key, takes, name))
+    check_keys!(opts, Map.get(plan, :takes, []), opts, name)
 
     for key <- Map.get(plan, :needs, []), not Keyword.has_key?(opts, key) do
       raise ArgumentError, "#{name} needs the keyword #{inspect(key)}"
     end
   end
 
+  defp check_keys!([], _takes, _opts, _name), do: :ok
+
+  defp check_keys!([{key, _value} | rest], takes, opts, name) when is_atom(key) do
+    if :lists.member(key, takes),
+      do: check_keys!(rest, takes, opts, name),
+      else: raise(ArgumentError, unknown(key, takes, name))
+  end
+
+  defp check_keys!(_other, _takes, opts, name), do: refuse_opts!(opts, name)
+
+  @spec refuse_opts!(term(), String.t()) :: no_return()
   defp refuse_opts!(opts, name) do
     raise ArgumentError, "expected the keywords of #{name} to be a keyword list, got: #{inspect(opts)}"
   end

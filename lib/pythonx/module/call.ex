@@ -6,12 +6,27 @@ defmodule Pythonx.Module.Call do
 
   alias Pythonx.Calls
   alias Pythonx.Module.{Arguments, Callables, InPool, Shape}
-  alias Pythonx.{Object, Reloader}
+  alias Pythonx.{NIF, Object, Reloader}
 
   @type python :: map()
 
   @doc "Calls a function of the module."
   @spec call(python(), String.t(), list(), keyword() | map(), map()) :: term()
+  # Most functions, most of the time: nothing is to be arranged, and the result is what it decodes to.
+  def call(%{target: nil} = python, name, args, [], %{quick: how}) do
+    Reloader.check()
+    function = Callables.fetch(python, name)
+    Calls.observed(:call, {NIF.local!(function), args, []}, [], Map.fetch!(python.options, how))
+  end
+
+  def call(%{target: nil} = python, name, args, opts, %{quick: how} = plan) when not is_map_key(plan, :ordered) do
+    Reloader.check()
+    function = Callables.fetch(python, name)
+    {args, opts} = Arguments.build(args, opts, plan, name)
+    {names, values} = Calls.keywords!(opts)
+    Calls.observed(:call, {NIF.local!(function), args, values}, names, Map.fetch!(python.options, how))
+  end
+
   def call(%{target: nil} = python, name, args, opts, plan) do
     Reloader.check()
     function = Callables.fetch(python, name)
@@ -27,6 +42,10 @@ defmodule Pythonx.Module.Call do
 
   @doc "Calls a method of an object, or of a struct around one."
   @spec method(python(), term(), String.t(), list(), keyword() | map(), map()) :: term()
+  def method(%{target: nil} = python, self, name, args, [], %{quick: how}) do
+    Calls.perform(:call_method, {NIF.local!(object(self)), args, []}, [name], Map.fetch!(python.options, how))
+  end
+
   def method(%{target: nil} = python, self, name, args, opts, plan) do
     {args, opts} = Arguments.build(args, opts, plan, name)
     {args, opts} = encode_bytes(args, opts, plan)
@@ -42,22 +61,26 @@ defmodule Pythonx.Module.Call do
   @spec property(python(), term(), String.t(), map()) :: term()
   def property(%{target: nil} = python, self, name, plan) do
     {how, shape} = Map.get(plan, :returns, {:basic, nil})
-    operands = {Pythonx.NIF.local!(object(self))}
+    operands = {NIF.local!(object(self))}
     Shape.form(shape, Calls.perform(:getattr, operands, [name], options(python, plan, how)), python)
   end
 
   def property(python, self, name, plan), do: InPool.property(python, self, name, plan)
 
   @doc "The object for the struct of a dataclass."
-  @spec build(python(), String.t(), struct(), [{atom(), boolean()}]) :: Object.t()
-  def build(python, name, struct, fields) do
-    kwargs =
-      for {field, omit?} <- fields,
-          {:ok, value} <- [Map.fetch(struct, field)],
-          not (omit? and value == nil),
-          do: {field, value}
+  @spec build(python(), struct()) :: Object.t()
+  def build(python, %module{} = struct) do
+    {name, fields} = module.__python__(:data)
+    Calls.call(Callables.fetch(python, name), [], fields(fields, struct), options(python, %{}, nil))
+  end
 
-    Calls.call(Callables.fetch(python, name), [], kwargs, options(python, %{}, nil))
+  @doc "What a dataclass is made of, without the defaults that are left to Python."
+  @spec fields([{atom(), boolean()}], struct()) :: keyword()
+  def fields(fields, struct) do
+    for {field, omit?} <- fields,
+        {:ok, value} <- [Map.fetch(struct, field)],
+        not (omit? and value == nil),
+        do: {field, value}
   end
 
   defp object(%Object{} = object), do: object
@@ -68,7 +91,7 @@ defmodule Pythonx.Module.Call do
   defp run(operation, subject, args, names, opts, python, plan) do
     {keys, values} = Calls.keywords!(opts)
     {how, shape} = Map.get(plan, :returns, {:basic, nil})
-    operands = {Pythonx.NIF.local!(subject), args, values}
+    operands = {NIF.local!(subject), args, values}
 
     case plan do
       %{kind: kind} -> finish_kind(kind, operation, operands, names ++ keys, python, plan, {how, shape})
@@ -99,15 +122,9 @@ defmodule Pythonx.Module.Call do
 
   defp awaited(awaitable, :basic, python), do: Pythonx.await(awaitable, decode: true, timeout: python.timeout)
 
-  # Nothing is decoded where `how` is nil. Arguments may be dates and the like, whatever the result is.
-  defp options(python, _plan, nil) do
-    %{decode: false, binaries: :str, types: :basic, rich_arguments: true, timeout: python.timeout}
-  end
-
-  defp options(python, plan, how) do
-    types = effective(python, plan, how)
-    %{decode: true, binaries: :str, types: types, rich_arguments: true, timeout: python.timeout}
-  end
+  # Nothing is decoded where `how` is nil.
+  defp options(python, _plan, nil), do: python.options.object
+  defp options(python, plan, how), do: Map.fetch!(python.options, effective(python, plan, how))
 
   # A result that no hint tells of is decoded as the module says.
   defp effective(_python, %{returns: _known}, how), do: how

@@ -15,12 +15,12 @@ defmodule Pythonx.Module.Callables do
   The function, class or attribute of this name in a module.
   """
   @spec fetch(python(), String.t()) :: Pythonx.Object.t()
-  def fetch(python, name) do
-    key = {__MODULE__, python.id, name}
+  def fetch(%{version: version} = python, name) do
+    key = {__MODULE__, python.owner, name}
 
     case :persistent_term.get(key, nil) do
-      nil -> load(python, name, key)
-      object -> object
+      {^version, object} -> object
+      _none_or_of_another_text -> load(python, name, key)
     end
   end
 
@@ -29,13 +29,13 @@ defmodule Pythonx.Module.Callables do
   """
   @spec forget() :: :ok
   def forget do
-    for {{__MODULE__, _id, _name} = key, _object} <- :persistent_term.get(), do: :persistent_term.erase(key)
+    for {{__MODULE__, _owner, _name} = key, _object} <- :persistent_term.get(), do: :persistent_term.erase(key)
     :ok
   end
 
   defp load(python, name, key) do
     object = name |> String.split(".") |> Enum.reduce(module(python), &Pythonx.getattr(&2, &1))
-    :persistent_term.put(key, object)
+    :persistent_term.put(key, {python.version, object})
     object
   end
 
@@ -61,7 +61,7 @@ defmodule Pythonx.Module.Callables do
     end
   end
 
-  def module(%{from: {:text, file, line, source}, id: {owner, hash}, module: name}) do
-    NIF.call("call_internal", {"pythonx._modules", "define", {name, file, line, source, inspect(owner), hash}})
+  def module(%{from: {:text, file, line, source}, owner: owner, version: version, module: name}) do
+    NIF.call("call_internal", {"pythonx._modules", "define", {name, file, line, source, inspect(owner), version}})
   end
 end

@@ -54,7 +54,7 @@ defmodule Pythonx.Module.Generated do
       Pythonx.Module.python(
         options(settings),
         %{module: module, file: "", line: 0},
-        settings.python,
+        0,
         :installed,
         settings.python
       )

@@ -28,7 +28,7 @@ defmodule Pythonx.Module.Generator do
         {class["name"], %{module: modules[class["name"]], kind: class["kind"], fields: class["fields"]}}
       end
 
-    context = %{classes: classes, self: nil, module: module, qualified: description["name"]}
+    context = %{classes: classes, self: nil, module: module, types: python.types, qualified: description["name"]}
     names = description["functions"] |> Enum.map(& &1["name"]) |> Names.functions()
     functions = for function <- description["functions"], do: function(function, names[function["name"]], context)
 
@@ -169,6 +169,16 @@ defmodule Pythonx.Module.Generator do
     plan
     |> put_unless(:kind, String.to_atom(function["kind"]), :function)
     |> put_unless(:returns, returns(function, context), nil)
+    |> put_quick(context)
+  end
+
+  # Where nothing is to be done with the arguments, when there are no keywords, nor with the result: how that is decoded.
+  defp put_quick(plan, context) do
+    case Map.drop(plan, [:takes, :ordered]) do
+      plain when plain == %{} -> Map.put(plan, :quick, context.types)
+      %{returns: {how, nil}} = returned when map_size(returned) == 1 -> Map.put(plan, :quick, how)
+      _other -> plan
+    end
   end
 
   defp put_unless(plan, _key, value, value), do: plan
@@ -224,21 +234,31 @@ defmodule Pythonx.Module.Generator do
     %{
       module: own.module,
       doc: Documentation.of_class(class, context.qualified),
-      head:
-        head(class, inner) ++
-          [
-            quote(
-              do:
-                (
-                  @doc false
-                  def __python__(:keywords), do: unquote(Macro.escape(keywords(functions)))
-                )
-            )
-          ],
+      head: head(class, inner) ++ [facts(class, functions)],
       functions: Enum.map(functions, &elem(&1, 0)),
       encoder: encoder(class, context.module)
     }
   end
+
+  # What the compiler, and calls, ask of a class.
+  defp facts(class, functions) do
+    quote do
+      @doc false
+      def __python__(:keywords), do: unquote(Macro.escape(keywords(functions)))
+      def __python__(:data), do: unquote(Macro.escape(data(class)))
+    end
+  end
+
+  # The fields that `__init__` takes. A default that only Python can make is left to it.
+  defp data(%{"kind" => "dataclass"} = class) do
+    fields =
+      for %{"init" => true} = field <- class["fields"],
+          do: {key(field), not field["required"] and literal(field["default"]) == nil}
+
+    {class["name"], fields}
+  end
+
+  defp data(_class), do: nil
 
   defp head(%{"kind" => "dataclass"} = class, context) do
     fields = class["fields"]
@@ -268,16 +288,9 @@ defmodule Pythonx.Module.Generator do
   defp literal(["value", value, _text]), do: value
   defp literal(_none_or_unknown), do: nil
 
-  defp encoder(%{"kind" => "dataclass"} = class, module) do
-    # A default that only Python can make is left to it.
-    fields =
-      for %{"init" => true} = field <- class["fields"],
-          do: {key(field), not field["required"] and literal(field["default"]) == nil}
-
+  defp encoder(%{"kind" => "dataclass"}, module) do
     quote do
-      def encode(struct, _encoder) do
-        Pythonx.Module.Call.build(unquote(module).__python__(), unquote(class["name"]), struct, unquote(fields))
-      end
+      def encode(struct, _encoder), do: Pythonx.Module.Call.build(unquote(module).__python__(), struct)
     end
   end
 

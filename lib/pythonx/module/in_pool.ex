@@ -4,65 +4,74 @@ defmodule Pythonx.Module.InPool do
   # The same calls, in a worker of a pool: `target: MyPool`, or a pool of the module's own that begins with the first call.
   # What has to be done to find a function is done there, by priv/python/pythonx/_modules.py.
 
-  alias Pythonx.Module.Shape
+  alias Pythonx.Conversion
+  alias Pythonx.Module.{Call, Shape}
   alias Pythonx.Pool
 
   @batch 64
+  @packed "$pythonx"
 
   @doc "Calls a function of the module."
   @spec call(map(), String.t(), list(), keyword() | map(), map()) :: term()
   def call(python, name, args, opts, plan) do
     {args, opts, encoded} = encode_bytes(args, opts, plan)
-    perform(python, "pythonx._modules.call", [source(python), name, unwrap(args), unwrap(opts), encoded], plan)
+    perform(python, "call", [source(python), name, pack(args), pack(opts), encoded], plan)
   end
 
   @doc "Calls a method of an object that lives in a worker, or of the struct of a dataclass."
   @spec method(map(), term(), String.t(), list(), keyword() | map(), map()) :: term()
   def method(python, self, name, args, opts, plan) do
     {args, opts, encoded} = encode_bytes(args, opts, plan)
-    perform(python, "pythonx._modules.call_method", [unwrap(self), name, unwrap(args), unwrap(opts), encoded], plan)
+    perform(python, "call_method", [source(python), pack(self), name, pack(args), pack(opts), encoded], plan)
   end
 
   @doc "Reads a property."
   @spec property(map(), term(), String.t(), map()) :: term()
-  def property(python, self, name, plan), do: perform(python, "builtins.getattr", [unwrap(self), name], plan)
+  def property(python, self, name, plan), do: perform(python, "get", [source(python), pack(self), name], plan)
 
   defp perform(python, function, args, %{kind: :coroutine} = plan) do
     pool = pool(python)
-    code = "await function(*args)"
-    {function, _globals} = Pool.eval!(pool, "import pythonx._modules\n#{function}", %{}, decode: false)
     options = [binaries: :str, timeout: python.timeout]
-    {result, _globals} = Pool.eval!(pool, code, %{"function" => function, "args" => args}, options)
+
+    code =
+      "import pythonx._modules as m\nresult = await m.#{function}(*args, False)\nm.as_rich(result) if rich else result"
+
+    {result, _globals} = Pool.eval!(pool, code, %{"args" => args, "rich" => rich?(plan, python)}, options)
     shape(plan, result, python)
   end
 
   defp perform(python, function, args, %{kind: kind} = plan) when kind in [:generator, :async_generator] do
-    pool = pool(python)
-    {_how, shape} = Map.get(plan, :returns, {:basic, nil})
-    {_how, element} = if match?({:stream, _plan}, shape), do: elem(shape, 1), else: {:basic, nil}
-    pool |> stream(function, args, python) |> Stream.map(&Shape.form(element, &1, python))
+    {how, shape} = elements(Map.get(plan, :returns))
+    elements = python |> pool() |> stream(function, args, how == :rich, python)
+    if shape, do: Stream.map(elements, &Shape.form(shape, &1, python)), else: elements
   end
 
   defp perform(python, function, args, plan) do
-    shape(plan, Pool.call!(pool(python), function, args, [], timeout: python.timeout), python)
+    shape(plan, run(pool(python), function, args ++ [rich?(plan, python)], python), python)
   end
 
-  defp shape(plan, result, python) do
-    {_how, shape} = Map.get(plan, :returns, {:basic, nil})
-    Shape.form(shape, result, python)
+  defp run(pool, function, args, python, opts \\ []) do
+    Pool.call!(pool, "pythonx._modules." <> function, args, [], [timeout: python.timeout] ++ opts)
   end
 
-  defp stream(pool, function, args, python) do
+  defp rich?(%{returns: {how, _shape}}, _python), do: how == :rich
+  defp rich?(_plan, python), do: python.types == :rich
+
+  defp elements({_how, {:stream, plan}}), do: plan
+  defp elements(_unknown), do: {:basic, nil}
+
+  defp shape(%{returns: {_how, shape}}, result, python), do: Shape.form(shape, result, python)
+  defp shape(_plan, result, _python), do: result
+
+  defp stream(pool, function, args, rich?, python) do
     Stream.resource(
-      fn -> {Pool.call!(pool, function, args, [], decode: false, timeout: python.timeout), true} end,
+      fn -> {run(pool, function, args ++ [false], python, decode: false), true} end,
       fn
         {_iterator, false} = state ->
           {:halt, state}
 
         {iterator, true} ->
-          {elements, more?} =
-            Pool.call!(pool, "pythonx._modules.take", [iterator, @batch], [], timeout: python.timeout)
-
+          {elements, more?} = run(pool, "take", [iterator, @batch, rich?], python)
           {elements, {iterator, more?}}
       end,
       fn _state -> :ok end
@@ -73,15 +82,35 @@ defmodule Pythonx.Module.InPool do
   defp source(%{from: :installed, module: name}), do: ["installed", name]
   defp source(%{from: {:folder, app, path, _file}, module: name}), do: ["folder", name, Application.app_dir(app, path)]
 
-  defp source(%{from: {:text, file, line, source}, id: {owner, hash}, module: name}) do
-    ["text", name, file, line, source, inspect(owner), hash]
+  defp source(%{from: {:text, file, line, source}, owner: owner, version: version, module: name}) do
+    ["text", name, file, line, source, inspect(owner), version]
   end
 
-  # Structs around objects are nothing that a worker knows.
-  defp unwrap(%{__struct__: _module, object: %Pool.Object{} = object}), do: object
-  defp unwrap(list) when is_list(list), do: Enum.map(list, &unwrap/1)
-  defp unwrap({key, value}), do: {key, unwrap(value)}
-  defp unwrap(other), do: other
+  # A worker may not have the modules of structs: what they stand for is described, see `_unpack` in _modules.py.
+  defp pack(%{__struct__: _module, object: %Pool.Object{} = object}), do: object
+  defp pack(%Pool.Object{} = object), do: object
+  defp pack(%MapSet{} = set), do: set
+
+  defp pack(%module{} = struct) do
+    cond do
+      description = Conversion.Types.describe(struct) ->
+        %{@packed => Tuple.to_list(description)}
+
+      data = data(module) ->
+        %{@packed => ["data", elem(data, 0), data |> elem(1) |> Call.fields(struct) |> Map.new() |> pack()]}
+
+      true ->
+        struct
+    end
+  end
+
+  defp pack(list) when is_list(list), do: Enum.map(list, &pack/1)
+  defp pack(%{} = map), do: Map.new(map, fn {key, value} -> {key, pack(value)} end)
+  defp pack(tuple) when is_tuple(tuple), do: tuple |> Tuple.to_list() |> Enum.map(&pack/1) |> List.to_tuple()
+  defp pack(other), do: other
+
+  defp data(module),
+    do: (Code.ensure_loaded?(module) and function_exported?(module, :__python__, 1)) && module.__python__(:data)
 
   # All binaries are text on their way.
   defp encode_bytes(args, opts, plan) do

@@ -5,15 +5,19 @@ defmodule Pythonx.Module.Shape do
 
   alias Pythonx.Object
 
-  @nx Code.ensure_loaded?(Nx)
-
   @doc "The result in the shape that its hint says."
   @spec form(Pythonx.Module.Types.shape(), term(), map()) :: term()
   def form(nil, value, _python), do: value
   def form({:class, module}, %Object{} = object, _python), do: struct(module, object: object)
   def form({:class, module}, %Pythonx.Pool.Object{} = object, _python), do: struct(module, object: object)
   def form(:table, %Object{} = object, python), do: Pythonx.table(object, timeout: python.timeout)
-  if @nx, do: def(form(:array, %Object{} = object, _python), do: Pythonx.to_nx(object))
+
+  # Arrays of text and of objects have no counterpart.
+  def form(:array, %Object{} = object, _python) do
+    if Code.ensure_loaded?(Nx), do: Pythonx.to_nx(object), else: object
+  rescue
+    _error in ArgumentError -> object
+  end
 
   def form({:stream, {how, shape}}, %Object{} = iterator, python) do
     elements =

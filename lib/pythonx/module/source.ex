@@ -30,7 +30,7 @@ defmodule Pythonx.Module.Source do
   def imported(python, name), do: python |> run(["imported", name], "") |> check()
 
   defp describe(request) do
-    if NIF.initialized?(), do: request |> ask_own() |> check(), else: request |> ask_others(pythons()) |> check()
+    if NIF.initialized?(), do: request |> ask_own() |> check(), else: request |> ask_others(pythons(request)) |> check()
   end
 
   defp ask_own({:text, name, file, source}), do: ask_own({"text", name, file, source})
@@ -54,17 +54,17 @@ defmodule Pythonx.Module.Source do
   defp ask({:text, name, file, source}, python), do: run(python, ["text", name, file], source)
   defp ask({:module, name}, python), do: run(python, ["module", name], "")
 
-  # That of the project comes first: installed packages are there.
-  defp pythons do
-    (configured() ++ Enum.map(["python3", "python"], &System.find_executable/1))
-    |> Enum.filter(& &1)
-    |> then(&(&1 ++ of_uv(&1)))
+  # That of the project comes first: installed packages are there. What reads a text need not be made for that.
+  defp pythons(request) do
+    found = configured(request) ++ Enum.map(["python3", "python"], &System.find_executable/1)
+    found |> Enum.filter(& &1) |> then(&(&1 ++ of_uv(&1)))
   end
 
-  defp configured do
-    case Uv.Config.parse!(Application.get_env(:pythonx, :uv_init)) do
-      {toml, opts} -> [Uv.priv_python(toml, opts)]
-      nil -> []
+  defp configured(request) do
+    case {Uv.Config.parse!(Application.get_env(:pythonx, :uv_init)), request} do
+      {{toml, opts}, _request} when is_binary(toml) -> [Uv.priv_python(toml, opts)]
+      {{:requirements, _opts}, {:module, _name}} -> [Pythonx.Requirements.program!()]
+      _none -> []
     end
   rescue
     # It has not been made yet.

@@ -20,7 +20,6 @@ defmodule Pythonx.Module.Types do
   @type shape :: nil | atom() | tuple()
 
   @rich ~w(date datetime time timedelta decimal uuid path range complex)
-  @nx Code.ensure_loaded?(Nx)
 
   ## Types
 
@@ -43,7 +42,10 @@ defmodule Pythonx.Module.Types do
   def spec(["callable"], :in, _context), do: quote(do: fun() | Pythonx.Object.t())
   def spec(["callable"], :out, _context), do: quote(do: Pythonx.Object.t())
   def spec(["array"], :in, _context), do: quote(do: struct() | list() | number())
-  def spec(["array"], :out, _context), do: if(@nx, do: quote(do: Nx.Tensor.t()), else: quote(do: Pythonx.Object.t()))
+
+  def spec(["array"], :out, _context),
+    do: if(Code.ensure_loaded?(Nx), do: quote(do: Nx.Tensor.t()), else: quote(do: Pythonx.Object.t()))
+
   def spec(["table"], :in, _context), do: quote(do: Pythonx.Table.t() | Pythonx.Object.t())
   def spec(["table"], :out, _context), do: quote(do: Pythonx.Table.t())
   def spec(["list", inner], way, context), do: [spec(inner, way, context)]

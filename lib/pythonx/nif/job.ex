@@ -4,14 +4,23 @@ defmodule Pythonx.NIF.Job do
 
   alias Pythonx.Calls.Deadline
   alias Pythonx.NIF
+  alias Pythonx.Pool.{Home, Remote}
 
   @doc """
   Evaluates code and returns `{result, globals}`; see `Pythonx.eval/3`.
   """
   def eval(code, {file, line}, globals, out, err, relay, deadline) do
-    run_destructors()
-    submit = &NIF.submit_eval(&1, code, file, line, globals, out, err, relay)
-    submit |> request(deadline) |> eval_result(relay)
+    case Home.current() do
+      nil ->
+        run_destructors()
+        submit = &NIF.submit_eval(&1, code, file, line, globals, out, err, relay)
+        submit |> request(deadline) |> eval_result(relay)
+
+      {worker, _pool} = home ->
+        home
+        |> Remote.submit(:submit_eval, [code, file, line, globals, out, err, nil], deadline, [out, err])
+        |> eval_result({Pythonx.Janitor, node(worker)})
+    end
   end
 
   # The VM runs the destructors of what a garbage collection found between two processes, not in the collection. A caller
@@ -43,8 +52,18 @@ defmodule Pythonx.NIF.Job do
   Runs a named operation on a thread of Python's and returns its result.
   """
   @spec call(String.t(), tuple(), Deadline.t()) :: term()
-  def call(operation, arguments, deadline \\ :infinity) do
-    (&NIF.submit_call(&1, operation, arguments)) |> request(deadline) |> result!()
+  def call(operation, arguments, deadline \\ :infinity), do: call_at(Home.of(arguments), operation, arguments, deadline)
+
+  @doc """
+  The same where it is known where that is.
+  """
+  @spec call_at(Home.t(), String.t(), tuple(), Deadline.t()) :: term()
+  def call_at(home, operation, arguments, deadline) do
+    case home do
+      nil -> request(&NIF.submit_call(&1, operation, arguments), deadline)
+      home -> Remote.submit(home, :submit_call, [operation, arguments], deadline)
+    end
+    |> result!()
   end
 
   @doc """
@@ -52,8 +71,17 @@ defmodule Pythonx.NIF.Job do
   """
   @spec perform(atom(), tuple(), pid(), pid(), pid(), Deadline.t()) :: {:ok, term()} | {:deferred, [term()]}
   def perform(operation, arguments, out, err, relay, deadline) do
-    submit = &NIF.submit_object(&1, operation, arguments, out, err, relay)
-    submit |> request(deadline) |> perform_result(relay)
+    case Home.of(elem(arguments, 0)) do
+      nil ->
+        submit = &NIF.submit_object(&1, operation, arguments, out, err, relay)
+        submit |> request(deadline) |> perform_result(relay)
+
+      {worker, _pool} = home ->
+        # What passes on the output is where the worker is.
+        home
+        |> Remote.submit(:submit_object, [operation, arguments, out, err, nil], deadline, [out, err])
+        |> perform_result({Pythonx.Janitor, node(worker)})
+    end
   end
 
   defp perform_result({:ok, result, relayed}, relay) do
@@ -68,6 +96,17 @@ defmodule Pythonx.NIF.Job do
 
   defp perform_result({:observed, reply, times}, relay), do: reply |> noted(times) |> perform_result(relay)
   defp perform_result(other, _relay), do: result!(other)
+
+  @doc """
+  Calls a native function that returns at once, where its arguments live.
+  """
+  @spec native(atom(), list()) :: term()
+  def native(function, arguments) do
+    case Home.of(List.to_tuple(arguments)) do
+      nil -> apply(NIF, function, arguments)
+      home -> Remote.call(home, function, arguments)
+    end
+  end
 
   @doc """
   Submits a job and waits for its reply, or cancels it when its time is over.

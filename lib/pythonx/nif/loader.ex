@@ -37,6 +37,13 @@ defmodule Pythonx.NIF.Loader do
   @spec gc_notifier(pid(), term()) :: reference() | {:error, String.t()}
   def gc_notifier(pid, message) when is_pid(pid), do: with(:ok <- load(), do: __MODULE__.gc_notifier(pid, message))
 
+  @doc """
+  Looks over a term in the external format, whole or in pieces, without making it: flags of what is in it and the bytes of the
+  process identifiers, or what is wrong with it. See c_src/loader/external.c.
+  """
+  @spec scan(binary() | [binary()]) :: {:ok, non_neg_integer(), [binary()]} | {:error, String.t()}
+  def scan(bytes) when is_binary(bytes) or is_list(bytes), do: with(:ok <- load(), do: __MODULE__.scan(bytes))
+
   # An error leaves the module as it was before, in use.
   defp resume do
     # No other module may be there yet, when this one has just been compiled.

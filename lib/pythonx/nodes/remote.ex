@@ -19,6 +19,7 @@ defmodule Pythonx.Nodes.Remote do
   alias Pythonx.NIF
   alias Pythonx.Object
   alias Pythonx.ObjectTracker
+  alias Pythonx.Pool.Home
   alias Pythonx.Telemetry
 
   @typedoc "The options of `Pythonx.eval/3` but the devices, all of them."
@@ -187,8 +188,16 @@ defmodule Pythonx.Nodes.Remote do
   @doc """
   A copy of an object on this node, or the object itself if it is here; see `Pythonx.copy_remote_object/2`.
   """
-  @spec copy(Object.t(), keyword()) :: Object.t()
-  def copy(%Object{resource: resource} = object, opts \\ []) do
+  @spec copy(Pythonx.object(), keyword()) :: Object.t()
+  def copy(object, opts \\ [])
+
+  # Of a worker of a pool.
+  def copy(%Pythonx.Pool.Object{} = object, opts) do
+    %{timeout: timeout} = Options.validate!(opts, [:timeout])
+    Telemetry.operation(:copy_remote_object, fn -> load(NIF.local!(object), Deadline.new(timeout)) end)
+  end
+
+  def copy(%Object{resource: resource} = object, opts) do
     %{timeout: timeout} = Options.validate!(opts, [:timeout])
 
     if node(resource) == node() do
@@ -203,6 +212,10 @@ defmodule Pythonx.Nodes.Remote do
     NIF.initialized?() || NIF.not_initialized!()
     data = object |> fetch(deadline) |> dumped!(deadline)
     NIF.call("call_internal", {"pickle", "loads", {data}}, deadline)
+  end
+
+  defp fetch(%Pythonx.Pool.Object{} = object, deadline) do
+    Home.at(Home.of({object}), fn -> dump(object, deadline) end)
   end
 
   # The other node, which may have an earlier version, is told of a limit only where there is one.

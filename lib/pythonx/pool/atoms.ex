@@ -19,12 +19,12 @@ defmodule Pythonx.Pool.Atoms do
   """
   @spec make(GenServer.server(), External.names()) :: :ok | {:full, String.t()} | :error
   def make(pool, names) do
-    {functions, names} = names |> Map.keys() |> Enum.split_with(&is_tuple/1)
+    names = Map.keys(names)
 
     cond do
       not Enum.all?(names, &valid?/1) -> :error
-      length(names) + length(functions) > @limit -> {:full, List.first(names) || "a function"}
-      true -> GenServer.call(__MODULE__, {:make, key(pool), names, length(functions)}, :infinity)
+      length(names) > @limit -> {:full, hd(names)}
+      true -> GenServer.call(__MODULE__, {:make, key(pool), names}, :infinity)
     end
   end
 
@@ -48,15 +48,14 @@ defmodule Pythonx.Pool.Atoms do
   @impl true
   def init(nil), do: {:ok, %{}}
 
-  # Others may have made some of them meanwhile. An external function is counted each time, as nobody can tell whether it is
-  # new; it matters only where `:safe` has failed.
+  # Others may have made some of them meanwhile.
   @impl true
-  def handle_call({:make, pool, names, functions}, _from, counts) do
+  def handle_call({:make, pool, names}, _from, counts) do
     new = Enum.reject(names, &External.atom?/1)
-    count = Map.get(counts, pool, 0) + length(new) + functions
+    count = Map.get(counts, pool, 0) + length(new)
 
     if count > @limit or nearly_full?(length(new)) do
-      {:reply, {:full, List.first(new) || "a function"}, counts}
+      {:reply, {:full, List.first(new) || List.first(names)}, counts}
     else
       Enum.each(new, &String.to_atom/1)
       {:reply, :ok, Map.put(counts, pool, count)}

@@ -1,56 +1,225 @@
 defmodule Pythonx.Pool.Client do
   # The caller's side: gets a worker, has it run a job, and makes of the answer what `Pythonx.eval/3` would have returned or
-  # raised. Terms are taken apart and put together here, in the caller's own process.
+  # raised.
   @moduledoc false
 
-  alias Pythonx.Pool.{Atoms, CrashError, External, Handles, Job, Object, Terms, Worker}
+  alias Pythonx.Calls
+  alias Pythonx.Conversion.{Native, Own, Types}
+  alias Pythonx.NIF.Job
+  alias Pythonx.Pool.{CrashError, Home, Object, Remote, Worker}
   alias Pythonx.Telemetry
 
   # How long the process of a worker may take to end.
   @end_ms 500
-  # Where a term may have handles in it.
-  @handles [Atom.to_string(Object), Atom.to_string(Pythonx.Object)]
 
   @typedoc "A worker that was checked out, with the time that each evaluation has by default."
-  @type lease :: {:lease, GenServer.server(), pid(), reference(), timeout()}
+  @type lease :: {:lease, pid(), pid(), reference(), timeout()}
 
-  @doc "Runs a job on a pool, or on a worker that was checked out."
-  @spec run(GenServer.server() | lease(), Job.t(), map()) :: {:ok, term(), map()} | {:error, :overloaded}
+  @type job ::
+          {:eval, code :: String.t(), location :: {String.t(), pos_integer()}, globals :: %{String.t() => term()}}
+          | {:call, String.t() | Object.t(), args :: list(), kwargs :: keyword() | map()}
+
+  @doc "Runs a job on a pool, or on a worker that was checked out. Returns the result and the globals asked for."
+  @spec run(GenServer.server() | lease(), job(), map()) :: {:ok, term(), map()} | {:error, :overloaded}
   def run(pool, job, opts) do
-    {sent, worker} = take_handles(job)
-    payload = :erlang.term_to_iovec(sent)
-    opts = Map.put(opts, :devices, job |> elem(tuple_size(job) - 1) |> Map.fetch!(:devices) |> Tuple.to_list())
     metadata = %{process: self(), pool: pool_of(pool), job: elem(job, 0)}
 
     try do
-      Telemetry.span([:pythonx, :pool, :run], metadata, fn -> run_on(pool, worker, payload, opts) end)
+      Telemetry.span([:pythonx, :pool, :run], metadata, fn -> pool |> run_on(job, [], opts) |> result(opts) end)
     after
       # What is sent keeps no object alive. The handles in it do, and the caller may need them for nothing else.
-      if worker, do: Pythonx.ObjectTracker.identity(job)
+      Pythonx.ObjectTracker.identity(job)
     end
   end
 
   defp pool_of({:lease, pool, _worker, _ref, _timeout}), do: pool
   defp pool_of(pool), do: pool
 
-  defp run_on({:lease, pool, worker, ref, _timeout}, need, payload, opts) do
-    if need not in [nil, worker], do: raise_elsewhere!()
+  ## Requests
 
-    case run_job(pool, worker, ref, payload, %{timeout: opts.timeout, devices: opts.devices, once: false}) do
+  defp run_on({:lease, pool, worker, ref, _timeout}, job, replacements, opts) do
+    home = {worker, pool}
+    prepared = home |> encode_own(ref, job, opts) |> prepare(replacements, opts)
+
+    case Remote.request_prepared(home, {:held, ref}, :submit, prepared, opts.timeout, opts.named) do
       # It has died since it was checked out.
       :not_begun -> raise CrashError, reason: :gone
-      result -> result
+      :timeout -> Calls.Deadline.give_up!(opts.timeout)
+      {:ok, reply} -> go_on(reply, home, {:held, ref}, job, opts)
     end
   end
 
-  defp run_on(pool, need, payload, opts) do
-    with {:ok, worker, ref} <- checkout(pool, need, opts.queue_timeout, false) do
-      case run_job(pool, worker, ref, payload, %{timeout: opts.timeout, devices: opts.devices, once: true}) do
-        :not_begun -> run_on(pool, need, payload, opts)
-        result -> result
+  defp run_on(pool, job, [], opts) do
+    {_ref, {_pieces, _content, need, _functions}} = prepared = prepare(job, [], opts)
+    if Own.types() == 0, do: run_at_once(pool, job, need, prepared, opts), else: run_held(pool, job, need, opts)
+  end
+
+  # Somebody has implementations of their own for built-in types, which are asked with the worker in hand.
+  defp run_held(pool, job, need, opts) do
+    with {:ok, worker, ref, manager} <- checkout(pool, need, opts.queue_timeout, false) do
+      try do
+        run_on({:lease, manager, worker, ref, :infinity}, job, [], opts)
+      after
+        Worker.end_lease(worker, ref)
       end
     end
   end
+
+  defp run_at_once(pool, job, need, prepared, opts) do
+    with {:ok, worker, ref, manager} <- checkout(pool, need, opts.queue_timeout, false) do
+      home = {worker, manager}
+
+      case Remote.request_prepared(home, {:once, ref}, :submit, prepared, opts.timeout, opts.named) do
+        :not_begun -> run_on(pool, job, [], opts)
+        :timeout -> Calls.Deadline.give_up!(opts.timeout)
+        {:ok, reply} -> go_on(reply, home, {:once, ref}, job, opts)
+      end
+    end
+  end
+
+  # What only the protocol can encode is encoded by it, with the worker in hand, and put into its place by a second request.
+  defp go_on({:deferred, terms}, {worker, pool} = home, {mode, ref}, job, opts) do
+    replacements = encoded(home, ref, fn -> Native.encode_deferred(terms, root(job), encoding(opts)) end)
+
+    run_on({:lease, pool, worker, ref, :infinity}, job, replacements, opts)
+  after
+    if mode == :once, do: Worker.end_lease(worker, ref)
+  end
+
+  defp go_on(reply, {worker, _pool} = home, {_mode, ref}, job, opts) do
+    reply = with({:observed, reply, times} <- reply, do: tap(reply, fn _ -> Telemetry.note(times) end))
+    {reply, home, ref, job, worker, opts}
+  end
+
+  defp root({:eval, _code, _location, globals}), do: globals
+  defp root({:call, _function, args, kwargs}), do: {args, elem(Calls.keywords!(kwargs), 1)}
+
+  defp encode_own(home, ref, job, opts) do
+    if Own.types() == 0, do: job, else: encoded(home, ref, fn -> encode_own(job, encoding(opts)) end)
+  end
+
+  defp encode_own({:eval, code, location, globals}, opts) do
+    {names, values} = Enum.unzip(globals)
+    {:eval, code, location, names |> Enum.zip(Native.encode_own(values, opts)) |> Map.new()}
+  end
+
+  defp encode_own({:call, function, args, kwargs}, opts) do
+    {names, values} = Calls.keywords!(kwargs)
+    {:call, function, Native.encode_own(args, opts), names |> Enum.zip(Native.encode_own(values, opts)) |> Map.new()}
+  end
+
+  defp encoded({worker, _pool} = home, ref, fun) do
+    Home.with_access(worker, {:lease, ref}, fn -> Home.at(home, fun) end)
+  end
+
+  defp prepare({:eval, code, {file, line}, globals}, replacements, opts) do
+    {names, values} = Enum.unzip(globals)
+    wanted = if opts.globals == :all, do: true, else: opts.globals
+    decode? = opts.decode and opts.types == :basic
+    how = {decode?, opts.binaries == :str, replacements, wanted}
+    {out, err} = opts.devices
+    arguments = [code, file, line, {names, values}, how, out, err, nil]
+    Remote.prepare(:submit, :submit_values, arguments)
+  end
+
+  defp prepare({:call, function, args, kwargs}, replacements, opts) do
+    {names, values} = Calls.keywords!(kwargs)
+    decode? = opts.decode and opts.types == :basic
+    {out, err} = opts.devices
+
+    {operation, operands, names} =
+      case function do
+        %Object{} -> {:call, {function, args, values}, names}
+        path -> {:call_path, {args, values}, [path | names]}
+      end
+
+    arguments = {operands, names, decode?, opts.binaries == :str, replacements}
+    Remote.prepare(:submit, :submit_object, [operation, arguments, out, err, nil])
+  end
+
+  defp encoding(opts), do: [binaries: opts.binaries, types: opts.types, timeout: :infinity]
+
+  ## Replies
+
+  defp result({:error, :overloaded} = refused, _opts), do: refused
+  defp result({:ok, _result, _globals} = done, _opts), do: done
+
+  defp result({reply, home, ref, job, worker, _opts}, opts) do
+    case reply do
+      {:ok, result, globals, relayed} when is_map(globals) and is_boolean(relayed) ->
+        await_relay(relayed, worker)
+
+        {:ok, rich(result, home, ref, opts),
+         Map.new(globals, fn {name, value} -> {name, rich(value, home, ref, opts)} end)}
+
+      {:ok, result, relayed} when is_boolean(relayed) ->
+        await_relay(relayed, worker)
+        {:ok, rich(result, home, ref, opts), %{}}
+
+      {:python_error, error, relayed} when is_boolean(relayed) ->
+        await_relay(relayed, worker)
+        raise_python!(error, worker)
+
+      {:python_error, error} ->
+        raise_python!(error, worker)
+
+      {:encoding_error, error} ->
+        raise_encoding!(error, job, worker, opts)
+
+      {:argument_error, text} when is_binary(text) ->
+        raise ArgumentError, text
+
+      # What the bridge itself had no memory for: it is as full for the next one as when Python code finds none.
+      {:raise, :enomem} ->
+        raise %Pythonx.Error{type: nil, value: nil, traceback: nil, lines: ["MemoryError\n"]}
+
+      {:raise, reason} ->
+        :erlang.error(reason)
+
+      {:error, :cancelled} ->
+        raise "the Python interpreter is shutting down"
+
+      _other ->
+        Remote.raise_forged!(worker)
+    end
+  end
+
+  defp rich(%Object{} = object, _home, _ref, %{decode: true, types: :rich}), do: Types.decode(object)
+  defp rich(value, _home, _ref, _opts), do: value
+
+  # What the relay passes on has been handed to its device once the relay has answered.
+  defp await_relay(false, _worker), do: :ok
+  defp await_relay(true, worker), do: GenServer.call({Pythonx.Janitor, node(worker)}, :ping, :infinity)
+
+  defp raise_encoding!(error, job, worker, opts) do
+    raise_python!(error, worker)
+  rescue
+    error in Pythonx.Error -> reraise Native.with_place(error, root(job), opts.binaries == :str), __STACKTRACE__
+  end
+
+  defp raise_python!({lines, _type, _value, _traceback} = error, worker) do
+    if is_list(lines) and Enum.all?(lines, &is_binary/1),
+      do: Job.raise_error!({:python_error, error}),
+      else: Remote.raise_forged!(worker)
+  end
+
+  # `:erlang.raise/3` returns where it does not like what it is given.
+  defp raise_python!({_lines, _type, _value, _traceback, {kind, reason, stack}}, worker) do
+    if kind in [:error, :exit, :throw] and is_list(stack) and List.improper?(stack) == false and
+         Enum.all?(stack, &entry?/1),
+       do: :erlang.raise(kind, reason, stack),
+       else: Remote.raise_forged!(worker)
+  end
+
+  defp raise_python!(_other, worker), do: Remote.raise_forged!(worker)
+
+  defp entry?({module, function, arity, location}) when is_atom(module) and is_atom(function),
+    do: (is_list(arity) or arity in 0..255) and Keyword.keyword?(location)
+
+  defp entry?({function, args, location}) when is_function(function), do: is_list(args) and Keyword.keyword?(location)
+  defp entry?(_other), do: false
+
+  ## Workers
 
   # Gets a worker, the one that has the objects if there are any. `hold?` says that it is for a function.
   defp checkout(pool, need, queue_timeout, hold?) do
@@ -83,161 +252,23 @@ defmodule Pythonx.Pool.Client do
             "for workers themselves. Such a function evaluates with the worker that it is given"
   end
 
-  # What has been told to a worker that is not there any more has not begun.
-  defp run_job(pool, worker, ref, payload, how) do
-    worker |> call_worker(ref, payload, how) |> answer(worker, pool)
+  @doc "Calls a function with the way to use the worker of an object for one request, when its turn has come."
+  @spec with_object(pid(), pid(), (Remote.access() -> result)) :: result when result: term()
+  def with_object(pool, worker, fun) do
+    case checkout_of(pool, worker) do
+      {:ok, ^worker, ref, _manager} ->
+        reply = fun.({:once, ref})
+        # The lease is over with any other.
+        if match?({:deferred, _terms}, reply), do: Worker.end_lease(worker, ref)
+        reply
+    end
   end
 
-  defp call_worker(worker, ref, payload, how) do
-    Worker.run(worker, ref, payload, how)
+  defp checkout_of(pool, worker) do
+    checkout(pool, worker, :infinity, false)
   catch
-    :exit, {reason, {GenServer, :call, _args}} when reason in [:noproc, :normal] -> :not_begun
-    :exit, {reason, {GenServer, :call, _args}} -> {:crash, {:down, reason}, "", nil}
-  end
-
-  defp answer(:not_begun, _worker, _pool), do: :not_begun
-  defp answer(:lease_over, _worker, _pool), do: raise("the worker was checked out for a function that has returned")
-  defp answer(:busy, _worker, _pool), do: raise("the worker evaluates for another process already")
-
-  defp answer({:crash, reason, stderr, os_pid}, _worker, _pool) do
-    raise CrashError, reason: reason, stderr: stderr, os_pid: os_pid
-  end
-
-  # What the worker's process could not know of the term without making it is found out here. `Pythonx.Pool.External` has the
-  # rule.
-  defp answer({:reply, first, count, binary}, worker, pool) do
-    with {:ok, term} <- decode(binary, pool), {:ok, outcome} <- adopt(term, binary, worker, first, count) do
-      case outcome do
-        {:ok, result, globals} when is_map(globals) -> {:ok, result, globals}
-        {:raised, kind, reason, stack} -> reraise_here(kind, reason, stack, worker)
-        _other -> raise_forged!(worker)
-      end
-    else
-      :error ->
-        raise_forged!(worker)
-
-      {:full, name} ->
-        drop(worker, first, count)
-
-        raise "the workers of a pool have made #{Atoms.limit()} new atoms, which is the limit, because atoms are never " <>
-                "freed: #{inspect(name)}"
-    end
-  end
-
-  @spec raise_forged!(pid()) :: no_return()
-  defp raise_forged!(worker) do
-    what = "a damaged term"
-    Worker.damaged(worker, what)
-    raise CrashError, reason: {:forged, what}
-  end
-
-  defp decode(binary, pool) do
-    with :error <- to_term(binary, [:safe]),
-         {:ok, names} <- External.names(binary),
-         :ok <- Atoms.make(pool, names),
-         # All that is in it is counted.
-         do: to_term(binary, [])
-  end
-
-  defp to_term(binary, opts) do
-    {:ok, :erlang.binary_to_term(binary, opts)}
-  rescue
-    _damaged in [ArgumentError, SystemLimitError] -> :error
-  end
-
-  # `:erlang.raise/3` returns where it does not like what it is given.
-  defp reraise_here(kind, reason, stack, worker) do
-    if kind in [:error, :exit, :throw] and is_list(stack) and List.improper?(stack) == false and
-         Enum.all?(stack, &entry?/1),
-       do: :erlang.raise(kind, reason, stack ++ here()),
-       else: raise_forged!(worker)
-  end
-
-  defp entry?({module, function, arity, location}) when is_atom(module) and is_atom(function),
-    do: (is_list(arity) or arity in 0..255) and Keyword.keyword?(location)
-
-  defp entry?({function, args, location}) when is_function(function), do: is_list(args) and Keyword.keyword?(location)
-  defp entry?(_other), do: false
-
-  # Where it happened, and below that how we came there.
-  defp here do
-    {:current_stacktrace, [_info, _here | stack]} = Process.info(self(), :current_stacktrace)
-    stack
-  end
-
-  ## Handles
-
-  # From here on the garbage collector of this node decides how long the objects live.
-  defp adopt(term, binary, worker, first, count) do
-    if count > 0 or :binary.match(binary, @handles) != :nomatch do
-      {term, taken} = Terms.map_reduce(term, %{}, &adopt_handle(&1, &2, worker, first, count))
-
-      if map_size(taken) < count,
-        do: drop(worker, first, count, taken),
-        else: if(count > 0, do: Worker.taken(worker, first))
-
-      {:ok, term}
-    else
-      {:ok, term}
-    end
-  rescue
-    # A struct that is none, such as a set without its map.
-    _damaged in [ArgumentError, BadMapError, FunctionClauseError, Protocol.UndefinedError, KeyError] -> :error
-  end
-
-  # One that the reply does not tell of, once only, is no handle to anything: an error may have one of an argument in it.
-  defp adopt_handle(%Object{worker: nil, id: id, type: type} = handle, taken, worker, first, count)
-       when is_integer(id) and id >= first and id < first + count and not is_map_key(taken, id) and is_binary(type) do
-    {%{handle | worker: worker, marker: Handles.marker(worker, id)}, Map.put(taken, id, true)}
-  end
-
-  defp adopt_handle(%Object{} = handle, taken, _worker, _first, _count) do
-    id = if is_integer(handle.id), do: handle.id, else: 0
-    type = if is_binary(handle.type), do: handle.type, else: "object"
-    {%Object{worker: nil, marker: nil, id: id, type: type}, taken}
-  end
-
-  defp adopt_handle(%Pythonx.Object{}, _taken, _worker, _first, _count), do: raise(ArgumentError, "forged")
-  defp adopt_handle(_other, _taken, _worker, _first, _count), do: :walk
-
-  # Lets go of the objects of a reply that nobody has taken.
-  defp drop(worker, first, count, taken \\ %{}) do
-    if count > 0 do
-      Worker.taken(worker, first)
-      send(worker, {:release, for(id <- first..(first + count - 1), not is_map_key(taken, id), do: id)})
-    end
-  end
-
-  # The job with handles as the worker knows them, and the worker that they are in.
-  defp take_handles(job) do
-    if Terms.any?(job, &(is_struct(&1, Object) or is_struct(&1, Pythonx.Object))),
-      do: Terms.map_reduce(job, nil, &take_handle/2),
-      else: {job, nil}
-  end
-
-  defp take_handle(%Object{worker: nil} = handle, _needed) do
-    raise ArgumentError, "#{inspect(handle)} lives in a worker of a pool, and only there it can be used"
-  end
-
-  defp take_handle(%Object{worker: worker} = handle, needed) when needed in [nil, worker] do
-    {%{handle | worker: nil, marker: nil}, worker}
-  end
-
-  defp take_handle(%Object{}, _needed), do: raise_elsewhere!()
-
-  defp take_handle(%Pythonx.Object{}, _needed) do
-    raise ArgumentError,
-          "a Pythonx.Object belongs to the Python of this VM and cannot be used in a worker of a pool. Decode it, or " <>
-            "evaluate in the pool what it was made by"
-  end
-
-  defp take_handle(_other, _needed), do: :walk
-
-  @spec raise_elsewhere!() :: no_return()
-  defp raise_elsewhere! do
-    raise ArgumentError,
-          "the objects are in different workers, and each can be used in its own only. Evaluations of one " <>
-            "Pythonx.Pool.run/3 have the same worker"
+    :exit, {reason, {GenServer, :call, _args}} when reason in [:noproc, :normal, :shutdown] ->
+      raise CrashError, reason: :gone
   end
 
   ## What the caller's process is to the worker
@@ -247,12 +278,12 @@ defmodule Pythonx.Pool.Client do
   def default_timeout({:lease, _pool, _worker, _ref, timeout}), do: timeout
   def default_timeout(_pool), do: :infinity
 
-  @doc "The devices for standard output and standard error of this process, in a form for `Job`."
-  @spec devices(keyword()) :: {binary(), binary()}
+  @doc "The devices for standard output and standard error of this process."
+  @spec devices(keyword()) :: {Pythonx.device(), Pythonx.device()}
   def devices(opts) do
     out = device!(:stdout_device, opts[:stdout_device] || Process.group_leader())
     err = device!(:stderr_device, opts[:stderr_device] || Process.whereis(:standard_error) || out)
-    {:erlang.term_to_binary(out), :erlang.term_to_binary(err)}
+    {out, err}
   end
 
   defp device!(_option, pid) when is_pid(pid), do: pid
@@ -273,20 +304,23 @@ defmodule Pythonx.Pool.Client do
   @spec with_worker(GenServer.server(), map(), (lease() -> result)) :: {:ok, result} | {:error, :overloaded}
         when result: term()
   def with_worker(pool, opts, fun) do
-    with {:ok, worker, ref} <- checkout(pool, nil, opts.queue_timeout, true) do
-      if answers?(worker, ref),
-        do: call_with({:lease, pool, worker, ref, opts.timeout}, fun),
+    with {:ok, worker, ref, manager} <- checkout(pool, nil, opts.queue_timeout, true) do
+      if answers?(worker, manager, ref),
+        do: call_with({:lease, manager, worker, ref, opts.timeout}, fun),
         else: with_worker(pool, opts, fun)
     end
   end
 
   # A worker may have died of what ran in it before, and nobody knows yet. That is not for the function to find out.
-  defp answers?(worker, ref) do
-    call_worker(worker, ref, [], %{timeout: :infinity, devices: [], once: false}) != :not_begun
+  defp answers?(worker, manager, ref) do
+    prepared = Remote.prepare(:call, :worker_echo, [:alive])
+    Remote.request_prepared({worker, manager}, {:held, ref}, :call, prepared, :infinity) == {:ok, :alive}
+  rescue
+    CrashError -> false
   end
 
   defp call_with({:lease, pool, worker, ref, _timeout} = lease, fun) do
-    {:ok, fun.(lease)}
+    {:ok, Home.with_access(worker, {:lease, ref}, fn -> fun.(lease) end)}
   after
     # The pool hears from the worker when it is free. That this process holds it no more, it must know before it is asked for
     # the next one.

@@ -1,46 +1,79 @@
 defmodule Pythonx.Pool.External do
   # What the VM of a pool believes of a worker: nothing.
   #
-  # Python code can write to the worker's connection, and C code can make of its VM what it likes. So all that comes from there
-  # is checked on this side before anything is done with it, and costs memory in proportion to the bytes that came, whatever
+  # Python code can write to the worker's connection, and C code can make of its memory what it likes. So all that comes from
+  # there is checked on this side before anything is done with it, and costs memory in proportion to the bytes that came, whatever
   # they announce. What no worker sends that runs our code ends the worker that sent it, and nothing else: its caller gets a
   # `Pythonx.Pool.CrashError` with the reason `:protocol` (no messages) or `{:forged, what}` (messages that lie).
   #
-  #   - The worker's process (`Pythonx.Pool.Worker`) takes messages about jobs, objects and devices that it has given out or may
-  #     be given, and a term only in the form that `check/1` allows. It decodes none. This comes before the lease is over.
-  #   - The caller (`Pythonx.Pool.Client`) decodes the term with `:safe`. Only where that fails are its atoms looked at, and
-  #     new ones made for as long as the pool may (`Pythonx.Pool.Atoms`): all lives of all workers of a pool together have what
-  #     Python has in one VM. Then it checks what the term should be: an outcome, with the handles that the reply tells of.
-  #   - A handle is what this side has made of a number of this worker. One that comes with a process in it is a dead one. A
-  #     `Pythonx.Object` never comes: its reference could be guessed, and be that of a stranger's object in this VM.
-  #   - Compressed terms are refused, because they grow; so are the forms that `:erlang.term_to_binary/1` does not write, and
-  #     functions that this VM does not have. Others are let through, as callers get back those that they have passed.
+  #   - The worker's process (`Pythonx.Pool.Worker`) takes answers to what was asked, messages to processes that the worker was
+  #     given or may be given, and a term only in the form that `check/1` allows. This comes before the lease is over.
+  #   - Terms are decoded with `:safe`. Only where that fails are the atoms looked at, and new ones made for as long as the
+  #     pool may (`Pythonx.Pool.Atoms`): all lives of all workers of a pool together have what Python has in one VM.
+  #   - An object, and whatever else of the worker's memory is referred to, is a reference of a node that there is none of. A
+  #     worker that refers to what it does not have gets an error when that is used. A reply announces how many there are.
+  #   - Functions come back by number, of those that this worker was given. Code never comes.
+  #   - Compressed terms are refused, because they grow; so are the forms that `:erlang.term_to_binary/1` does not write.
   @moduledoc false
 
-  # No module has more functions.
-  @most_funs 0x10000
+  import Bitwise
 
-  @typedoc "Names of atoms, and of functions by module, name and arity."
-  @type names :: %{optional(String.t()) => true, optional({String.t(), String.t(), byte()}) => true}
+  alias Pythonx.NIF.Loader
+  alias Pythonx.Pool.Atoms
 
-  @doc """
-  Whether the bytes are a term from a worker, as far as this can be told without making it.
-  """
-  @spec check(binary()) :: :ok | {:error, String.t()}
-  def check(<<131, 80, _::binary>>), do: {:error, "a compressed term"}
+  # As in c_src/loader/external.c.
+  @flags %{functions: 1, worker_references: 2, function_references: 4, structs: 8, objects: 16}
 
-  def check(<<131, bytes::binary>>) do
-    case terms(bytes, 1, :check) do
-      {"", _} -> :ok
+  @typedoc "Names of atoms."
+  @type names :: %{optional(String.t()) => true}
+
+  @type flag :: :functions | :worker_references | :function_references | :structs | :objects
+
+  @typedoc "What is in a term, and the bytes of the process identifiers in it."
+  @type content :: {non_neg_integer(), [binary()]}
+
+  @doc "Whether the bytes are a term from a worker, as far as this can be told without making it."
+  @spec check(binary()) :: {:ok, content()} | {:error, String.t()}
+  def check(bytes) do
+    case Loader.scan(bytes) do
+      {:ok, flags, _pids} when (flags &&& 1) == 1 -> {:error, "a function"}
+      {:ok, flags, pids} -> {:ok, {flags, pids}}
       {:error, _what} = error -> error
-      {_rest, _} -> {:error, "a term with bytes behind it"}
-      :error -> {:error, "a damaged term"}
     end
   end
 
-  def check(_bytes), do: {:error, "a damaged term"}
+  @doc "What is in a term of ours."
+  @spec content([binary()]) :: content()
+  def content(pieces) do
+    {:ok, flags, pids} = Loader.scan(pieces)
+    {flags, pids}
+  end
 
-  @doc "The names in a term of which the VM has no atoms yet, and the external functions in it."
+  @doc "Whether there is any of one kind in it."
+  @spec any?(content(), flag()) :: boolean()
+  def any?({flags, _pids}, flag), do: (flags &&& Map.fetch!(@flags, flag)) != 0
+
+  @doc "Makes the term, with what new atoms the pool may still make."
+  @spec decode(binary(), GenServer.server()) :: {:ok, term()} | {:full, String.t()} | :error
+  def decode(bytes, pool) do
+    with :error <- to_term(bytes, [:safe]),
+         {:ok, names} <- names(bytes),
+         :ok <- Atoms.make(pool, names),
+         # All that is in it is counted.
+         do: to_term(bytes, [])
+  end
+
+  @doc "The same with the atoms that are there."
+  @spec decode_known(binary()) :: {:ok, term()} | :error
+  def decode_known(bytes), do: to_term(bytes, [:safe])
+
+  defp to_term(binary, opts) do
+    {:ok, :erlang.binary_to_term(binary, opts)}
+  rescue
+    _damaged in [ArgumentError, SystemLimitError] -> :error
+  end
+
+  @doc "The names in a term of which the VM has no atoms yet."
   @spec names(binary()) :: {:ok, names()} | :error
   def names(<<131, bytes::binary>>) do
     case terms(bytes, 1, %{}) do
@@ -82,20 +115,6 @@ defmodule Pythonx.Pool.External do
     identifier(rest, 4 + 4 * size, n, acc)
   end
 
-  defp terms(<<112, size::32, _arity, unique::binary-size(16), index::32, free::32, rest::binary>>, n, acc)
-       when size - 29 <= byte_size(rest) and free <= byte_size(rest) do
-    # What follows: the module, two numbers, a process, and the values that the function holds.
-    with {name, _rest} <- atom(rest), :ok <- present(name, unique, index, acc), do: terms(rest, n + 3 + free, acc)
-  end
-
-  defp terms(<<113, rest::binary>>, n, acc) do
-    with {module, rest} <- atom(rest), {name, <<97, arity, rest::binary>>} <- atom(rest) do
-      terms(rest, n - 1, acc |> put(module) |> put(name) |> put({module, name, arity}))
-    else
-      _ -> :error
-    end
-  end
-
   defp terms(bytes, n, acc) do
     with {name, rest} <- atom(bytes), do: terms(rest, n - 1, put(acc, name))
   end
@@ -119,9 +138,7 @@ defmodule Pythonx.Pool.External do
 
   defp latin1(name), do: :unicode.characters_to_binary(name, :latin1)
 
-  defp put(:check, _name), do: :check
   defp put(names, name) when is_map_key(names, name), do: names
-  defp put(names, name) when is_tuple(name), do: Map.put(names, name, true)
   defp put(names, name), do: if(atom?(name), do: names, else: Map.put(names, name, true))
 
   @doc "Whether the VM has this atom."
@@ -131,14 +148,4 @@ defmodule Pythonx.Pool.External do
   rescue
     _no_such_atom in [ArgumentError, SystemLimitError] -> false
   end
-
-  defp present(name, unique, index, :check) do
-    if index < @most_funs and atom?(name) and compiled_as(String.to_existing_atom(name)) == unique,
-      do: :ok,
-      else: {:error, "a function that this VM does not have"}
-  end
-
-  defp present(_name, _unique, _index, _names), do: :ok
-
-  defp compiled_as(module), do: if(Code.ensure_loaded?(module), do: module.module_info(:md5))
 end

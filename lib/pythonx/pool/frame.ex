@@ -1,29 +1,25 @@
 defmodule Pythonx.Pool.Frame do
-  # The messages between a pool and its workers. Each is a length, what it is, the number of the job it belongs to, and
-  # the rest, which is a term in the external format unless said otherwise.
+  # The messages between a pool and its workers; guides/architecture.md has the page about them. Each is a length, what it is, a
+  # number, and the rest, which is a term in the external format unless said otherwise.
   #
-  #     size (4 bytes, of all that follows), kind (1 byte), job (4 bytes), payload, and from the worker a mark (8 bytes)
+  #     size (4 bytes, of all that follows), kind (1 byte), number (4 bytes), payload, and from the worker a mark (8 bytes)
   #
-  # To the worker: `setup` (what to become), `job` (what to run), `cancel` (the job), `release` (objects that nobody holds
-  # any more), `halt`.
-  #
-  # From the worker: `ready`, `failed` (text), `begun` (the job was taken), `reply` (see `reply/4`), `done` (a cancelled
-  # job has ended), `output` (what code has printed), `spent` (the memory is nearly full: no job after this one).
-  #
-  # The worker's end is a port with `packet: 4`. This end takes the bytes as they come, because after the last message
-  # comes one of the launcher, and the message before that may be incomplete; see `last_words/1`. The mark tells a message
-  # from one that was cut off and has got its missing bytes from what the launcher says.
+  # This end takes the bytes as they come, because after the last message comes one of the launcher, and the message before that
+  # may be incomplete; see `last_words/1`. The mark tells a message from one that was cut off and has got its missing bytes from
+  # what the launcher says.
   @moduledoc false
 
-  @to_worker %{setup: 1, job: 2, cancel: 3, release: 4, halt: 5}
-  @from_worker %{ready: 1, failed: 2, begun: 3, reply: 4, done: 5, output: 6, spent: 7}
+  @version 1
+
+  @to_worker %{setup: 1, call: 2, release: 3, down: 4, answer: 5, halt: 6, submit: 7, names: 8}
+  @from_worker %{ready: 1, failed: 2, reply: 3, send: 4, monitor: 5, demonitor: 6, ask: 7, spent: 8, dropped: 9}
 
   @kinds Map.values(@from_worker)
 
   @mark <<0xB7, 0x1E, 0x5C, 0xF0, 0x93, 0x2A, 0xD8, 0x46>>
 
   # As in c_src/launcher/launcher.c.
-  @end_size 22
+  @end_size 26
   @end_mark <<0x70, 0x79, 0x74, 0x68, 0x6F, 0x6E, 0x78, 0, 0xE3, 0x1B, 0x9D, 0x52, 0xC7, 0x46, 0xAF, 8>>
 
   # The most that it says: its limit of output, and some more.
@@ -43,6 +39,10 @@ defmodule Pythonx.Pool.Frame do
   """
   @type buffer :: {needed :: non_neg_integer() | :infinity, received :: non_neg_integer(), [binary()]}
 
+  @doc "The version of the format, which the first message names."
+  @spec version() :: pos_integer()
+  def version, do: @version
+
   @doc "A term as the payload of a message. Large binaries in it are not copied."
   @spec payload(term()) :: iolist()
   def payload(term), do: :erlang.term_to_iovec(term)
@@ -58,31 +58,11 @@ defmodule Pythonx.Pool.Frame do
     [<<size::32, Map.fetch!(@to_worker, kind), job::32>> | payload]
   end
 
-  @doc "A message from the worker, whose port adds the size."
+  @doc "A message as a worker writes it, for tests."
   @spec from_worker(kind(), job(), iodata()) :: iolist()
-  def from_worker(kind, job \\ 0, payload \\ []), do: [<<Map.fetch!(@from_worker, kind), job::32>>, payload, @mark]
-
-  @doc """
-  A reply: how many objects stay in the worker, the number of the first of them, and a term in which they are
-  `Pythonx.Pool.Object`s without a worker.
-  """
-  @spec reply(job(), non_neg_integer(), non_neg_integer(), term()) :: iolist()
-  def reply(job, first, count, term), do: reply_payload(job, first, count, payload(term))
-
-  defp reply_payload(job, first, count, payload) do
-    size = @head_size + 12 + @mark_size + IO.iodata_length(payload)
-
-    if size > @max_size do
-      reply(job, 0, 0, {:raised, :error, ArgumentError.exception("the result takes more than 4 GiB"), []})
-    else
-      from_worker(:reply, job, [<<first::64, count::32>> | payload])
-    end
-  end
-
-  @doc "A message without its size, taken apart."
-  @spec parse_to_worker(binary()) :: {kind(), job(), binary()}
-  for {kind, number} <- @to_worker do
-    def parse_to_worker(<<unquote(number), job::32, payload::binary>>), do: {unquote(kind), job, payload}
+  def from_worker(kind, job \\ 0, payload \\ []) do
+    size = @head_size + IO.iodata_length(payload) + @mark_size
+    [<<size::32, Map.fetch!(@from_worker, kind), job::32>>, payload, @mark]
   end
 
   for {kind, number} <- @from_worker do
@@ -114,6 +94,9 @@ defmodule Pythonx.Pool.Frame do
     end
   end
 
+  # What the launcher begins its last words with.
+  defp split(<<0xFFFFFFFF::32, _::binary>> = bytes, messages), do: wait_for(:infinity, bytes, messages)
+
   # Sizes are read and used in one pattern: a variable from outside would want a pin in newer versions of Elixir, which
   # older ones refuse there.
   defp split(<<size::32, message::binary-size(size - @mark_size), @mark, rest::binary>>, messages),
@@ -138,6 +121,14 @@ defmodule Pythonx.Pool.Frame do
     {:infinity, kept, [bytes |> binary_part(byte_size(bytes), -kept) |> :binary.copy()]}
   end
 
+  @doc "What the launcher is told when its last words have begun: that nothing follows."
+  @spec farewell() :: binary()
+  def farewell, do: @end_mark
+
+  @doc "Whether no message can follow any more."
+  @spec over?(buffer()) :: boolean()
+  def over?({needed, _received, _parts}), do: needed == :infinity
+
   @doc "Whether a message has begun and not ended."
   @spec incomplete?(buffer()) :: boolean()
   def incomplete?({needed, received, _parts}), do: needed != :infinity and received > 0
@@ -150,19 +141,19 @@ defmodule Pythonx.Pool.Frame do
   end
 
   @doc """
-  What the launcher says at the end: how the worker ended, and the last it has printed. `nil` when it said nothing, because
-  it was killed itself.
+  What the launcher says at the end: how the worker ended, the last it has printed, and how many bytes it has not read. `nil` when
+  it said nothing, because it was killed itself.
   """
-  @spec last_words(buffer()) :: {:exit_status | :signal, non_neg_integer(), binary()} | nil
+  @spec last_words(buffer()) :: {:exit_status | :signal, non_neg_integer(), binary(), non_neg_integer()} | nil
   def last_words({_needed, _received, parts}) do
     bytes = parts |> Enum.reverse() |> IO.iodata_to_binary()
     before = byte_size(bytes) - @end_size
 
     with true <- before >= 0,
-         {rest, <<length::32, kind, number, @end_mark>>} <- :erlang.split_binary(bytes, before),
+         {rest, <<unread::32, length::32, kind, number, @end_mark>>} <- :erlang.split_binary(bytes, before),
          true <- length <= before do
       output = binary_part(rest, before - length, length)
-      {if(kind == 2, do: :signal, else: :exit_status), number, output}
+      {if(kind == 2, do: :signal, else: :exit_status), number, output, unread}
     else
       _ -> nil
     end

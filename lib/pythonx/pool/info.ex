@@ -13,6 +13,7 @@ defmodule Pythonx.Pool.Info do
       busy: Enum.count(workers, &(&1.status == :busy)),
       starting: Enum.count(workers, &(&1.status == :starting)),
       queued: state.line.length,
+      sandbox: state.sandbox,
       workers: Enum.sort_by(workers, & &1.pid)
     })
   end

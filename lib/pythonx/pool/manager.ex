@@ -13,12 +13,13 @@ defmodule Pythonx.Pool.Manager do
 
   require Logger
 
-  alias Pythonx.Pool.{Entry, Failures, Info, Line, Nodes, Options, Worker}
+  alias Pythonx.Pool.{Entry, Failures, Info, Line, Nodes, Options, Sandbox, Worker}
   alias Pythonx.Telemetry
 
   defstruct [
     :options,
-    :environment,
+    :plans,
+    :sandbox,
     :name,
     :failures,
     :fill_timer,
@@ -44,11 +45,12 @@ defmodule Pythonx.Pool.Manager do
     Process.flag(:trap_exit, true)
     Process.whereis(Pythonx.Pool.Workers) || raise "the :pythonx application needs to be started before a pool is"
     environment = Options.environment!(options)
-    Enum.each(options.nodes, &Nodes.prepare!(&1, environment))
+    plans = Map.new(options.nodes, &{&1, Nodes.prepare!(&1, environment)})
     failures = Failures.new(options.max_restarts, options.max_seconds)
     name = options.name || self()
-    state = %__MODULE__{options: options, environment: environment, name: name, failures: failures}
-    state |> fill() |> await_first()
+    sandbox = options.nodes |> Enum.map(&Nodes.examine!(&1, options.sandbox)) |> Sandbox.merge()
+    state = %__MODULE__{options: options, plans: plans, name: name, failures: failures}
+    %{state | sandbox: sandbox} |> fill() |> await_first()
   rescue
     error -> {:stop, {error, __STACKTRACE__}}
   catch
@@ -84,7 +86,7 @@ defmodule Pythonx.Pool.Manager do
   defp start_worker(%{options: options} = state) do
     node = Nodes.choose(options.nodes, for({_pid, entry} <- state.workers, do: entry.node))
 
-    case Nodes.start_worker(node, options, state.environment) do
+    case Nodes.start_worker(node, options, Map.fetch!(state.plans, node)) do
       {:ok, pid} ->
         put_worker(state, pid, Entry.new(node, pid))
 
@@ -152,7 +154,7 @@ defmodule Pythonx.Pool.Manager do
   defp grant(request, worker, state) do
     waited = System.monotonic_time() - request.since
     Telemetry.execute([:pythonx, :pool, :checkout], %{duration: waited}, %{pool: state.name, worker: worker})
-    GenServer.reply(request.from, {:ok, worker, request.lease})
+    GenServer.reply(request.from, {:ok, worker, request.lease, self()})
     entry = %{Map.fetch!(state.workers, worker) | lease: request.lease, holder: request.holder}
 
     %{

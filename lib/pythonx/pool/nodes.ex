@@ -3,16 +3,24 @@ defmodule Pythonx.Pool.Nodes do
   # one that has the fewest.
   @moduledoc false
 
-  alias Pythonx.Pool.Worker
+  alias Pythonx.Pool.{Sandbox, Worker}
 
   @type name :: :local | node()
 
-  @doc "Makes the environment on a node. Output of uv goes to whoever starts the pool."
-  @spec prepare!(name(), {String.t(), boolean(), keyword()}) :: term()
+  @doc "Makes the environment on a node, and says what a worker is started with. Output of uv goes to whoever starts the pool."
+  @spec prepare!(name(), {String.t(), boolean(), keyword()}) :: Pythonx.Boot.plan()
   def prepare!(:local, {toml, private?, opts}), do: Pythonx.Uv.prepare(toml, private?, opts)
 
-  def prepare!(node, {toml, private?, opts}) do
-    :erpc.call(node, Pythonx.Uv, :prepare, [toml, private?, opts])
+  def prepare!(node, {toml, private?, opts}), do: call!(node, Pythonx.Uv, :prepare, [toml, private?, opts])
+
+  @doc "What the kernel of a node holds of a sandbox."
+  @spec examine!(name(), Sandbox.t() | nil) :: Sandbox.report() | nil
+  def examine!(:local, sandbox), do: Sandbox.examine!(sandbox)
+  def examine!(_node, nil), do: nil
+  def examine!(node, sandbox), do: call!(node, Sandbox, :examine!, [sandbox])
+
+  defp call!(node, module, function, arguments) do
+    :erpc.call(node, module, function, arguments)
   rescue
     error in ErlangError ->
       case error.original do
@@ -22,7 +30,7 @@ defmodule Pythonx.Pool.Nodes do
         {:exception, %{__exception__: true} = reason, _stack} ->
           raise RuntimeError, "on the node #{inspect(node)}: #{Exception.message(reason)}"
 
-        {:exception, :undef, [{Pythonx.Uv, _, _, _} | _]} ->
+        {:exception, :undef, [{^module, _, _, _} | _]} ->
           raise "the node #{inspect(node)} of the option :nodes does not have Pythonx"
 
         _other ->
@@ -40,9 +48,9 @@ defmodule Pythonx.Pool.Nodes do
   end
 
   @doc "Starts a worker of the calling process, or says why not."
-  @spec start_worker(name(), map(), tuple()) :: {:ok, pid()} | {:error, String.t()}
-  def start_worker(node, options, environment) do
-    case start(node, [self(), options, environment]) do
+  @spec start_worker(name(), map(), Pythonx.Boot.plan()) :: {:ok, pid()} | {:error, String.t()}
+  def start_worker(node, options, plan) do
+    case start(node, [self(), options, plan]) do
       {:ok, pid} -> {:ok, pid}
       {:error, reason} -> {:error, "could not start a worker on #{node}: #{describe(reason)}"}
     end

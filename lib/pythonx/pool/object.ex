@@ -1,5 +1,5 @@
 defmodule Pythonx.Pool.Object do
-  @moduledoc """
+  @moduledoc ~S"""
   A handle to a Python object in a worker of a `Pythonx.Pool`.
 
   It is what `Pythonx.Pool.eval/4` and `Pythonx.Pool.call/5` give for what has no counterpart in Elixir, or for
@@ -14,66 +14,65 @@ defmodule Pythonx.Pool.Object do
   The object lives for as long as a handle to it does on the node that got it, or until its worker dies. A worker of
   which there are handles is not replaced when its `:max_uses` are used up, but only when the last of them is gone.
 
+  Everything that takes a `Pythonx.Object` takes one of these too: `Pythonx.call/4`, `Pythonx.getattr/3`, `object[key]`, streams,
+  `Pythonx.table/2` and so on. What they do is done in the worker, when its turn has come.
+
+      iex> {text, %{}} = Pythonx.Pool.eval(MyPool, "'a,b'", %{}, decode: false)
+      iex> Pythonx.call_method(text, :split, [","], [], decode: true)
+      ["a", "b"]
+      iex> "#{text} has #{text[0]} in it"
+      "a,b has a in it"
+
   Fields:
 
     * `:type` - the name of the object's class, with its module unless it is built in
   """
 
-  defstruct [:worker, :id, :marker, :type]
+  @behaviour Access
 
-  @opaque handle :: {pid() | nil, pos_integer(), reference() | nil}
-  @type t :: %__MODULE__{worker: pid() | nil, id: pos_integer(), marker: reference() | nil, type: String.t()}
+  defstruct [:worker, :pool, :id, :reference, :marker, :type]
 
-  # Objects are in this table of a worker.
-  @table __MODULE__
-
-  @doc false
-  @spec new_table() :: atom()
-  def new_table do
-    :ets.new(@table, [:named_table, :public])
-    :ets.insert(@table, {:next_id, 1})
-    @table
-  end
-
-  # There is one job at a time, so nobody else counts between these two.
-  @doc false
-  @spec next_id() :: pos_integer()
-  def next_id, do: :ets.lookup_element(@table, :next_id, 2)
+  @type t :: %__MODULE__{
+          worker: pid() | nil,
+          pool: pid() | nil,
+          id: non_neg_integer(),
+          reference: reference() | nil,
+          marker: reference() | nil,
+          type: String.t()
+        }
 
   @doc false
-  @spec advance_ids(pos_integer()) :: true
-  def advance_ids(next), do: :ets.insert(@table, {:next_id, next})
+  @impl Access
+  defdelegate fetch(object, key), to: Pythonx.Object
 
   @doc false
-  @spec keep(Pythonx.Object.t(), pos_integer()) :: t()
-  def keep(object, id) do
-    :ets.insert(@table, {id, object})
-    %__MODULE__{id: id, type: type(object)}
-  end
-
-  # Asked for where memory may have run out.
-  defp type(object) do
-    Pythonx.type(object)
-  rescue
-    _error in Pythonx.Error -> "object"
-  end
+  @impl Access
+  defdelegate get_and_update(object, key, function), to: Pythonx.Object
 
   @doc false
-  @spec release([pos_integer()]) :: :ok
-  def release(ids), do: Enum.each(ids, &:ets.delete(@table, &1))
+  @impl Access
+  defdelegate pop(object, key), to: Pythonx.Object
+end
 
-  @doc false
-  @spec fetch!(t()) :: Pythonx.Object.t()
-  def fetch!(%__MODULE__{id: id} = handle) do
-    case :ets.whereis(@table) != :undefined and :ets.lookup(@table, id) do
-      [{^id, object}] -> object
-      _none -> raise ArgumentError, "#{inspect(handle)} lives in a worker of a pool, and only there it can be used"
+defimpl Pythonx.Encoder, for: Pythonx.Pool.Object do
+  # In its worker it is itself.
+  def encode(%{worker: worker} = handle, _encoder) do
+    case Pythonx.Pool.Home.current() do
+      {^worker, _pool} -> handle
+      _another -> raise ArgumentError, "#{inspect(handle)} lives in a worker of a pool, and only there it can be used"
     end
   end
 end
 
-defimpl Pythonx.Encoder, for: Pythonx.Pool.Object do
-  def encode(handle, _encoder), do: Pythonx.Pool.Object.fetch!(handle)
+defimpl Enumerable, for: Pythonx.Pool.Object do
+  def reduce(object, acc, fun), do: object |> Pythonx.Calls.Streams.stream([]) |> Enumerable.reduce(acc, fun)
+  def count(_object), do: {:error, __MODULE__}
+  def member?(_object, _element), do: {:error, __MODULE__}
+  def slice(_object), do: {:error, __MODULE__}
+end
+
+defimpl String.Chars, for: Pythonx.Pool.Object do
+  def to_string(object), do: Pythonx.Object.str_text(object)
 end
 
 defimpl Inspect, for: Pythonx.Pool.Object do

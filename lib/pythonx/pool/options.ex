@@ -11,7 +11,9 @@ defmodule Pythonx.Pool.Options do
     template: nil,
     uv: [],
     init: nil,
+    attach_logger: nil,
     max_memory: nil,
+    sandbox: nil,
     max_uses: :infinity,
     max_queue: 1000,
     nice: 0,
@@ -42,9 +44,11 @@ defmodule Pythonx.Pool.Options do
     |> check!(:stderr, &(&1 in [:keep, :inherit]), ":keep or :inherit")
     |> check!(:init, &(is_nil(&1) or is_binary(&1)), "Python code")
     |> check!(:uv, &Keyword.keyword?/1, "a keyword list")
+    |> check!(:attach_logger, &(is_nil(&1) or Keyword.keyword?(&1)), "a keyword list")
     |> check!(:env, &env?/1, "a map or list of names and values, both strings")
     |> check_names!()
     |> Map.update!(:env, &Map.new/1)
+    |> Map.update!(:sandbox, &Pythonx.Pool.Sandbox.validate!/1)
     |> Map.update!(:nodes, fn nodes -> Enum.map(nodes, &if(&1 == node(), do: :local, else: &1)) end)
     |> check_project!()
   end
@@ -125,12 +129,16 @@ defmodule Pythonx.Pool.Options do
   end
 
   @doc "What a worker's Python is started with: a project, whether it is the one in priv, and options for uv."
-  @spec environment!(map()) :: {String.t(), boolean(), keyword()}
+  @spec environment!(map()) :: {String.t(), Pythonx.Uv.Project.private(), keyword()}
   def environment!(%{pyproject: nil}) do
     Pythonx.Uv.started_with() ||
       raise ArgumentError,
             "expected one of the options :pyproject and :template, since this VM was not started with a project itself"
   end
 
-  def environment!(%{pyproject: toml, uv: uv}), do: {toml, false, uv}
+  # The pools of isolated libraries have theirs in priv of a release.
+  def environment!(%{pyproject: toml, uv: uv}) do
+    {private, uv} = Keyword.pop(uv, :private, false)
+    {toml, private, uv}
+  end
 end

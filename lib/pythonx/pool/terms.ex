@@ -1,22 +1,13 @@
 defmodule Pythonx.Pool.Terms do
-  # Handles inside of terms, on their way between a pool and a worker.
+  # What has to be looked at inside of terms, on their way between a pool and a worker: structs, references, functions. Where
+  # there are none is known before, from the bytes (`Pythonx.Pool.External`), and nobody walks.
   @moduledoc false
 
-  @doc "Whether `match?` is true of a struct somewhere in the term. Structs that it is not true of are not looked into."
-  @spec any?(term(), (struct() -> boolean())) :: boolean()
-  def any?(term, _match?) when is_number(term) or is_binary(term) or is_atom(term), do: false
-  def any?([head | tail], match?), do: any?(head, match?) or any?(tail, match?)
-  def any?([], _match?), do: false
-  def any?(tuple, match?) when is_tuple(tuple), do: tuple |> Tuple.to_list() |> any?(match?)
-  def any?(%MapSet{} = set, match?), do: set |> MapSet.to_list() |> any?(match?)
-  def any?(struct, match?) when is_struct(struct), do: match?.(struct) or struct |> Map.from_struct() |> any?(match?)
-  def any?(map, match?) when is_map(map), do: map |> Map.to_list() |> any?(match?)
-  def any?(_other, _match?), do: false
-
   @doc """
-  Replaces structs by what `fun` makes of them and an accumulator. Where it returns `:walk`, the struct's fields are walked.
+  Replaces structs, references and functions by what `fun` makes of them and an accumulator. Where it returns `:walk`, they stay
+  as they are, and a struct's fields are walked.
   """
-  @spec map_reduce(term(), acc, (struct(), acc -> {term(), acc} | :walk)) :: {term(), acc} when acc: term()
+  @spec map_reduce(term(), acc, (term(), acc -> {term(), acc} | :walk)) :: {term(), acc} when acc: term()
   def map_reduce([head | tail], acc, fun) do
     {head, acc} = map_reduce(head, acc, fun)
     {tail, acc} = map_reduce(tail, acc, fun)
@@ -43,6 +34,10 @@ defmodule Pythonx.Pool.Terms do
   def map_reduce(map, acc, fun) when is_map(map) do
     {list, acc} = map |> Map.to_list() |> map_reduce(acc, fun)
     {Map.new(list), acc}
+  end
+
+  def map_reduce(term, acc, fun) when is_reference(term) or is_function(term) do
+    with :walk <- fun.(term, acc), do: {term, acc}
   end
 
   def map_reduce(term, acc, _fun), do: {term, acc}

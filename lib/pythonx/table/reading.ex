@@ -4,6 +4,7 @@ defmodule Pythonx.Table.Reading do
   # Values and memory of columns. What it refuses, it names with the column and, where there is one, the row.
 
   alias Pythonx.NIF
+  alias Pythonx.NIF.Job
   alias Pythonx.Table
 
   @doc "Some rows of a column as a list."
@@ -18,7 +19,7 @@ defmodule Pythonx.Table.Reading do
   @spec read!(Table.t(), non_neg_integer(), non_neg_integer(), non_neg_integer(), {boolean(), boolean(), boolean()}) ::
           list()
   def read!(table, index, offset, length, options) do
-    table.object |> NIF.local!() |> NIF.table_column(index, offset, length, options) |> result!(table)
+    Job.native(:table_column, [NIF.local!(table.object), index, offset, length, options]) |> result!(table)
   end
 
   @doc "All columns as lists, in their order."
@@ -37,7 +38,7 @@ defmodule Pythonx.Table.Reading do
   def rows!(table, opts) do
     options = options!(table.types, opts)
     for {type, index} <- Enum.with_index(table.types), do: refuse_unsupported!(table, index, type)
-    table.object |> NIF.local!() |> NIF.table_rows(0, table.row_count, options) |> result!(table)
+    Job.native(:table_rows, [NIF.local!(table.object), 0, table.row_count, options]) |> result!(table)
   end
 
   @doc "The raw values of all columns, in their order: for each of them a list of binaries."
@@ -50,7 +51,7 @@ defmodule Pythonx.Table.Reading do
   @spec chunks!(Table.t(), non_neg_integer()) :: [tuple()]
   def chunks!(table, index) do
     refuse_unsupported!(table, index, Enum.at(table.types, index))
-    table.object |> NIF.local!() |> NIF.table_chunks(index)
+    Job.native(:table_chunks, [NIF.local!(table.object), index])
   end
 
   defp result!({:error, {index, row, text}}, table) do
@@ -74,7 +75,7 @@ defmodule Pythonx.Table.Reading do
   end
 
   defp raw_values!(table, index) do
-    case table.object |> NIF.local!() |> NIF.table_binaries(index) do
+    case Job.native(:table_binaries, [NIF.local!(table.object), index]) do
       {:error, :type} ->
         type = inspect(Enum.at(table.types, index))
         raise ArgumentError, "column #{name(table, index)}: #{type} has no raw values of a fixed size"

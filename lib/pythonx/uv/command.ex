@@ -27,7 +27,8 @@ defmodule Pythonx.Uv.Command do
   def env(project) do
     # uv has renamed the setting. A variable that a version does not know does no harm, an option would.
     tls = if project.opts.native_tls, do: [{"UV_NATIVE_TLS", "true"}, {"UV_SYSTEM_CERTS", "true"}], else: []
-    Enum.map(@foreign, &{&1, nil}) ++ [{"UV_PYTHON_INSTALL_DIR", project.python_dir}] ++ tls ++ cache()
+    offline = if project.offline?, do: [{"UV_OFFLINE", "true"}], else: []
+    Enum.map(@foreign, &{&1, nil}) ++ [{"UV_PYTHON_INSTALL_DIR", project.python_dir}] ++ tls ++ offline ++ cache()
   end
 
   # uv keeps downloads in the cache folder of the user, where its other uses find them. Who has no such folder has set

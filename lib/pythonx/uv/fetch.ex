@@ -19,6 +19,34 @@ defmodule Pythonx.Uv.Fetch do
     if project.opts.force or not Environment.ready?(project), do: locked(project), else: :ok
   end
 
+  @doc """
+  What uv would install, as the text of a lock: nothing is installed. An earlier lock is that of the project, which keeps its
+  versions where they fit, unless `upgrade?`. Output of uv is shown unless `quiet?`.
+  """
+  @spec resolve!(Project.t(), keyword()) :: String.t()
+  def resolve!(project, opts \\ []) do
+    Cache.mkdir!(Path.dirname(project.dir))
+    uv = find_uv!(project.opts)
+    dir = Cache.temporary_beside(project.dir)
+
+    try do
+      write_project!(project, dir)
+      python = choose!(uv, project, dir)
+      args = ["lock", "--no-config", "--python", python.executable] ++ if(opts[:upgrade?], do: ["--upgrade"], else: [])
+      if opts[:quiet?], do: capture!(uv, args, project, dir), else: run!(uv, args, project, dir)
+      dir |> Path.join("uv.lock") |> File.read!()
+    after
+      File.rm_rf(dir)
+    end
+  end
+
+  defp capture!(uv, args, project, dir) do
+    case Command.capture(uv, args, dir, Command.env(project)) do
+      {_output, 0} -> :ok
+      {output, _status} -> raise failure(output)
+    end
+  end
+
   defp locked(project) do
     Cache.mkdir!(Path.dirname(project.dir))
     Cache.mkdir!(project.locks_dir)
@@ -68,13 +96,18 @@ defmodule Pythonx.Uv.Fetch do
   end
 
   defp install!(uv, project, dir) do
+    python = choose!(uv, project, dir)
+    IO.puts("Using CPython #{python.version} at #{python.prefix}")
+    make_venv!(uv, project, dir, python)
+    sync!(uv, project, dir, python)
+    python
+  end
+
+  defp choose!(uv, project, dir) do
     Cache.mkdir!(project.python_dir)
 
     case Interpreter.choose(uv, project, dir) do
       {:ok, python} ->
-        IO.puts("Using CPython #{python.version} at #{python.prefix}")
-        make_venv!(uv, project, dir, python)
-        sync!(uv, project, dir, python)
         python
 
       {:error, nil} ->

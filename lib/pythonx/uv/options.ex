@@ -8,7 +8,7 @@ defmodule Pythonx.Uv.Options do
 
   # Told apart from the others, because callers match on the text of the error for an unknown key, which lists exactly
   # those above.
-  @additional [:uv, :lock]
+  @additional [:uv, :lock, :env]
 
   # Becomes a part of paths and URLs.
   @version_format ~r/\A\d+(\.\d+){1,2}[0-9A-Za-z.+-]*\z/
@@ -20,6 +20,7 @@ defmodule Pythonx.Uv.Options do
           python: String.t() | nil,
           uv: String.t() | nil,
           lock: String.t() | nil,
+          env: %{String.t() => String.t() | nil},
           given: [atom()]
         }
 
@@ -39,7 +40,7 @@ defmodule Pythonx.Uv.Options do
     Keyword.validate!(documented, @defaults)
     given = for {key, value} <- documented ++ additional, value != nil, into: %{}, do: {key, value}
 
-    Map.new(@defaults ++ [uv: nil, lock: nil])
+    Map.new(@defaults ++ [uv: nil, lock: nil, env: %{}])
     |> Map.merge(given)
     |> Map.put(:given, Map.keys(given))
     |> check!(:force, &is_boolean/1, "a boolean")
@@ -48,8 +49,25 @@ defmodule Pythonx.Uv.Options do
     |> check!(:python, &text_or_nil?/1, "a string such as \"3.13\"")
     |> check!(:uv, &text_or_nil?/1, "the path of a uv program")
     |> check!(:lock, &text_or_nil?/1, "the path or the content of a uv.lock file")
+    |> check!(:env, &env?/1, "a map or list of names and values, both strings")
     |> Map.update!(:lock, &read_lock!/1)
+    |> Map.update!(:env, &Map.new/1)
   end
+
+  @doc "Whether these are environment variables: a map or list of names and values, where `nil` removes one."
+  @spec env?(term()) :: boolean()
+  def env?(env) when is_map(env) and not is_struct(env), do: env |> Map.to_list() |> env?()
+
+  def env?(env) when is_list(env) do
+    Enum.all?(env, fn
+      {name, value} -> name?(name) and (value == nil or (text_or_nil?(value) or value == ""))
+      _other -> false
+    end)
+  end
+
+  def env?(_other), do: false
+
+  defp name?(name), do: name != nil and text_or_nil?(name) and not String.contains?(name, "=")
 
   defp version?(value), do: is_binary(value) and value =~ @version_format
 

@@ -51,6 +51,10 @@ defmodule Pythonx.Uv.Paths do
   @spec site_packages!(Path.t()) :: String.t()
   def site_packages!(dir), do: one_match!(dir, site_packages_pattern())
 
+  @doc "The same for a virtual environment, whatever it is called."
+  @spec packages!(Path.t()) :: String.t()
+  def packages!(venv), do: one_match!(venv, OS.venv_layout(OS.current()).packages)
+
   @doc "Whether there is exactly one folder of installed packages."
   @spec site_packages?(Path.t()) :: boolean()
   def site_packages?(dir), do: match?([_path], matches(dir, site_packages_pattern()))

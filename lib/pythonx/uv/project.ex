@@ -5,14 +5,18 @@ defmodule Pythonx.Uv.Project do
   alias Pythonx.Host.Cache
   alias Pythonx.Uv.Options
 
+  @typedoc "Whether it is in priv; the name of what is isolated there."
+  @type private :: boolean() | String.t()
+
   @enforce_keys [:id, :toml, :opts, :private?, :dir, :python_dir, :locks_dir]
-  defstruct @enforce_keys
+  defstruct @enforce_keys ++ [offline?: false]
 
   @typedoc """
     * `id` - the same for what gives the same environment
     * `private?` - whether the folders are in the priv of the application, which is what a release takes along
     * `dir` - holds pyproject.toml, uv.lock, .venv and our record
     * `python_dir` - where uv installs Pythons
+    * `offline?` - whether only what uv has in its cache may be used
   """
   @type t :: %__MODULE__{
           id: String.t(),
@@ -21,13 +25,15 @@ defmodule Pythonx.Uv.Project do
           private?: boolean(),
           dir: String.t(),
           python_dir: String.t(),
-          locks_dir: String.t()
+          locks_dir: String.t(),
+          offline?: boolean()
         }
 
-  @spec new(String.t(), boolean(), Options.t()) :: t()
-  def new(toml, private?, opts) when is_binary(toml) and is_boolean(private?) do
+  @doc "A project in the cache, or in priv: in its own folder there where `private` is the name of one."
+  @spec new(String.t(), private(), Options.t()) :: t()
+  def new(toml, private, opts) when is_binary(toml) and (is_boolean(private) or is_binary(private)) do
     id = id(toml, opts)
-    if private?, do: in_priv(id, toml, opts), else: in_cache(id, toml, opts)
+    if private, do: in_priv(id, toml, opts, priv_base(private)), else: in_cache(id, toml, opts)
   end
 
   # The lock file is left out when there is none, so that the id stays what it has always been.
@@ -52,9 +58,7 @@ defmodule Pythonx.Uv.Project do
   end
 
   # A release has to hold its Python, wherever the user keeps theirs.
-  defp in_priv(id, toml, opts) do
-    base = Path.join(priv_dir(), "uv")
-
+  defp in_priv(id, toml, opts, base) do
     %__MODULE__{
       id: id,
       toml: toml,
@@ -65,6 +69,11 @@ defmodule Pythonx.Uv.Project do
       locks_dir: Path.join(base, "locks")
     }
   end
+
+  @doc "The folder in priv of an environment and its Python."
+  @spec priv_base(true | String.t()) :: String.t()
+  def priv_base(true), do: Path.join(priv_dir(), "uv")
+  def priv_base(name) when is_binary(name), do: Path.join([priv_dir(), "uv-isolated", name])
 
   @doc "UV_PYTHON_INSTALL_DIR: whoever sets it wants Pythons to be there, and those that are there to be used."
   @spec user_python_dir() :: String.t() | nil

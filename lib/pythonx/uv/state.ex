@@ -2,7 +2,10 @@ defmodule Pythonx.Uv.State do
   # What this VM was initialised with. It outlives the application, as the interpreter does.
   @moduledoc false
 
-  alias Pythonx.Uv.{Options, Project}
+  import Pythonx.Uv.Existing, only: [is_source: 1]
+
+  alias Pythonx.Requirements.Declared
+  alias Pythonx.Uv.{Existing, Options, Project}
 
   @key __MODULE__
   @variable "PYTHONX_INIT_STATE"
@@ -10,7 +13,7 @@ defmodule Pythonx.Uv.State do
   # `id` tells projects apart; the rest is what `install_env/0` hands on.
   @type t :: %{
           type: :uv_init,
-          pyproject_toml: String.t(),
+          pyproject_toml: String.t() | Existing.source(),
           opts: keyword(),
           install_paths: [String.t()],
           id: String.t()
@@ -19,7 +22,7 @@ defmodule Pythonx.Uv.State do
   @spec get() :: t() | nil
   def get, do: :persistent_term.get(@key, nil)
 
-  @spec put(Project.t(), install_paths :: [String.t()]) :: :ok
+  @spec put(Project.t() | Existing.t(), install_paths :: [String.t()]) :: :ok
   def put(project, install_paths) do
     :persistent_term.put(@key, %{
       type: :uv_init,
@@ -30,6 +33,36 @@ defmodule Pythonx.Uv.State do
     })
   end
 
+  # Apart from the rest: requirements can be met in a Python that was started in another way, too.
+  @notes {__MODULE__, :notes}
+  @no_notes %{owners: [], requirements?: false, added: []}
+
+  @doc """
+  Notes what has become of Python since. `owners` are those whose requirements are met, `requirements?` whether the project
+  was made of such, `added` the environments that were added while Python ran, the last one first.
+  """
+  @spec note(keyword()) :: :ok
+  def note(changes), do: :persistent_term.put(@notes, Map.merge(notes(), Map.new(changes)))
+
+  defp notes, do: :persistent_term.get(@notes, @no_notes)
+
+  @spec owners() :: [Declared.t()]
+  def owners, do: notes().owners
+
+  @spec requirements?() :: boolean()
+  def requirements?, do: notes().requirements?
+
+  @spec added() :: [{String.t(), [Declared.t()]}]
+  def added, do: notes().added
+
+  @doc "Those for whom something was added while Python ran."
+  @spec added_owners() :: [Declared.t()]
+  def added_owners, do: Enum.flat_map(added(), &elem(&1, 1))
+
+  @doc "The options that hold for other environments as well."
+  @spec options() :: keyword()
+  def options, do: Keyword.take((get() || %{opts: []}).opts, [:uv_version, :native_tls])
+
   @doc "The environment variable that makes another VM initialise itself in the same way."
   @spec to_env(t()) :: %{String.t() => String.t()}
   def to_env(state) do
@@ -39,7 +72,7 @@ defmodule Pythonx.Uv.State do
   end
 
   @doc "What the environment variable says, if it is set. Raises an `ArgumentError` when that makes no sense."
-  @spec from_env() :: {String.t(), keyword()} | nil
+  @spec from_env() :: {String.t() | Existing.source(), keyword()} | nil
   def from_env do
     case System.get_env(@variable, "") do
       "" -> nil
@@ -60,7 +93,7 @@ defmodule Pythonx.Uv.State do
     error in ArgumentError -> invalid!(error.message)
   end
 
-  defp check!(%{type: :uv_init, pyproject_toml: toml, opts: opts}) when is_binary(toml) do
+  defp check!(%{type: :uv_init, pyproject_toml: toml, opts: opts}) when is_binary(toml) or is_source(toml) do
     if Keyword.keyword?(opts), do: {toml, opts}, else: invalid!("its :opts are not a keyword list")
   end
 

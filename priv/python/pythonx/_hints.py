@@ -1,7 +1,7 @@
-"""Type hints as data that Elixir understands: lists that begin with the name of what they are.
+"""Type hints and defaults as data that Elixir understands: lists that begin with the name of what they are.
 
-Hints are read from the source, never evaluated: what a name means is told from its last part, so `np.ndarray` is the array
-of numpy, however that was imported. What is not known is `["any"]`.
+Hints are read from the source, never evaluated: what a name means is told from its last part, so `np.ndarray` is the
+array of numpy, however that was imported. What is not known is `["any"]`.
 """
 
 from __future__ import annotations
@@ -155,7 +155,12 @@ class Hints:
             return ["dict", item(0), item(1) if name != "Counter" else ["int"]]
         if name in ("Awaitable", "Coroutine"):
             return ["awaitable", item(len(items) - 1)]
-        for names, kind in ((_LISTS, "list"), (_ITERABLES, "iterable"), (_ITERATORS, "iterator"), (_SETS, "set")):
+        for names, kind in (
+            (_LISTS, "list"),
+            (_ITERABLES, "iterable"),
+            (_ITERATORS, "iterator"),
+            (_SETS, "set"),
+        ):
             if name in names:
                 return [kind, item(0)]
         # Of `NDArray[float]` or a generic class of the module the argument says nothing to Elixir.
@@ -184,6 +189,26 @@ def union(parts: list[list[Any]]) -> list[Any]:
             if one not in found:
                 found.append(one)
     return found[0] if len(found) == 1 else ["union", found]
+
+
+def read_default(node: ast.expr) -> list[Any]:
+    """Return the default of a parameter: its value where it is a simple one, else its text."""
+    try:
+        value = ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return ["text", ast.unparse(node)[:200]]
+    return default_of(value, ast.unparse(node)[:200])
+
+
+def default_of(value: object, text: str) -> list[Any]:
+    """Return the value if Elixir has it, else its text."""
+    if value is None or isinstance(value, (bool, str)):
+        return ["value", value, text]
+    if isinstance(value, int) and -(2**63) <= value < 2**63:
+        return ["value", value, text]
+    if isinstance(value, float) and value - value == 0:
+        return ["value", value, text]
+    return ["text", text]
 
 
 def _last_name(node: ast.expr) -> str:

@@ -1,4 +1,4 @@
-"""What an installed module offers, seen from a Python that has imported it: the same description as `_signatures.py` gives.
+"""What an installed module offers, seen from a Python that has imported it: described as `_signatures.py` does.
 
 That also knows modules without a source, and what decorators and imports have made. What Python cannot tell of compiled
 functions is taken from the stub beside the module, if there is one.
@@ -16,10 +16,10 @@ import types
 
 try:
     from pythonx import _signatures
-    from pythonx._hints import ANY, Hints
+    from pythonx._hints import ANY, Hints, default_of
 except ImportError:
     import _signatures
-    from _hints import ANY, Hints
+    from _hints import ANY, Hints, default_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,8 +95,8 @@ class _Inspected:
         if not stub.endswith(".pyi"):
             return None
         try:
-            return _signatures._Module(_signatures.source_of(stub), stub, self.name, False)
-        except (OSError, SyntaxError, _signatures.Unreadable):
+            return _signatures._Module(_source_of(stub), stub, self.name, False)
+        except (OSError, SyntaxError, _signatures.UnreadableError):
             return None
 
     def describe(self) -> dict[str, Any]:
@@ -147,9 +147,9 @@ class _Inspected:
             # What a package's own `__signature__` raises.
             return None, ANY
         params = list(signature.parameters.values())
-        if drop_first and params and params[0].kind is not inspect.Parameter.KEYWORD_ONLY:
-            if params[0].kind is not inspect.Parameter.VAR_POSITIONAL:
-                params = params[1:]
+        named = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        if drop_first and params and params[0].kind in named:
+            params = params[1:]
         return [self.parameter(param) for param in params], self.hint(signature.return_annotation)
 
     def parameter(self, param: inspect.Parameter) -> dict[str, Any]:
@@ -159,7 +159,7 @@ class _Inspected:
                 text = _ADDRESS.sub("", repr(param.default))[:200]
             except Exception:
                 text = "..."
-            default = _signatures.default_of(_exact(param.default), text)
+            default = default_of(_exact(param.default), text)
         return {
             "name": param.name,
             "kind": _KINDS[param.kind],
@@ -232,14 +232,20 @@ class _Inspected:
                     "init": field.init,
                     "default": None
                     if field.default is dataclasses.MISSING
-                    else _signatures.default_of(_exact(field.default), "..."),
+                    else default_of(_exact(field.default), "..."),
                 }
                 for field in dataclasses.fields(cls)
             ]
         if kind in ("typed_dict", "named_tuple"):
             required = getattr(cls, "__required_keys__", None) or getattr(cls, "_fields", ())
             return [
-                {"name": key, "hint": self.hint(hint), "required": key in required, "init": True, "default": None}
+                {
+                    "name": key,
+                    "hint": self.hint(hint),
+                    "required": key in required,
+                    "init": True,
+                    "default": None,
+                }
                 for key, hint in getattr(cls, "__annotations__", {}).items()
             ]
         return []
@@ -264,7 +270,10 @@ def _class_kind(cls: type) -> str:
     if issubclass(cls, tuple) and hasattr(cls, "_fields"):
         return "named_tuple"
     if "__dataclass_fields__" in cls.__dict__:
-        generated = getattr(cls.__init__, "__qualname__", "").split(".")[0] in ("__create_fn__", cls.__qualname__)
+        generated = getattr(cls.__init__, "__qualname__", "").split(".")[0] in (
+            "__create_fn__",
+            cls.__qualname__,
+        )
         variables = any(
             getattr(field, "_field_type", None) is dataclasses._FIELD_INITVAR
             for field in cls.__dataclass_fields__.values()
@@ -292,3 +301,11 @@ def _documentation(value: Any) -> str | None:
     except Exception:
         return None
     return inspect.cleandoc(text) if isinstance(text, str) and text.strip() else None
+
+
+def _source_of(file: str) -> str:
+    """Return the text of a file, as Python would read it."""
+    import tokenize
+
+    with tokenize.open(file) as opened:
+        return opened.read()

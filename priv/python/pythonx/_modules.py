@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from typing import Any
 
 _lock = threading.RLock()
+_PACKED = "$pythonx"
 
 
 class _TextLoader:
     """Stands for what a module was made of, for tracebacks and `inspect`."""
 
-    def __init__(self, source: str, owner: str, version: str) -> None:
+    def __init__(self, source: str, owner: str, version: int) -> None:
         self.source, self.owner, self.version = source, owner, version
 
     def get_source(self, name: str) -> str:
@@ -43,7 +44,7 @@ def _compile(source: str, file: str | None) -> types.CodeType:
     return compile(source, file or "<string>", "exec", dont_inherit=True)
 
 
-def define(name: Any, file: Any, line: int, source: Any, owner: Any, version: Any) -> types.ModuleType:
+def define(name: Any, file: Any, line: int, source: Any, owner: Any, version: int) -> types.ModuleType:
     """Return the module of a text; make it, or give the one that there is its new version.
 
     Args:
@@ -56,7 +57,7 @@ def define(name: Any, file: Any, line: int, source: Any, owner: Any, version: An
     """
     from importlib.machinery import ModuleSpec
 
-    name, file, owner, version = _text(name), _text(file), _text(owner), _text(version)
+    name, file, owner = _text(name), _text(file), _text(owner)
     with _lock:
         module = sys.modules.get(name)
         loader = getattr(module, "__loader__", None)
@@ -106,9 +107,8 @@ def file_of(module: types.ModuleType) -> str | None:
 def _module(source: list[Any]) -> types.ModuleType:
     if source[0] == "text":
         return define(*source[1:])
-    if source[0] == "folder":
-        if source[2] not in _files._folders:
-            _files.add([os.fsencode(source[2])], os.fsencode(_files._cache))
+    if source[0] == "folder" and source[2] not in _files._folders:
+        _files.add([os.fsencode(source[2])], os.fsencode(_files._cache))
     return importlib.import_module(source[1])
 
 
@@ -120,36 +120,91 @@ def find(source: list[Any], path: str) -> Any:
     return found
 
 
-def call(source: list[Any], path: str, args: list[Any], kwargs: dict[str, Any], encoded: list[Any]) -> Any:
-    """Call a function of a module, in a worker of a pool. `encoded` are the arguments that are `bytes`, as Base64."""
-    for place in encoded:
-        where = args if isinstance(place, int) else kwargs
-        where[place] = base64.b64decode(where[place])
-    return find(source, path)(*args, **kwargs)
+def call(
+    source: list[Any], path: str, args: list[Any], kwargs: dict[str, Any], encoded: list[Any], rich: bool
+) -> Any:
+    """Call a function of a module, in a worker of a pool.
+
+    `encoded` are the arguments that are `bytes`, as Base64. With `rich` the result is as `types: :rich` has it.
+    """
+    args, kwargs = _arguments(source, args, kwargs, encoded)
+    result = find(source, path)(*args, **kwargs)
+    return as_rich(result) if rich else result
 
 
-def call_method(target: Any, name: str, args: list[Any], kwargs: dict[str, Any], encoded: list[Any]) -> Any:
+def call_method(
+    source: list[Any],
+    target: Any,
+    name: str,
+    args: list[Any],
+    kwargs: dict[str, Any],
+    encoded: list[Any],
+    rich: bool,
+) -> Any:
     """Call a method of an object, in a worker of a pool."""
+    args, kwargs = _arguments(source, args, kwargs, encoded)
+    result = getattr(_unpack(source, target), name)(*args, **kwargs)
+    return as_rich(result) if rich else result
+
+
+def get(source: list[Any], target: Any, name: str, rich: bool) -> Any:
+    """Read a property of an object, in a worker of a pool."""
+    result = getattr(_unpack(source, target), name)
+    return as_rich(result) if rich else result
+
+
+def _arguments(source: list[Any], args: list[Any], kwargs: dict[str, Any], encoded: list[Any]) -> Any:
     for place in encoded:
-        where = args if isinstance(place, int) else kwargs
+        where: Any = args if isinstance(place, int) else kwargs
         where[place] = base64.b64decode(where[place])
-    return getattr(target, name)(*args, **kwargs)
+    return _unpack(source, args), _unpack(source, kwargs)
 
 
-def take(iterator: Any, count: int) -> tuple[list[Any], bool]:
+def _unpack(source: list[Any], value: Any) -> Any:
+    """Make the objects that Elixir has structs for, and has described in dicts of this key."""
+    if type(value) is list:
+        return [_unpack(source, item) for item in value]
+    if type(value) is tuple:
+        return tuple(_unpack(source, item) for item in value)
+    if type(value) is not dict:
+        return value
+    if len(value) == 1 and _PACKED in value:
+        kind, *fields = value[_PACKED]
+        if kind == "data":
+            return find(source, fields[0])(**_unpack(source, fields[1]))
+        from pythonx import _types
+
+        return _types.build([(kind, *fields)])[0]
+    return {key: _unpack(source, item) for key, item in value.items()}
+
+
+def as_rich(value: Any, convert: Any = None) -> Any:
+    """Return a value in which the types that Elixir has structs for are those structs."""
+    if convert is None:
+        from pythonx import _types
+
+        convert = _types.converter(True, True)
+    kind = type(value)
+    if value is None or kind in (bool, int, float, str, bytes):
+        return value
+    if kind in (list, tuple, set, frozenset):
+        return kind(as_rich(item, convert) for item in value)
+    if kind is dict:
+        return {as_rich(key, convert): as_rich(item, convert) for key, item in value.items()}
+    converted = convert(value)
+    return value if converted is NotImplemented else as_rich(converted, convert)
+
+
+def take(iterator: Any, count: int, rich: bool) -> tuple[list[Any], bool]:
     """Return the next elements, and whether there may be more."""
     found = []
     for _ in range(count):
         try:
-            found.append(next(iterator))
+            element = next(iterator)
+            found.append(as_rich(element) if rich else element)
         except StopIteration:
             return found, False
     return found, True
-
-
-def iterate(iterable: Any) -> Any:
-    """Return an iterator, which an asynchronous generator becomes by the way of the event loop."""
-    return iter(iterable)
 
 
 def described(how: Any, name: Any, file: Any = b"", source: Any = b"") -> dict[str, Any]:

@@ -7,13 +7,12 @@
 from __future__ import annotations
 
 import ast
-import os
 import sys
 
 try:
-    from pythonx._hints import Hints
+    from pythonx._hints import Hints, read_default
 except ImportError:
-    from _hints import Hints
+    from _hints import Hints, read_default
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _DEEPEST = 6
 
 
-class Unreadable(Exception):
+class UnreadableError(Exception):
     """A source that cannot be described: its line and what is wrong with it."""
 
 
@@ -33,7 +32,7 @@ def describe_text(source: str, file: str, name: str) -> dict[str, Any]:
     try:
         module = _Module(source, file, name, True)
         return module.describe()
-    except Unreadable as error:
+    except UnreadableError as error:
         return {"error": error.args[1], "line": error.args[0], "file": file}
 
 
@@ -46,7 +45,7 @@ def describe_module(name: str) -> dict[str, Any]:
         with open(file, encoding="utf-8") as opened:
             source = opened.read()
         described = _Module(source, file, name, False).describe()
-    except Unreadable as error:
+    except UnreadableError as error:
         return {"error": error.args[1], "line": error.args[0], "file": file}
     described["file"] = file
     return described
@@ -77,9 +76,9 @@ class _Module:
         try:
             self.tree = ast.parse(source, file)
         except SyntaxError as error:
-            raise Unreadable(error.lineno or 0, f"{type(error).__name__}: {error.msg}") from None
+            raise UnreadableError(error.lineno or 0, f"{type(error).__name__}: {error.msg}") from None
         except (ValueError, RecursionError) as error:
-            raise Unreadable(0, f"{type(error).__name__}: {error}") from None
+            raise UnreadableError(0, f"{type(error).__name__}: {error}") from None
         self.functions: dict[str, Any] = {}
         self.classes: dict[str, ast.ClassDef] = {}
         self.aliases: dict[str, ast.expr] = {}
@@ -92,7 +91,7 @@ class _Module:
 
     def _complain(self, line: int, text: str) -> None:
         if self.strict:
-            raise Unreadable(line, f"the hint {text!r} does not parse")
+            raise UnreadableError(line, f"the hint {text!r} does not parse")
 
     def _collect(self, body: list[ast.stmt]) -> None:
         for node in body:
@@ -114,7 +113,11 @@ class _Module:
     def _collect_assignment(self, node: ast.stmt) -> None:
         if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
             name, value = node.targets[0].id, node.value
-        elif isinstance(node, (ast.AnnAssign, ast.AugAssign)) and isinstance(node.target, ast.Name) and node.value:
+        elif (
+            isinstance(node, (ast.AnnAssign, ast.AugAssign))
+            and isinstance(node.target, ast.Name)
+            and node.value
+        ):
             name, value = node.target.id, node.value
         elif type(node).__name__ == "TypeAlias":
             self.aliases[node.name.id] = node.value
@@ -204,7 +207,7 @@ class _Module:
                 try:
                     with open(file, encoding="utf-8") as opened:
                         self._others[name] = _Module(opened.read(), file, name, False, self.depth + 1)
-                except (OSError, UnicodeError, Unreadable):
+                except (OSError, UnicodeError, UnreadableError):
                     pass
         return self._others[name]
 
@@ -231,12 +234,15 @@ class _Module:
         positional = [(arg, "positional_only") for arg in args.posonlyargs]
         positional += [(arg, "positional") for arg in args.args]
         defaults: list[Any] = [None] * (len(positional) - len(args.defaults)) + list(args.defaults)
-        found = [self.parameter(arg, kind, default) for (arg, kind), default in zip(positional, defaults)]
+        found = [
+            self.parameter(arg, kind, default)
+            for (arg, kind), default in zip(positional, defaults, strict=True)
+        ]
         if drop_first:
             found = found[1:]
         if args.vararg:
             found.append(self.parameter(args.vararg, "var_positional", None))
-        for arg, default in zip(args.kwonlyargs, args.kw_defaults):
+        for arg, default in zip(args.kwonlyargs, args.kw_defaults, strict=True):
             found.append(self.parameter(arg, "keyword_only", default))
         if args.kwarg:
             found.append(self.parameter(args.kwarg, "var_keyword", None))
@@ -264,7 +270,9 @@ class _Module:
                 if isinstance(inner, _FUNCTIONS):
                     if inner.name == "__init__" or (inner.name == "__new__" and init is None):
                         init = owner.describe_function(inner, True)["params"]
-                    elif not inner.name.startswith("_") and not _decorated(inner, "setter", "deleter", "overload"):
+                    elif not inner.name.startswith("_") and not _decorated(
+                        inner, "setter", "deleter", "overload"
+                    ):
                         methods[inner.name] = owner.method(inner)
         return {
             "name": name,
@@ -294,13 +302,18 @@ class _Module:
                 yield from found[0].lineage(found[1], depth + 1)
         yield self, node
 
-    def is_closed(self, node: ast.ClassDef) -> bool:
+    def is_closed(self, node: ast.ClassDef, depth: int = 0) -> bool:
         """Whether all there is to know of how an instance is made stands in the source."""
-        names = [base.id if isinstance(base, ast.Name) else "?" for base in node.bases]
-        return not node.keywords and all(
-            name in ("object", "ABC", "Protocol") or (found := self.lookup(name)) and found[0].is_closed(found[1])
-            for name in names
-        )
+        if node.keywords or depth > _DEEPEST:
+            return False
+        for base in node.bases:
+            name = base.id if isinstance(base, ast.Name) else ""
+            found = None if name == node.name else self.lookup(name)
+            if name not in ("object", "ABC", "Protocol") and not (
+                found and isinstance(found[1], ast.ClassDef) and found[0].is_closed(found[1], depth + 1)
+            ):
+                return False
+        return True
 
     def kind_of(self, node: ast.ClassDef) -> str:
         bases = {_tail(base) for _owner, part in self.lineage(node) for base in part.bases}
@@ -327,13 +340,18 @@ class _Module:
             text = ast.dump(inner.annotation)
             if "ClassVar" in text or "KW_ONLY" in text:
                 continue
-            call = inner.value if isinstance(inner.value, ast.Call) and _tail(inner.value.func) == "field" else None
+            call = (
+                inner.value
+                if isinstance(inner.value, ast.Call) and _tail(inner.value.func) == "field"
+                else None
+            )
             options = {keyword.arg: keyword.value for keyword in call.keywords} if call else {}
             init = options.get("init")
             found[inner.target.id] = {
                 "name": inner.target.id,
                 "hint": self.hints.read(inner.annotation),
-                "required": inner.value is None or bool(call and not options.keys() & {"default", "default_factory"}),
+                "required": inner.value is None
+                or bool(call and not options.keys() & {"default", "default_factory"}),
                 "init": not (isinstance(init, ast.Constant) and init.value is False),
                 "default": read_default(options.get("default", ast.Name("...")) if call else inner.value)
                 if inner.value
@@ -344,29 +362,11 @@ class _Module:
         return found
 
 
-def read_default(node: ast.expr) -> list[Any]:
-    """Return the default of a parameter: its value where it is a simple one, else its text."""
-    try:
-        value = ast.literal_eval(node)
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-        return ["text", ast.unparse(node)[:200]]
-    return default_of(value, ast.unparse(node)[:200])
-
-
-def default_of(value: object, text: str) -> list[Any]:
-    """Return the value if Elixir has it, else its text."""
-    if value is None or isinstance(value, (bool, str)):
-        return ["value", value, text]
-    if isinstance(value, int) and -(2**63) <= value < 2**63:
-        return ["value", value, text]
-    if isinstance(value, float) and value - value == 0:
-        return ["value", value, text]
-    return ["text", text]
-
-
 def _annotated(node: ast.ClassDef) -> list[Any]:
     return [
-        inner for inner in node.body if isinstance(inner, ast.AnnAssign) and isinstance(inner.target, ast.Name)
+        inner
+        for inner in node.body
+        if isinstance(inner, ast.AnnAssign) and isinstance(inner.target, ast.Name)
     ]
 
 
@@ -385,11 +385,3 @@ def _tail(node: ast.AST) -> str:
     if isinstance(node, (ast.Call, ast.Subscript)):
         return _tail(node.func if isinstance(node, ast.Call) else node.value)
     return getattr(node, "attr", getattr(node, "id", ""))
-
-
-def source_of(file: str) -> str:
-    """Return the text of a file, as Python would read it."""
-    import tokenize
-
-    with tokenize.open(os.fspath(file)) as opened:
-        return opened.read()

@@ -79,6 +79,6 @@ defmodule Pythonx.Host.OSTest do
 
     # The loader is one file of C by itself.
     assert asking -- ["c_src/loader/loader.c"] ==
-             ~w(c_src/bridge/vm/system.cpp c_src/bridge/vm/system.hpp c_src/launcher/family.c)
+             ~w(c_src/bridge/vm/system.cpp c_src/bridge/vm/system.hpp c_src/launcher/family.c c_src/launcher/sandbox.h)
   end
 end

@@ -2,9 +2,12 @@ defmodule Pythonx.Pool.ExternalTest do
   # What is believed of a term from a worker before it is made.
   use ExUnit.Case, async: true
 
-  alias Pythonx.Pool.{External, Frame}
+  alias Pythonx.Pool.{External, Frame, Reference}
 
-  defp check(bytes), do: External.check(bytes)
+  defp check(bytes) do
+    with {:ok, _content} <- External.check(bytes), do: :ok
+  end
+
   defp external(term), do: :erlang.term_to_binary(term)
 
   defp terms do
@@ -12,7 +15,7 @@ defmodule Pythonx.Pool.ExternalTest do
     numbers = [1, -5, 1_000_000, 2.5, 2 ** 100, -(2 ** 3000)]
     texts = ["x", <<1::3>>, ~c"abc", :a, :é, :日本]
     nested = [[], [1 | 2], {}, List.to_tuple(Enum.to_list(1..300)), %{a: {1, %{}}}, MapSet.new([1]), ~D[2024-01-01]]
-    numbers ++ texts ++ nested ++ [self(), make_ref(), port, fn -> port end, &String.length/1]
+    numbers ++ texts ++ nested ++ [self(), make_ref(), port]
   end
 
   test "what a VM writes is a term" do
@@ -34,11 +37,40 @@ defmodule Pythonx.Pool.ExternalTest do
     assert check(<<131>> <> String.duplicate(<<104, 255>>, 1000)) == {:error, "a damaged term"}
   end
 
-  test "compressed terms and unknown functions are refused" do
+  test "compressed terms and functions are refused" do
     assert check(:erlang.term_to_binary(String.duplicate("x", 10_000), compressed: 9)) == {:error, "a compressed term"}
-    <<head::binary-size(8), _md5::binary-size(16), rest::binary>> = external(fn -> 1 end)
-    forged = head <> <<0::128>> <> rest
-    assert check(forged) == {:error, "a function that this VM does not have"}
+    assert check(external([fn -> 1 end])) == {:error, "a function"}
+    assert check(external([&String.length/1])) == {:error, "a function"}
+  end
+
+  test "what is in it is told, in pieces as well" do
+    large = :binary.copy("x", 100_000)
+    fun = fn -> large end
+    other = spawn(fn -> :ok end)
+
+    for {term, flags} <- [
+          {[1, large, :a], []},
+          {%{large => ~D[2024-01-01], a: {large}}, [:structs]},
+          {{large, fun}, [:functions]},
+          {[%Pythonx.Object{}, large], [:structs, :objects]},
+          {[%Pythonx.Pool.Object{}, large], [:structs, :objects]},
+          {[Reference.job(1, 2), large], [:worker_references]},
+          {[Reference.function(2 ** 40 + 3), large], [:function_references]}
+        ],
+        kind <- [:functions, :worker_references, :function_references, :structs, :objects] do
+      content = External.content(:erlang.term_to_iovec(term))
+      assert {term, kind, External.any?(content, kind)} == {term, kind, kind in flags}
+    end
+
+    {_flags, pids} = External.content(:erlang.term_to_iovec([self(), self(), large, other, %{self() => 1}]))
+    known = for pid <- pids, uniq: true, do: :erlang.binary_to_term(<<131, pid::binary>>)
+    assert Enum.sort(known) == Enum.sort([self(), other])
+  end
+
+  test "references are read as they were built" do
+    assert Reference.read(Reference.job(7, 9)) == {:job, 7, 9}
+    assert Reference.read(Reference.function(2 ** 40 + 3)) == {:function, 2 ** 40 + 3}
+    assert Reference.read(make_ref()) == nil
   end
 
   test "random bytes are refused or a term, and never more" do

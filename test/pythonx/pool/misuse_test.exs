@@ -71,15 +71,6 @@ defmodule Pythonx.Pool.MisuseTest do
       error = assert_raise CrashError, fn -> Pool.eval(pool, "x", %{"x" => object}) end
       assert error.reason == :gone
     end
-
-    test "are not decoded here", %{pool: pool} do
-      {object, _} = Pool.eval(pool, "[]", %{}, decode: false)
-
-      assert_raise ArgumentError,
-                   "#{inspect(object)} lives in a worker of a pool, where Pythonx.Pool.eval/4 and Pythonx.Pool.call/5 make " <>
-                     "terms of what can be one",
-                   fn -> Pythonx.decode(object) end
-    end
   end
 
   test "options that no worker could have are refused by value" do

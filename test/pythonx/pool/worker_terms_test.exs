@@ -223,8 +223,7 @@ defmodule Pythonx.Pool.WorkerTermsTest do
       for {bytes, id} <- Enum.with_index(all, 1), do: send_frame(port, :call, id, {:worker_decode, self(), [bytes]})
 
       for {bytes, id} <- Enum.with_index(all, 1) do
-        # Functions that are gone are told in between.
-        case next(port, &(elem(&1, 0) == :reply)) do
+        case next(port, &match?({:reply, _, _}, &1)) do
           {:reply, ^id, {0, {:ok, {:ok, encoded}}}} -> assert {bytes, read(encoded)} == {bytes, read(bytes)}
           {:reply, ^id, {0, {:ok, :error}}} -> :ok
         end

@@ -11,6 +11,12 @@ defmodule Pythonx.Uv.ConfigTest do
     assert Config.parse!([pyproject_toml: "text", force: true] ++ options) == {"text", options}
   end
 
+  test "what applications ask for, with or without options" do
+    assert Config.parse!(:requirements) == {:requirements, []}
+    assert Config.parse!(requirements: true, python: "3.13", force: true) == {:requirements, [python: "3.13"]}
+    assert Config.parse!(requirements: false) == nil
+  end
+
   test "no configuration" do
     assert Config.parse!(nil) == nil
     assert Config.parse!([]) == nil
@@ -37,6 +43,11 @@ defmodule Pythonx.Uv.ConfigTest do
 
     test "does nothing without a configuration" do
       Application.delete_env(:pythonx, :uv_init)
+      assert PythonxEnvironment.run([]) == {:noop, []}
+    end
+
+    test "leaves what applications ask for to the release, which knows them all" do
+      Application.put_env(:pythonx, :uv_init, :requirements)
       assert PythonxEnvironment.run([]) == {:noop, []}
     end
 

@@ -4,7 +4,17 @@ defmodule Pythonx.Uv.OptionsTest do
   alias Pythonx.Uv.Options
 
   test "every option has a value, and nil stands for the default" do
-    expected = %{force: false, uv_version: "0.13.8", native_tls: false, python: nil, uv: nil, lock: nil, given: []}
+    expected = %{
+      force: false,
+      uv_version: "0.13.8",
+      native_tls: false,
+      python: nil,
+      uv: nil,
+      lock: nil,
+      env: %{},
+      given: []
+    }
+
     assert Options.validate!([]) == expected
     assert Options.validate!(uv_version: nil, native_tls: nil, python: nil, force: nil, uv: nil, lock: nil) == expected
   end
@@ -16,6 +26,16 @@ defmodule Pythonx.Uv.OptionsTest do
 
     assert_raise ArgumentError, ~r/\Aunknown keys \[:foo\] in /, fn ->
       Options.validate!(foo: 1, uv: "/uv", force: true)
+    end
+  end
+
+  test "environment variables are names and values" do
+    assert Options.validate!(env: [{"A", "1"}, {"B", nil}]).env == %{"A" => "1", "B" => nil}
+
+    for env <- [%{"A=B" => "1"}, %{"" => "1"}, %{a: "1"}, %{"A" => 1}, %{"A" => "\0"}, "A=1", [A: "1"]] do
+      assert_raise ArgumentError,
+                   "expected :env to be a map or list of names and values, both strings, got: #{inspect(env)}",
+                   fn -> Options.validate!(env: env) end
     end
   end
 
