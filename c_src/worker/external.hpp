@@ -6,6 +6,7 @@
 
 #include <sys/uio.h>
 
+#include <exception>
 #include <vector>
 
 #include "heap.hpp"
@@ -68,7 +69,7 @@ enum class Decoded {
 Decoded decode_term(Env* env, const Input& input, Term* out, std::size_t* used);
 
 // What a term takes beyond what there may be.
-class TooLarge {};
+class TooLarge : public std::exception {};
 
 // Bytes, a part of which lies elsewhere: long binaries are not copied.
 class Output {

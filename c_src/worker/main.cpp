@@ -6,15 +6,19 @@
 // other way. So nothing that the library does is written twice.
 //
 // The launcher (c_src/launcher) starts it, with the connection on descriptors 3 and 4.
-#include <sys/types.h>
-
-#include <new>
+#include <cstdlib>
+#include <exception>
 
 #include "calls.hpp"
 #include "connection.hpp"
 
 int main() {
   using namespace pythonx::worker;
-  open_connection();
-  read_frames(handle_frame);
+  try {
+    open_connection();
+    read_frames(handle_frame);
+  } catch (const std::exception&) {
+    // There is no memory for what came, nor maybe for saying so.
+    std::_Exit(1);
+  }
 }

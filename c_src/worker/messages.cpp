@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <cstdio>
+#include <cstdlib>
 
 #include "atoms.hpp"
 #include "connection.hpp"
@@ -79,11 +80,11 @@ void send_result(std::uint32_t call, bool raised, Term term) {
 std::size_t memory_in_use() {
   std::FILE* file = std::fopen("/proc/self/statm", "re");
   if (file == nullptr) return 0;
-  unsigned long pages = 0;
   // All, resident, shared, text, libraries, data.
-  const int count = std::fscanf(file, "%*s %*s %*s %*s %*s %lu", &pages);
+  char pages[32] = "";
+  const int count = std::fscanf(file, "%*s %*s %*s %*s %*s %31s", pages);
   std::fclose(file);
-  return count == 1 ? pages * static_cast<std::size_t>(sysconf(_SC_PAGESIZE)) : 0;
+  return count == 1 ? std::strtoul(pages, nullptr, 10) * static_cast<std::size_t>(sysconf(_SC_PAGESIZE)) : 0;
 }
 
 bool limit_memory(std::size_t bytes) {

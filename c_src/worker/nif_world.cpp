@@ -150,7 +150,8 @@ int enif_thread_type() { return is_reader() ? ERL_NIF_THR_NORMAL_SCHEDULER : ERL
 int enif_set_option(ErlNifEnv*, ErlNifOption option, ...) {
   if (option != ERL_NIF_OPT_ON_HALT) return -1;
   va_list arguments;
-  va_start(arguments, option);
+  // As erl_nif.h has it.
+  va_start(arguments, option);  // NOLINT(clang-diagnostic-varargs)
   set_on_halt(va_arg(arguments, void (*)(void*)));
   va_end(arguments);
   return 0;
