@@ -19,7 +19,7 @@ defmodule Pythonx.Files do
   # An application is not loaded yet when Python starts before it, as it does where the one depends on Pythonx. But its
   # code is on the code path.
   defp of_applications do
-    own = Application.app_dir(:pythonx, "ebin")
+    own = :pythonx |> Application.app_dir("ebin") |> Path.expand()
 
     for ebin <- :code.get_path(),
         ebin = Path.expand(ebin),

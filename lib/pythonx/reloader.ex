@@ -39,6 +39,8 @@ defmodule Pythonx.Reloader do
 
     * Functions and classes that the file does not define any more are gone. Other names stay.
 
+  The workers of a `Pythonx.Pool`, and interpreters of `Pythonx.Interpreter`, go on with what they have imported.
+
   A new version that raises changes nothing: the module goes on as it was, and a warning in the log says why. It is tried
   again when the file changes again.
   '''

@@ -237,6 +237,16 @@ defmodule Pythonx.ModuleTest do
     end
   end
 
+  test "options say how results without a hint are decoded, and how long a call may take", %{tmp_dir: dir} do
+    text =
+      "import datetime, time\\ndef day(): return datetime.date(2024, 1, 31)\\ndef wait(s): time.sleep(s)\\ndef f(): pass"
+
+    {[{module, _}], []} = compile(~s|use Pythonx.Module, text: "#{text}", types: :rich, timeout: 50, except: [:f]|, dir)
+    assert module.day() == ~D[2024-01-31]
+    assert %Pythonx.TimeoutError{timeout: 50} = raised(fn -> module.wait(60) end)
+    refute function_exported?(module, :f, 0)
+  end
+
   describe "classes" do
     test "are structs around an object" do
       alias Shapes.Stack

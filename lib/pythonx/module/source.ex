@@ -85,8 +85,9 @@ defmodule Pythonx.Module.Source do
   # The source comes by a file, as `System.cmd/3` writes to no standard input.
   defp run(python, arguments, source) do
     script = Application.app_dir(:pythonx, "priv/python/pythonx/_describe.py")
-    path = Path.join(System.tmp_dir!(), "pythonx-#{System.pid()}-#{System.unique_integer([:positive])}.py")
-    File.write!(path, source)
+    path = Path.join(System.tmp_dir!(), "pythonx-#{Base.encode32(:crypto.strong_rand_bytes(10), padding: false)}.py")
+    # Others may write in this folder: a file that is there is none of ours.
+    File.write!(path, source, [:exclusive])
 
     try do
       # What it imports may say something on standard error.
