@@ -20,7 +20,7 @@ defmodule Pythonx.Info do
       lock: lock,
       packages: packages(running["packages"]),
       requirements: for(declared <- State.owners(), do: Map.take(declared, [:owner, :dependencies, :requires_python])),
-      added: for({folder, _owners} <- Enum.reverse(State.added()), do: folder)
+      added: for(%{site_packages: folder} <- Enum.reverse(State.added()), do: folder)
     }
   end
 

@@ -203,6 +203,14 @@ defmodule Pythonx.Uv do
   @doc "What this VM was started with, for `prepare/3`; `nil` if it was not started by uv_init."
   @spec started_with() :: {String.t() | Existing.source(), private? :: boolean(), keyword()} | nil
   def started_with do
+    # What was added last holds all that libraries have asked for before.
+    case State.requirements?() && State.added() do
+      [%{toml: toml, opts: opts} | _earlier] -> {toml, false, opts}
+      _nothing -> started_with_project()
+    end
+  end
+
+  defp started_with_project do
     with %{pyproject_toml: toml, opts: opts, install_paths: paths} when is_binary(toml) <- State.get() do
       private = Project.new(toml, true, Options.validate!(opts))
       {toml, List.last(paths) == private.dir, opts}

@@ -77,6 +77,12 @@ defmodule Pythonx.RequirementsTest do
     assert run(vm, files) == before
     assert [added] = run(vm, "Pythonx.info().added")
     assert String.starts_with?(added, c.cache)
+
+    # A pool that is started now has the same.
+    assert run(vm, """
+           {:ok, pool} = Pythonx.Pool.start_link(size: 1)
+           Pythonx.Pool.eval(pool, "import frame, paint\\n[frame.version, paint.version]", %{})
+           """) == {["1.0", "1.0"], %{}}
   end
 
   test "what is not imported yet may get another version", c do

@@ -40,7 +40,7 @@ defmodule Pythonx.Requirements.Addition do
     all = pins(running["packages"])
 
     case make(wanted, all, running) do
-      {:ok, site_packages} -> put!(site_packages, false, missing)
+      {:ok, made} -> put!(made, false, missing)
       {:error, said} -> if own?, do: replace!(wanted, missing, running, said), else: refuse!(missing, running, said)
     end
   end
@@ -56,8 +56,8 @@ defmodule Pythonx.Requirements.Addition do
     attempt = if imported == running["packages"], do: {:error, said}, else: make(wanted, pins(imported), running)
 
     case attempt do
-      {:ok, site_packages} ->
-        put!(site_packages, true, missing)
+      {:ok, made} ->
+        put!(made, true, missing)
 
       {:error, said} ->
         check_together!(wanted, running)
@@ -71,15 +71,15 @@ defmodule Pythonx.Requirements.Addition do
     Pythonx.Requirements.explained(wanted, fn -> Uv.resolve!(toml, opts, quiet?: true) end)
   end
 
-  defp put!(site_packages, first?, missing) do
+  defp put!({site_packages, toml, opts}, first?, missing) do
     Running.add!(site_packages, first?)
-    State.note(added: [{site_packages, missing} | State.added()])
+    State.note(added: [%{site_packages: site_packages, owners: missing, toml: toml, opts: opts} | State.added()])
   end
 
   # An error is returned if it comes from the versions that are there, and raised if it is another.
   defp make(owners, pins, running) do
     {toml, opts} = project(owners, pins, running)
-    {:ok, Uv.site_packages!(toml, opts)}
+    {:ok, {Uv.site_packages!(toml, opts), toml, opts}}
   rescue
     error in RuntimeError ->
       if error.message =~ "No solution" and Enum.any?(pins, &String.contains?(error.message, &1)),

@@ -52,12 +52,12 @@ defmodule Pythonx.Uv.State do
   @spec requirements?() :: boolean()
   def requirements?, do: notes().requirements?
 
-  @spec added() :: [{String.t(), [Declared.t()]}]
+  @spec added() :: [%{site_packages: String.t(), owners: [Declared.t()], toml: String.t(), opts: keyword()}]
   def added, do: notes().added
 
   @doc "Those for whom something was added while Python ran."
   @spec added_owners() :: [Declared.t()]
-  def added_owners, do: Enum.flat_map(added(), &elem(&1, 1))
+  def added_owners, do: Enum.flat_map(added(), & &1.owners)
 
   @doc "The options that hold for other environments as well."
   @spec options() :: keyword()
