@@ -212,7 +212,8 @@ class Reader {
 
   static void take_wake() {
     char bytes[64];
-    woken.store(false, std::memory_order_release);
+    // Reads what the last producer has written too, so its news is seen by the look that follows: a store could be overtaken by it.
+    woken.exchange(false, std::memory_order_acq_rel);
     while (read(wake_pipe[0], bytes, sizeof(bytes)) > 0) {
     }
   }
