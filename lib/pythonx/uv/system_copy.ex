@@ -56,7 +56,7 @@ defmodule Pythonx.Uv.SystemCopy do
 
     copy_file!(python.libpython, Path.join([to, "lib", Path.basename(python.libpython)]))
     copy_file!(python.executable, Path.join([to, "bin", program(python)]))
-    copy_tree!(python.headers, Path.join([to, "include", name]))
+    if python.headers, do: copy_tree!(python.headers, Path.join([to, "include", name]))
     make_relocatable!(Path.join([to, "bin", program(python)]), Path.dirname(python.libpython))
   end
 

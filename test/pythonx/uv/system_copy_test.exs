@@ -40,6 +40,12 @@ defmodule Pythonx.Uv.SystemCopyTest do
     assert output!(copy.executable, ["-I", "-c", code]) == "#{root} True False\n"
   end
 
+  test "of a Python without headers is one without headers", %{python: python, pythons: pythons} do
+    assert {:ok, copy} = make(%{python | headers: nil}, pythons)
+    assert copy.headers == nil
+    assert Python.embeddable(copy) == :without_headers
+  end
+
   test "leaves out what running does not need, and nobody's packages come along", %{python: python, pythons: pythons} do
     {:ok, copy} = make(python, pythons)
     library = Path.join([copy.prefix, "lib", "python#{Python.short_version(python)}"])
