@@ -88,6 +88,14 @@ def source_hash(folder: Path) -> str:
     return sha256("".join(lines).encode())
 
 
+def bridge_hash(folder: Path) -> str:
+    """The same of the bridge and of the workers beside it; as Pythonx.Boot.Bridge.Compiler.bridge_hash/1."""
+    workers = folder.parent / "worker"
+    files = [(path, folder / path) for path in source_files(folder)]
+    files += [(f"worker/{path}", workers / path) for path in source_files(workers)]
+    return sha256("".join(f"{sha256(file.read_bytes())}  {path}\n" for path, file in files).encode())
+
+
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
@@ -136,7 +144,7 @@ class Builder:
 
     def key(self, *parts: str) -> str:
         """Of everything that a file is made of, wherever it is made."""
-        ours = [(HERE / name).read_text() for name in ("exports.map", "new_macos.cpp")]
+        ours = [(HERE / name).read_text() for name in ("exports.map", "new.cpp")]
         text = repr((self.zig_version, headers.ERLANG_SHA256, ours, parts))
         for place in (HERE, self.work, self.zig.parent):
             text = text.replace(str(place), "")
@@ -174,19 +182,20 @@ class Builder:
         """What the Makefiles take from the command line, where they know this system only."""
         mapped = [f"-ffile-prefix-map={self.work}=.", f"-ffile-prefix-map={self.zig.parent}=."]
         compile_flags = shlex.join([*mapped, "-fno-sanitize=undefined", "-g0"])
+        own_new = [
+            "-O2",
+            "-fvisibility-global-new-delete=force-hidden",
+            *shlex.split(compile_flags),
+            str(HERE / "new.cpp"),
+        ]
         if not exports:
-            shared, link = "", ["-s"]
+            shared, link = "", ["-s", *(own_new if name == "worker" else [])]
         elif platform.macos:
             # This linker has no list of exported symbols: all that is exported otherwise is hidden.
             shared = "-shared -undefined dynamic_lookup"
             link = ["-s", f"-Wl,-install_name,{name}"]
             if name == "bridge.so":
-                link += [
-                    "-fvisibility-global-new-delete=force-hidden",
-                    *mapped,
-                    "-g0",
-                    str(HERE / "new_macos.cpp"),
-                ]
+                link += own_new
         else:
             shared, link = (
                 "-shared -Wl,-z,nodelete",
@@ -217,11 +226,22 @@ class Builder:
         built = self.built(self.work / f"{tag}-{key}", "bridge.so", flags, SOURCES / "bridge", minor)
         (theirs,) = self.pybind11.glob("pybind11-*.dist-info/**/LICENSE")
         licences = {"LICENSE": ROOT / "LICENSE", "LICENSE.pybind11": theirs}
-        made = wheel.write(DIST, self.version, tag, built.read_bytes(), licences)
+        made = wheel.write(
+            DIST, self.version, tag, built.read_bytes(), licences, self.worker(platform).read_bytes()
+        )
         say(
             f"{made.path.relative_to(ROOT)}: {made.path.stat().st_size} bytes, the library {built.stat().st_size}"
         )
         return made
+
+    def worker(self, platform: Platform) -> Path:
+        """The program of a pool's workers. The bridge finds in it what it looks for in a VM."""
+        flags = self.flags(platform, "worker", exports=False)
+        flags["EXPORTS"] = "" if platform.macos else "-rdynamic"
+        key = self.key(source_hash(SOURCES / "worker"), platform.name, repr(flags))
+        return self.built(
+            self.work / f"worker-{platform.name}-{key}", "worker", flags, SOURCES / "worker", None
+        )
 
     def native(self, platform: Platform) -> None:
         """The loader and the launcher, into priv."""
@@ -259,7 +279,7 @@ def main() -> None:
     for path in DIST.glob("*.whl"):
         if path not in kept:
             path.unlink()
-    wheel.write_lock(PRIV / "bridge.lock", builder.version, source_hash(SOURCES / "bridge"), made)
+    wheel.write_lock(PRIV / "bridge.lock", builder.version, bridge_hash(SOURCES / "bridge"), made)
     say(f"priv/bridge.lock pins {len(made)} wheels in dist/")
 
 

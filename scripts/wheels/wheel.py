@@ -22,6 +22,7 @@ class Wheel:
     path: Path
     tag: str
     library_sha256: str
+    worker_sha256: str = ""
 
     @property
     def sha256(self) -> str:
@@ -29,13 +30,22 @@ class Wheel:
         return hashlib.sha256(self.path.read_bytes()).hexdigest()
 
 
-def write(folder: Path, version: str, tag: str, library: bytes, licences: dict[str, Path]) -> Wheel:
+def write(
+    folder: Path,
+    version: str,
+    tag: str,
+    library: bytes,
+    licences: dict[str, Path],
+    worker: bytes | None = None,
+) -> Wheel:
     info = f"{PACKAGE}-{version}.dist-info"
     metadata = (
         f"Metadata-Version: 2.1\nName: {NAME}\nVersion: {version}\nSummary: {SUMMARY}\nLicense: Apache-2.0\n"
     )
     metadata += "".join(f"License-File: {name}\n" for name in licences)
     entries = {f"{PACKAGE}/__init__.py": f'"""{SUMMARY}."""\n'.encode(), f"{PACKAGE}/bridge.so": library}
+    if worker:
+        entries[f"{PACKAGE}/worker"] = worker
     entries |= {f"{info}/licenses/{name}": path.read_bytes() for name, path in licences.items()}
     entries[f"{info}/METADATA"] = metadata.encode()
     entries[f"{info}/WHEEL"] = (
@@ -47,7 +57,8 @@ def write(folder: Path, version: str, tag: str, library: bytes, licences: dict[s
     with zipfile.ZipFile(path, "w") as archive:
         for name, data in entries.items():
             archive.writestr(entry(name), data, compresslevel=9)
-    return Wheel(path, tag, hashlib.sha256(library).hexdigest())
+    worker_sha256 = hashlib.sha256(worker).hexdigest() if worker else ""
+    return Wheel(path, tag, hashlib.sha256(library).hexdigest(), worker_sha256)
 
 
 def digest(data: bytes) -> str:
@@ -58,7 +69,7 @@ def entry(name: str) -> zipfile.ZipInfo:
     info = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
     info.compress_type = zipfile.ZIP_DEFLATED
     info.create_system = 3
-    info.external_attr = (0o100755 if name.endswith(".so") else 0o100644) << 16
+    info.external_attr = (0o100755 if name.endswith((".so", "/worker")) else 0o100644) << 16
     return info
 
 
@@ -67,7 +78,10 @@ def write_lock(path: Path, version: str, sources: str, wheels: list[Wheel]) -> N
     lines = [
         "# The wheels that Pythonx takes its bridge from. Written by `make wheels`, not by hand.",
         f"# sources: {sources}",
-        *(f"# wheel: {wheel.tag} {wheel.sha256} {wheel.library_sha256}" for wheel in wheels),
+        *(
+            f"# wheel: {wheel.tag} {wheel.sha256} {wheel.library_sha256} {wheel.worker_sha256}".rstrip()
+            for wheel in wheels
+        ),
         " \\\n".join([f"{NAME}=={version}", *(f"    --hash=sha256:{wheel.sha256}" for wheel in wheels)]),
     ]
     path.write_text("".join(f"{line}\n" for line in lines))

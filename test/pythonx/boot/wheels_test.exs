@@ -134,6 +134,18 @@ defmodule Pythonx.Boot.WheelsTest do
       assert ensure(tag, opts, "/no/python") == {path, ""}
     end
 
+    test "brings the program of the workers, which is pinned too", %{opts: opts, tag: tag, links: links} do
+      wheel = wheel!(links, full_tag(tag), "the library", "the worker")
+      pin!(opts, [%{wheel | worker_sha256: String.duplicate("0", 64)}])
+      assert forced(tag, opts) =~ "is not the one that priv/bridge.lock pins"
+      assert left_behind(opts) == []
+
+      pin!(opts, [wheel])
+      {path, _printed} = ensure(tag, opts)
+      assert File.read!(Bridge.Compiler.worker_path(path <> ".so")) == "the worker"
+      assert left_behind(opts) |> Enum.sort() == [Path.basename(path) <> ".so", Path.basename(path) <> ".worker"]
+    end
+
     test "is found in the folder that the configuration names", %{opts: opts, tag: tag, links: links} do
       System.delete_env("PYTHONX_NATIVE_FIND_LINKS")
       Application.put_env(:pythonx, :native, find_links: links)
@@ -418,12 +430,12 @@ defmodule Pythonx.Boot.WheelsTest do
     import pathlib, build, wheel
     file = pathlib.Path("LICENSE")
     made = [wheel.Wheel(file, f"cp31{n}-cp31{n}{t}-{p.tag}", "0" * 64) for p in build.PLATFORMS for n, t in ((3, ""), (4, "t"))]
-    wheel.write_lock(pathlib.Path(sys.argv[1]), "0.4.11", build.source_hash(build.SOURCES / "bridge"), made)
+    wheel.write_lock(pathlib.Path(sys.argv[1]), "0.4.11", build.bridge_hash(build.SOURCES / "bridge"), made)
     """
 
     {"", 0} = System.cmd(python!(), ["-B", "-c", code, lock])
     assert %{sources: sources, wheels: wheels} = Wheels.read_lock!(lock)
-    assert sources == Bridge.Compiler.source_hash("c_src/bridge")
+    assert sources == Bridge.Compiler.bridge_hash("c_src/bridge")
 
     assert Enum.sort(Map.keys(wheels)) ==
              Enum.sort(for tag <- ["cp313", "cp314t"], name <- Platform.names(), do: {tag, name})

@@ -15,16 +15,18 @@ defmodule Pythonx.Boot.Bridge.Wheels do
 
   @package "pythonx-native"
   @library "pythonx_native/bridge.so"
+  @worker "pythonx_native/worker"
 
   @enforce_keys [:file, :version, :platform_tag, :sha256, :library_sha256]
-  defstruct @enforce_keys
+  defstruct @enforce_keys ++ [:worker_sha256]
 
   @type t :: %__MODULE__{
           file: String.t(),
           version: String.t(),
           platform_tag: String.t(),
           sha256: String.t(),
-          library_sha256: String.t()
+          library_sha256: String.t(),
+          worker_sha256: String.t() | nil
         }
 
   @typedoc "What a lock says: the hash of the sources, and the wheels by the tag of their Python and their platform."
@@ -44,17 +46,17 @@ defmodule Pythonx.Boot.Bridge.Wheels do
   defp parse(text) do
     with [_, sources] <- Regex.run(~r/^# sources: ([0-9a-f]{64})$/m, text),
          [_, version] <- Regex.run(~r/^#{@package}==(\S+)/m, text) do
-      lines = Regex.scan(~r/^# wheel: (\w+)-(\w+)-(\w+) ([0-9a-f]{64}) ([0-9a-f]{64})$/m, text)
+      lines = Regex.scan(~r/^# wheel: (\w+)-(\w+)-(\w+) ([0-9a-f]{64}) ([0-9a-f]{64})(?: ([0-9a-f]{64}))?$/m, text)
       %{sources: sources, wheels: for([_ | fields] <- lines, into: %{}, do: wheel(version, fields))}
     else
       _other -> nil
     end
   end
 
-  defp wheel(version, [python, abi, platform_tag, sha256, library_sha256]) do
+  defp wheel(version, [python, abi, platform_tag, sha256, library_sha256 | worker]) do
     file = "pythonx_native-#{version}-#{python}-#{abi}-#{platform_tag}.whl"
     fields = [file: file, version: version, platform_tag: platform_tag, sha256: sha256, library_sha256: library_sha256]
-    {{abi, Platform.from_tag(platform_tag)}, struct!(__MODULE__, fields)}
+    {{abi, Platform.from_tag(platform_tag)}, struct!(__MODULE__, [worker_sha256: List.first(worker)] ++ fields)}
   end
 
   @doc "The wheel for a Python and a platform, or why there is none, as the rest of a sentence."
@@ -76,7 +78,8 @@ defmodule Pythonx.Boot.Bridge.Wheels do
   def name(wheel, tag), do: "#{tag}-#{binary_part(wheel.library_sha256, 0, 16)}"
 
   @doc """
-  Gets the library of a wheel, which is put in place at `path` when it is whole. The error is the rest of a sentence.
+  Gets the library of a wheel, which is put in place at `path` when it is whole, after the program of the workers, which lies
+  beside it. The error is the rest of a sentence.
 
   `python` is an executable of that Python. `platform` is another than this one, or `nil`. The caller holds the lock.
   """
@@ -90,9 +93,11 @@ defmodule Pythonx.Boot.Bridge.Wheels do
 
     try do
       with :ok <- if(platform, do: :ok, else: check_libc(wheel, python)),
-           {:ok, library} <- library(wheel, Choice.find_links!(), temporary, python, platform, uv),
-           :ok <- check_library(wheel, library),
-           do: Cache.write_atomically!(path, library, 0o755)
+           {:ok, [library | worker]} <- contents(wheel, Choice.find_links!(), temporary, python, platform, uv),
+           :ok <- check_library(wheel, library, worker) do
+        for program <- worker, do: Cache.write_atomically!(Compiler.worker_path(path), program, 0o755)
+        Cache.write_atomically!(path, library, 0o755)
+      end
     after
       File.rm_rf(temporary)
     end
@@ -112,27 +117,47 @@ defmodule Pythonx.Boot.Bridge.Wheels do
 
   defp number(version, separator), do: version |> String.split(separator) |> Enum.map(&String.to_integer/1)
 
-  defp library(wheel, {place, who}, temporary, python, platform, uv) do
+  # What a wheel of ours has, first the library.
+  defp names(wheel), do: if(wheel.worker_sha256, do: [@library, @worker], else: [@library])
+
+  defp contents(wheel, {place, who}, temporary, python, platform, uv) do
     if place =~ ~r{\A\w+://},
       do: by_uv(wheel, ["--no-index", "--find-links", place], temporary, python, platform, uv),
       else: from_folder(wheel, Path.expand(place), who)
   end
 
-  defp library(wheel, nil, temporary, python, platform, uv), do: by_uv(wheel, [], temporary, python, platform, uv)
+  defp contents(wheel, nil, temporary, python, platform, uv), do: by_uv(wheel, [], temporary, python, platform, uv)
 
   defp from_folder(wheel, folder, who) do
     path = Path.join(folder, wheel.file)
 
     with {:ok, content} <- File.read(path),
          {:pinned, true} <- {:pinned, Compiler.sha256(content) == wheel.sha256},
-         {:ok, [{_name, library}]} <- :zip.unzip(content, [:memory, {:file_list, [String.to_charlist(@library)]}]) do
-      {:ok, library}
+         {:ok, files} <- :zip.unzip(content, [:memory, {:file_list, Enum.map(names(wheel), &String.to_charlist/1)}]),
+         {:ok, _contents} = read <- read_all(wheel, &fetch_entry(files, &1)) do
+      read
     else
       {:pinned, false} -> {:error, "#{path} is not the wheel that priv/bridge.lock pins, its SHA-256 differs"}
       {:error, :enoent} -> {:error, "the folder #{folder} of #{who} has no #{wheel.file}"}
+      {:error, "the wheel " <> _reason} = error -> error
       {:error, reason} -> {:error, "#{path} cannot be read: #{:file.format_error(reason)}"}
-      {:ok, _other} -> {:error, "#{path} has no #{@library}"}
     end
+  end
+
+  defp fetch_entry(files, name) do
+    case List.keyfind(files, String.to_charlist(name), 0) do
+      {_name, content} -> {:ok, content}
+      nil -> {:error, :enoent}
+    end
+  end
+
+  defp read_all(wheel, read) do
+    Enum.reduce_while(names(wheel), {:ok, []}, fn name, {:ok, before} ->
+      case read.(name) do
+        {:ok, content} -> {:cont, {:ok, before ++ [content]}}
+        {:error, reason} -> {:halt, {:error, "the wheel #{wheel.file} has no #{name}: #{:file.format_error(reason)}"}}
+      end
+    end)
   end
 
   # The settings of the user for the index, the network and the cache count, those for other installations do not. The empty
@@ -153,7 +178,7 @@ defmodule Pythonx.Boot.Bridge.Wheels do
 
     with {:ok, uv} <- if(uv, do: {:ok, uv}, else: Uv.find_uv()),
          {:ok, _output, 0} <- run(uv, args, temporary) do
-      read(Path.join([temporary, "target", @library]))
+      read_all(wheel, &File.read(Path.join([temporary, "target", &1])))
     else
       {:ok, output, _status} -> {:error, "uv could not install #{wheel.file}: #{sentence(output)}"}
       {:error, reason} -> {:error, "uv could not be had to install #{wheel.file}: #{reason}"}
@@ -179,11 +204,6 @@ defmodule Pythonx.Boot.Bridge.Wheels do
     end
   end
 
-  defp read(path) do
-    with {:error, reason} <- File.read(path),
-         do: {:error, "the wheel has no #{@library}: #{:file.format_error(reason)}"}
-  end
-
   # What uv says, which is several lines, as one.
   defp sentence(output) do
     lines =
@@ -207,8 +227,10 @@ defmodule Pythonx.Boot.Bridge.Wheels do
     end
   end
 
-  defp check_library(wheel, library) do
-    if Compiler.sha256(library) == wheel.library_sha256,
+  defp check_library(wheel, library, worker) do
+    sums = Enum.map([library | worker], &Compiler.sha256/1)
+
+    if sums == [wheel.library_sha256 | List.wrap(wheel.worker_sha256)],
       do: :ok,
       else: {:error, "the library in #{wheel.file} is not the one that priv/bridge.lock pins, its SHA-256 differs"}
   end

@@ -1,8 +1,9 @@
-// For the bridge on macOS: `operator new` and `operator delete` that are its own.
+// `operator new` and `operator delete` that are the bridge's own on macOS, and the worker's everywhere.
 //
-// Those of the libc++ that is linked into it are weak, and the one thing beside `nif_init` that would be exported (zig's linker has
-// no list of exported symbols). The dynamic linker would put those of the system's libc++ in their place, whose `bad_alloc` no
-// `catch` of this library knows. These are hidden, by -fvisibility-global-new-delete=force-hidden.
+// Those of the libc++ that is linked in are weak and would be exported: by the bridge where zig's linker has no list of exported
+// symbols, by the worker as it is a program in which libraries look for symbols. On macOS the system's libc++ would take their
+// place, and in a worker they would take that of others' libraries. Either way there would be a `bad_alloc` that no `catch` of
+// who has asked for memory knows. These are hidden, by -fvisibility-global-new-delete=force-hidden.
 #include <cstdlib>
 #include <new>
 
