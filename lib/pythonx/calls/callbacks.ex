@@ -22,15 +22,15 @@ defmodule Pythonx.Calls.Callbacks do
   @in_worker :"$pythonx_in_worker"
 
   @spec start_link(term()) :: GenServer.on_start()
-  def start_link(home: home), do: GenServer.start_link(__MODULE__, home)
+  def start_link(:of_worker), do: GenServer.start_link(__MODULE__, nil)
   def start_link(_opts), do: GenServer.start_link(__MODULE__, nil, name: __MODULE__)
 
   # `calls` and `handlers` hold the same entries, by the id of the call and by the handler's pid. `monitors` are those of
   # callers, with the handlers that end with them.
   @impl true
-  def init(home) do
+  def init(nil) do
     Process.flag(:trap_exit, true)
-    {:ok, %{handlers: %{}, calls: %{}, monitors: %{}, home: home}}
+    {:ok, %{handlers: %{}, calls: %{}, monitors: %{}}}
   end
 
   @impl true

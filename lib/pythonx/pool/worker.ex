@@ -166,7 +166,7 @@ defmodule Pythonx.Pool.Worker do
     Process.flag(:trap_exit, true)
     Process.monitor(pool)
     creation = rem(System.unique_integer([:positive]), 0xFFFFFFFE) + 1
-    {:ok, callbacks} = Callbacks.start_link(home: {self(), pool})
+    {:ok, callbacks} = Callbacks.start_link(:of_worker)
     port = options |> Command.build(plan) |> open_port()
     timer = Process.send_after(self(), :boot_timeout, options.boot_timeout)
     state = %__MODULE__{pool: pool, options: options, plan: plan, port: port, creation: creation, callbacks: callbacks}
