@@ -135,6 +135,7 @@ lint: ## check the format and the style of Elixir, C, C++ and Python
 	$(ENV); includes=$$(mix pythonx.build --make-env --python "$${PYTHONX_TEST_PYTHON:-python3}" | tail -n 1); \
 	eval "env $$includes $(MAKE) -C c_src/loader tidy"; \
 	$(MAKE) -C c_src/launcher tidy; \
+	eval "env $$includes $(MAKE) -C c_src/worker -j$$(getconf _NPROCESSORS_ONLN) tidy"; \
 	eval "env $$includes $(MAKE) -C c_src/bridge -j$$(getconf _NPROCESSORS_ONLN) tidy"
 
 format: ## format Elixir, C, C++ and Python
