@@ -17,7 +17,8 @@ defmodule Pythonx.Bench.Modules do
     # Outside of the limit of an example.
     Pythonx.import_module(name)
     {:ok, description} = Source.imported(python, name)
-    description = %{description | "classes" => Enum.map(description["classes"], &%{&1 | "methods" => []})}
+    classes = for class <- sample(description["classes"]), do: %{class | "methods" => []}
+    description = %{description | "functions" => sample(description["functions"]), "classes" => classes}
     settings = Generated.settings(name, [], "Generated." <> Macro.camelize(String.replace(name, ".", "_")))
     generated = Generated.build(description, settings)
     [{module, _binary} | _] = compile(generated.text)
@@ -31,6 +32,9 @@ defmodule Pythonx.Bench.Modules do
     outcomes = for {item, key} <- items, do: {item["name"], try_example(name, item, key, defined[item["name"]], tools)}
     report(name, description, items, defined, outcomes)
   end
+
+  # SAMPLE=8 takes every eighth, where there is little time.
+  defp sample(items), do: Enum.take_every(items, String.to_integer(System.get_env("SAMPLE", "1")))
 
   defp compile(text) do
     {result, _diagnostics} = Code.with_diagnostics(fn -> Code.compile_string(text, "generated.ex") end)
