@@ -1,6 +1,6 @@
 defmodule Pythonx.ModuleCompileTest do
   # What the compiler is told of modules from Python, and what it says of bad ones.
-  use Pythonx.Case, async: false
+  use Pythonx.CompileCase, async: false
 
   alias Pythonx.Module.Source
 
@@ -14,26 +14,6 @@ defmodule Pythonx.ModuleCompileTest do
     def anything(**options): return options
     def needs(*, key): return key
     """
-  end
-
-  # What a project's compiler writes, and one of tests does not.
-  setup do
-    before = for option <- [:docs, :debug_info], do: {option, Code.get_compiler_option(option)}
-    for {option, _value} <- before, do: Code.put_compiler_option(option, true)
-    on_exit(fn -> for {option, value} <- before, do: Code.put_compiler_option(option, value) end)
-  end
-
-  # A module as somebody would compile it, with what the compiler says.
-  defp compile(body, dir, name \\ "Compiled#{System.unique_integer([:positive])}") do
-    file = Path.join(dir, "compiled.ex")
-
-    Code.with_diagnostics(fn ->
-      try do
-        Code.compile_string("defmodule #{name} do\n  #{body}\nend\n", file)
-      rescue
-        error -> error
-      end
-    end)
   end
 
   defp refusal(body, dir) do
