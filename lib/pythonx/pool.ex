@@ -47,7 +47,9 @@ defmodule Pythonx.Pool do
   the report of a crash; descriptor 0 is empty.
 
   Each evaluation has a namespace of its own, in which the globals that `:init` left are defined. The interpreter itself
-  (imported modules, `os.environ`) is shared by those that follow in the same worker.
+  (imported modules, `os.environ`) is shared by those that follow in the same worker. What code leaves in
+  context variables, or on its thread, is the calling process's own, as in the VM, and each worker has its own of that: the next
+  evaluation of that process may find it, one of another process never does, and begins with what `:init` has set.
 
   ## What can go wrong
 

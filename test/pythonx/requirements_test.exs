@@ -66,7 +66,8 @@ defmodule Pythonx.RequirementsTest do
     run(vm, "Pythonx.eval(\"import paint\", %{})")
 
     files =
-      "Path.wildcard(hd(tl(Pythonx.install_paths())) <> \"/**\", match_dot: true) |> Enum.map(&{&1, File.stat!(&1).mtime})"
+      "for path <- Path.wildcard(hd(tl(Pythonx.install_paths())) <> \"/**\", match_dot: true), " <>
+        "not String.contains?(path, \"__pycache__\"), do: {path, File.stat!(path).mtime}"
 
     before = run(vm, files)
 
