@@ -82,6 +82,8 @@ defmodule Pythonx.Files do
 
   def tell!(folders) do
     NIF.call("call_internal", {"pythonx._files", "add", {folders, bytecode()}})
+    # The process that starts an application waits for ever, and would have the handle of the result for as long.
+    :erlang.garbage_collect()
     :ok
   end
 

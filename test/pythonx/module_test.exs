@@ -300,6 +300,7 @@ defmodule Pythonx.ModuleTest do
     File.write!(file, "from . import factor\ndef scale(x): return factor * x")
     File.write!(Path.join(project, "priv/python/statistics.py"), "def mine(): return 1")
     Code.prepend_path(Path.join(project, "ebin"))
+    on_exit(fn -> Code.delete_path(Path.join(project, "ebin")) end)
 
     {inner, shadowed} =
       Mix.Project.in_project(app, project, fn _module ->
