@@ -30,16 +30,21 @@ defmodule Pythonx.Pool.Home do
       %Object{worker: worker, pool: pool} -> {worker, pool}
       %Resource{worker: worker, pool: pool} -> {worker, pool}
       %Pythonx.Object{} -> nil
-      inner when is_tuple(inner) and index < 3 -> find_inside(inner) || find(arguments, index + 1, size)
+      inner when is_tuple(inner) and index < 3 -> find_inside(arguments, index, size, inner, 0)
       _other -> find(arguments, index + 1, size)
     end
   end
 
-  defp find_inside(arguments) do
-    Enum.find_value(Tuple.to_list(arguments), fn
-      %{__struct__: struct, worker: worker, pool: pool} when struct in [Object, Resource] -> {worker, pool}
-      _other -> nil
-    end)
+  # Each call of Python's asks for it, so nothing is made on the way.
+  defp find_inside(arguments, index, size, inner, at) when at == tuple_size(inner), do: find(arguments, index + 1, size)
+
+  defp find_inside(arguments, index, size, inner, at) do
+    case elem(inner, at) do
+      %Object{worker: worker, pool: pool} -> {worker, pool}
+      %Resource{worker: worker, pool: pool} -> {worker, pool}
+      %Pythonx.Object{} -> nil
+      _other -> find_inside(arguments, index, size, inner, at + 1)
+    end
   end
 
   @doc "Calls a function whose operations belong there."
