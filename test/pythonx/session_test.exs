@@ -99,7 +99,8 @@ defmodule Pythonx.SessionTest do
     assert_receive :begun
     wait_until(fn -> Pythonx.interrupt(session) end)
     assert {:error, error} = Task.await(task, 60_000)
-    assert Pythonx.Error.summary(error) == "KeyboardInterrupt"
+    # A second interrupt may strike while the exception is put into words.
+    assert "KeyboardInterrupt" <> _ = Pythonx.Error.summary(error)
     assert Session.run!(session, "1") == 1
   end
 
