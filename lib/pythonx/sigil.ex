@@ -91,14 +91,8 @@ defmodule Pythonx.Sigil do
   """
   @spec configure!(keyword(), Macro.Env.t()) :: :ok
   def configure!(opts, env) do
-    valid? = Keyword.keyword?(opts) and Enum.all?(Keyword.keys(opts), &(&1 in [:binaries, :types]))
-
-    unless valid? do
-      raise ArgumentError,
-            "expected `use Pythonx` to have the options :binaries and :types, got: #{Macro.to_string(opts)}"
-    end
-
-    Enum.each(opts, fn {option, value} -> Pythonx.Calls.Options.check!(option, value) end)
+    expected = "`use Pythonx` to have the options :binaries and :types, got: #{Macro.to_string(opts)}"
+    Pythonx.Calls.Options.check_defaults!(opts, expected)
     if env.module == nil and opts != [], do: raise(ArgumentError, "`use Pythonx` has options inside of a module only")
     if env.module, do: Module.put_attribute(env.module, @options, opts)
     :ok

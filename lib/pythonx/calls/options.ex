@@ -17,15 +17,19 @@ defmodule Pythonx.Calls.Options do
   """
   @spec configure!(term()) :: :ok
   def configure!(defaults) do
-    valid? = Keyword.keyword?(defaults) and Enum.all?(Keyword.keys(defaults), &(&1 in @configurable))
-
-    unless valid? do
-      raise ArgumentError,
-            "expected `config :pythonx, :defaults` to be a keyword list of :binaries and :types, got: #{inspect(defaults)}"
-    end
-
-    Enum.each(defaults, fn {option, value} -> check!(option, value) end)
+    expected = "`config :pythonx, :defaults` to be a keyword list of :binaries and :types, got: #{inspect(defaults)}"
+    check_defaults!(defaults, expected)
     :persistent_term.put(__MODULE__, Map.new(defaults))
+  end
+
+  @doc """
+  Raises for defaults that are none, with what was expected, and for values that they cannot have.
+  """
+  @spec check_defaults!(term(), String.t()) :: :ok
+  def check_defaults!(defaults, expected) do
+    valid? = Keyword.keyword?(defaults) and Enum.all?(Keyword.keys(defaults), &(&1 in @configurable))
+    unless valid?, do: raise(ArgumentError, "expected " <> expected)
+    Enum.each(defaults, fn {option, value} -> check!(option, value) end)
   end
 
   @doc """
